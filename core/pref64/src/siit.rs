@@ -1,0 +1,258 @@
+//! The stateless mapping of addresses: explicit mappings first, RFC 6052 for the rest
+//! (RFC 7757 §3.3), with the hairpin rules of RFC 7757 §4.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::{
+    Pref64,
+    eam::EamTable,
+    special::{Special, is_global},
+};
+
+/// What to do with a non-global IPv4 address under the well-known prefix (RFC 6052 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NonGlobal {
+    /// Do not translate: the text of RFC 6052.
+    Drop,
+    /// Translate: draft-ietf-v6ops-nat64-wkp-1918.
+    Translate,
+}
+
+/// How two hosts with explicit mappings reach each other through the translator (RFC 7757 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hairpin {
+    /// Not at all. What a CLAT needs: its host's address is an explicit mapping *and* a source.
+    Off,
+    /// §4.2.1: IPv4 sources (and destinations inside ICMP errors) are never mapped explicitly.
+    Simple,
+    /// §4.2.2: a packet to an explicitly mapped destination is turned around inside the
+    /// translator; only then do the restrictions of the simple rule hold.
+    Intrinsic,
+}
+
+/// Where in a packet an address stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Source of the packet.
+    Source,
+    /// Destination of the packet.
+    Destination,
+    /// Source of the packet quoted in an ICMP error.
+    InnerSource,
+    /// Destination of the packet quoted in an ICMP error.
+    InnerDestination,
+}
+
+/// Why an address has no counterpart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmappable {
+    /// No mapping covers it, and it is outside the prefix (or there is none).
+    NoMapping,
+    /// Non-global under the well-known prefix.
+    NonGlobal,
+    /// Multicast.
+    Multicast,
+}
+
+/// A stateless mapping.
+#[derive(Clone, Debug)]
+pub struct Siit {
+    /// Explicit mappings.
+    pub eamt: EamTable,
+    /// The prefix for everything else.
+    pub pref64: Option<Pref64>,
+    /// The hairpin rules.
+    pub hairpin: Hairpin,
+    /// Non-global addresses under the well-known prefix.
+    pub wkp_non_global: NonGlobal,
+}
+
+impl Siit {
+    /// The IPv6 address for an IPv4 address that stands at `place`.
+    ///
+    /// # Errors
+    /// [`Unmappable`].
+    pub fn to_v6(&self, address: Ipv4Addr, place: Place) -> Result<Ipv6Addr, Unmappable> {
+        let restricted = self.hairpin == Hairpin::Simple
+            && matches!(place, Place::Source | Place::InnerDestination);
+        self.to_v6_unless(address, restricted)
+    }
+
+    /// Like [`Self::to_v6`], for a packet that [`Self::hairpins`].
+    ///
+    /// # Errors
+    /// [`Unmappable`].
+    pub fn to_v6_hairpinned(
+        &self,
+        address: Ipv4Addr,
+        place: Place,
+    ) -> Result<Ipv6Addr, Unmappable> {
+        self.to_v6_unless(
+            address,
+            matches!(place, Place::Source | Place::InnerDestination),
+        )
+    }
+
+    /// The IPv4 address for an IPv6 address.
+    ///
+    /// # Errors
+    /// [`Unmappable`].
+    pub fn to_v4(&self, address: Ipv6Addr) -> Result<Ipv4Addr, Unmappable> {
+        if let Some(mapped) = self.eamt.to_v4(address) {
+            return Ok(mapped);
+        }
+        let prefix = self.pref64.ok_or(Unmappable::NoMapping)?;
+        let mapped = prefix.extract(address).ok_or(Unmappable::NoMapping)?;
+        self.check(prefix, mapped)?;
+        Ok(mapped)
+    }
+
+    /// Whether a packet translated to IPv4 must be turned around to IPv6 at once, because its
+    /// destination is an explicitly mapped host (RFC 7757 §4.2.2).
+    #[must_use]
+    pub fn hairpins(&self, destination: Ipv4Addr) -> bool {
+        self.hairpin == Hairpin::Intrinsic && self.eamt.to_v6(destination).is_some()
+    }
+
+    fn to_v6_unless(&self, address: Ipv4Addr, restricted: bool) -> Result<Ipv6Addr, Unmappable> {
+        if !restricted && let Some(mapped) = self.eamt.to_v6(address) {
+            return Ok(mapped);
+        }
+        let prefix = self.pref64.ok_or(Unmappable::NoMapping)?;
+        self.check(prefix, address)?;
+        Ok(prefix.embed(address))
+    }
+
+    fn check(&self, prefix: Pref64, address: Ipv4Addr) -> Result<(), Unmappable> {
+        if Special::of(address) == Some(Special::Multicast) {
+            return Err(Unmappable::Multicast);
+        }
+        let restricted = prefix.is_well_known() && self.wkp_non_global == NonGlobal::Drop;
+        if restricted && !is_global(address) {
+            return Err(Unmappable::NonGlobal);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eam::Eam;
+
+    const GLOBAL: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
+    const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 50);
+
+    fn siit(prefix: &str, wkp_non_global: NonGlobal, hairpin: Hairpin) -> Siit {
+        let host = Eam::parse("192.0.2.1", "2001:db8:aaaa::1").unwrap();
+        Siit {
+            eamt: EamTable::new(vec![host]).unwrap(),
+            pref64: Some(prefix.parse().unwrap()),
+            hairpin,
+            wkp_non_global,
+        }
+    }
+
+    #[test]
+    fn addr_3_1_01_non_global_addresses_under_the_well_known_prefix() {
+        let dropping = siit("64:ff9b::/96", NonGlobal::Drop, Hairpin::Off);
+        let written = "64:ff9b::a00:132".parse().unwrap();
+        assert_eq!(
+            dropping.to_v6(PRIVATE, Place::Destination),
+            Err(Unmappable::NonGlobal)
+        );
+        assert_eq!(dropping.to_v4(written), Err(Unmappable::NonGlobal));
+        assert_eq!(
+            dropping.to_v6(GLOBAL, Place::Destination),
+            Ok("64:ff9b::808:808".parse().unwrap())
+        );
+        let translating = siit("64:ff9b::/96", NonGlobal::Translate, Hairpin::Off);
+        assert_eq!(translating.to_v6(PRIVATE, Place::Destination), Ok(written));
+        assert_eq!(translating.to_v4(written), Ok(PRIVATE));
+    }
+
+    #[test]
+    fn addr_3_1_02_the_restriction_is_for_the_well_known_prefix_only() {
+        for (prefix, written) in [
+            ("2001:db8:64::/96", "2001:db8:64::a00:132"),
+            ("64:ff9b:1::/96", "64:ff9b:1::a00:132"),
+            ("64:ff9b:1::/48", "64:ff9b:1:a00:1:3200::"),
+        ] {
+            let siit = siit(prefix, NonGlobal::Drop, Hairpin::Off);
+            let written = written.parse().unwrap();
+            assert_eq!(siit.to_v6(PRIVATE, Place::Destination), Ok(written));
+            assert_eq!(siit.to_v4(written), Ok(PRIVATE));
+        }
+    }
+
+    #[test]
+    fn addr_3_1_03_multicast_has_no_counterpart() {
+        let siit = siit("2001:db8:64::/96", NonGlobal::Translate, Hairpin::Off);
+        let group = Ipv4Addr::new(224, 0, 0, 1);
+        assert_eq!(
+            siit.to_v6(group, Place::Destination),
+            Err(Unmappable::Multicast)
+        );
+        let written = siit.pref64.unwrap().embed(group);
+        assert_eq!(siit.to_v4(written), Err(Unmappable::Multicast));
+    }
+
+    #[test]
+    fn eam_3_3_01_each_address_is_mapped_by_itself_and_falls_back_to_rfc_6052() {
+        let siit = siit("2001:db8:64::/96", NonGlobal::Drop, Hairpin::Off);
+        let host = Ipv4Addr::new(192, 0, 2, 1);
+        for place in [Place::Source, Place::InnerDestination] {
+            assert_eq!(
+                siit.to_v6(host, place),
+                Ok("2001:db8:aaaa::1".parse().unwrap())
+            );
+            assert_eq!(
+                siit.to_v6(GLOBAL, place),
+                Ok("2001:db8:64::808:808".parse().unwrap())
+            );
+        }
+        assert_eq!(
+            siit.to_v4("2001:db8:bbbb::1".parse().unwrap()),
+            Err(Unmappable::NoMapping)
+        );
+        let without = Siit {
+            pref64: None,
+            ..siit
+        };
+        assert_eq!(
+            without.to_v6(GLOBAL, Place::Source),
+            Err(Unmappable::NoMapping)
+        );
+    }
+
+    #[test]
+    fn eam_4_2_01_hairpin_rules() {
+        let host = Ipv4Addr::new(192, 0, 2, 1);
+        let explicit = Ok("2001:db8:aaaa::1".parse().unwrap());
+        let algorithmic = Ok("2001:db8:64::c000:201".parse().unwrap());
+
+        // Simple: sources and inner destinations look like the peer's view of the translator.
+        let simple = siit("2001:db8:64::/96", NonGlobal::Drop, Hairpin::Simple);
+        assert_eq!(simple.to_v6(host, Place::Source), algorithmic);
+        assert_eq!(simple.to_v6(host, Place::InnerDestination), algorithmic);
+        assert_eq!(simple.to_v6(host, Place::Destination), explicit);
+        assert_eq!(simple.to_v6(host, Place::InnerSource), explicit);
+        assert!(!simple.hairpins(host));
+
+        // Intrinsic: unrestricted, unless the packet is turned around.
+        let intrinsic = siit("2001:db8:64::/96", NonGlobal::Drop, Hairpin::Intrinsic);
+        assert_eq!(intrinsic.to_v6(host, Place::Source), explicit);
+        assert!(intrinsic.hairpins(host));
+        assert!(!intrinsic.hairpins(GLOBAL));
+        assert_eq!(intrinsic.to_v6_hairpinned(host, Place::Source), algorithmic);
+        assert_eq!(
+            intrinsic.to_v6_hairpinned(host, Place::Destination),
+            explicit
+        );
+
+        // Off, as in a CLAT: its host is a source that must be mapped explicitly.
+        let off = siit("2001:db8:64::/96", NonGlobal::Drop, Hairpin::Off);
+        assert_eq!(off.to_v6(host, Place::Source), explicit);
+        assert!(!off.hairpins(host));
+    }
+}

@@ -1,0 +1,426 @@
+//! [`Tracker`]: which NAT64 prefixes hold on each interface right now.
+//!
+//! Prefixes come from three sources, and only the best source that has any is used: what a person
+//! configured, then router advertisements, then DNS (RFC 8781 §5.1, RFC 9872 §3.1). The others are
+//! remembered, so that the next best takes over the moment the best one is gone, and so that a late
+//! router advertisement replaces a DNS result.
+//!
+//! ```text
+//! ra(), dns(), manual() -> changes          usable() -> the prefixes to use, in order
+//! next_expiry() -> when to call expire() -> changes
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv6Addr,
+    time::{Duration, Instant},
+};
+
+use crate::{Pref64, ra_option::Pref64Option};
+
+/// The most entries kept per interface. A network that announces more is broken or hostile.
+pub const MAX_ENTRIES: usize = 32;
+
+/// An interface, by the index the system gave it.
+pub type IfIndex = u32;
+
+/// Where a prefix was learned, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A person or a policy set it.
+    Manual,
+    /// A router advertisement of this router.
+    Ra {
+        /// The router's link-local address.
+        router: Ipv6Addr,
+    },
+    /// The answers for `ipv4only.arpa`.
+    Dns,
+}
+
+impl Source {
+    fn rank(self) -> u8 {
+        match self {
+            Self::Manual => 0,
+            Self::Ra { .. } => 1,
+            Self::Dns => 2,
+        }
+    }
+}
+
+/// A prefix on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The prefix.
+    pub prefix: Pref64,
+    /// Where it was learned.
+    pub source: Source,
+    /// When it stops to hold, unless it is refreshed; never for a manual one.
+    pub expires: Option<Instant>,
+}
+
+impl Entry {
+    fn is_over(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+}
+
+/// What a call changed, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A prefix is new.
+    Added(Entry),
+    /// A known prefix holds for longer (or shorter) now.
+    Refreshed(Entry),
+    /// Its source took it back: lifetime 0, or no longer in the set.
+    Withdrawn(Entry),
+    /// It was not refreshed in time.
+    Expired(Entry),
+    /// There are [`MAX_ENTRIES`] already.
+    Refused(Entry),
+}
+
+/// The prefixes of every interface.
+#[derive(Clone, Debug, Default)]
+pub struct Tracker {
+    links: BTreeMap<IfIndex, Vec<Entry>>,
+}
+
+impl Tracker {
+    /// A tracker that knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A router advertisement with PREF64 options arrived. Options it does not repeat keep their
+    /// own lifetimes (RFC 8781 §5.1).
+    pub fn ra(
+        &mut self,
+        link: IfIndex,
+        router: Ipv6Addr,
+        options: &[Pref64Option],
+        now: Instant,
+    ) -> Vec<Change> {
+        let source = Source::Ra { router };
+        let entries = self.links.entry(link).or_default();
+        options
+            .iter()
+            .filter_map(|option| {
+                if option.lifetime.is_zero() {
+                    return withdraw(entries, source, option.prefix);
+                }
+                Some(put(
+                    entries,
+                    Entry {
+                        prefix: option.prefix,
+                        source,
+                        expires: Some(now + option.lifetime),
+                    },
+                ))
+            })
+            .collect()
+    }
+
+    /// The answers for `ipv4only.arpa` are `prefixes`, for `ttl`. Replaces earlier ones.
+    pub fn dns(
+        &mut self,
+        link: IfIndex,
+        prefixes: &[Pref64],
+        ttl: Duration,
+        now: Instant,
+    ) -> Vec<Change> {
+        self.replace(link, Source::Dns, prefixes, Some(now + ttl))
+    }
+
+    /// A person or policy sets the prefixes of an interface. Replaces earlier ones.
+    pub fn manual(&mut self, link: IfIndex, prefixes: &[Pref64]) -> Vec<Change> {
+        self.replace(link, Source::Manual, prefixes, None)
+    }
+
+    /// The interface is gone, or is on another network: forget what was learned on it. What a
+    /// person set stays.
+    pub fn forget_learned(&mut self, link: IfIndex) -> Vec<Change> {
+        let Some(entries) = self.links.get_mut(&link) else {
+            return Vec::new();
+        };
+        let forgotten = entries
+            .extract_if(.., |entry| entry.source != Source::Manual)
+            .map(Change::Withdrawn)
+            .collect();
+        self.links.retain(|_, entries| !entries.is_empty());
+        forgotten
+    }
+
+    /// Removes what is over. Call it at [`Self::next_expiry`].
+    pub fn expire(&mut self, now: Instant) -> Vec<(IfIndex, Change)> {
+        let mut changes = Vec::new();
+        for (link, entries) in &mut self.links {
+            let over = entries.extract_if(.., |entry| entry.is_over(now));
+            changes.extend(over.map(|entry| (*link, Change::Expired(entry))));
+        }
+        self.links.retain(|_, entries| !entries.is_empty());
+        changes
+    }
+
+    /// When [`Self::expire`] has something to do next.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Instant> {
+        let entries = self.links.values().flatten();
+        entries.filter_map(|entry| entry.expires).min()
+    }
+
+    /// The prefixes to use on an interface, best first, none twice: those of its best source.
+    pub fn usable(&self, link: IfIndex, now: Instant) -> impl Iterator<Item = &Entry> {
+        let entries = self.links.get(&link).map(Vec::as_slice).unwrap_or_default();
+        let live = move |entry: &&Entry| !entry.is_over(now);
+        let best = entries
+            .iter()
+            .filter(live)
+            .map(|entry| entry.source.rank())
+            .min();
+        entries.iter().enumerate().filter_map(move |(at, entry)| {
+            let first_of_its_prefix = || {
+                !entries[..at].iter().any(|other| {
+                    other.prefix == entry.prefix
+                        && !other.is_over(now)
+                        && Some(other.source.rank()) == best
+                })
+            };
+            let wanted = Some(entry.source.rank()) == best && !entry.is_over(now);
+            (wanted && first_of_its_prefix()).then_some(entry)
+        })
+    }
+
+    /// Everything known about an interface, used or not, in the order it was learned.
+    #[must_use]
+    pub fn known(&self, link: IfIndex) -> &[Entry] {
+        self.links.get(&link).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The interfaces that have any entry.
+    pub fn links(&self) -> impl Iterator<Item = IfIndex> + '_ {
+        self.links.keys().copied()
+    }
+
+    fn replace(
+        &mut self,
+        link: IfIndex,
+        source: Source,
+        prefixes: &[Pref64],
+        expires: Option<Instant>,
+    ) -> Vec<Change> {
+        let entries = self.links.entry(link).or_default();
+        let gone = entries.extract_if(.., |entry| {
+            entry.source == source && !prefixes.contains(&entry.prefix)
+        });
+        let mut changes: Vec<_> = gone.map(Change::Withdrawn).collect();
+        changes.extend(prefixes.iter().map(|prefix| {
+            put(
+                entries,
+                Entry {
+                    prefix: *prefix,
+                    source,
+                    expires,
+                },
+            )
+        }));
+        self.links.retain(|_, entries| !entries.is_empty());
+        changes
+    }
+}
+
+fn put(entries: &mut Vec<Entry>, entry: Entry) -> Change {
+    let same = |known: &&mut Entry| known.prefix == entry.prefix && known.source == entry.source;
+    if let Some(known) = entries.iter_mut().find(same) {
+        *known = entry;
+        return Change::Refreshed(entry);
+    }
+    if entries.len() >= MAX_ENTRIES {
+        return Change::Refused(entry);
+    }
+    entries.push(entry);
+    Change::Added(entry)
+}
+
+fn withdraw(entries: &mut Vec<Entry>, source: Source, prefix: Pref64) -> Option<Change> {
+    let at = entries
+        .iter()
+        .position(|entry| entry.source == source && entry.prefix == prefix)?;
+    Some(Change::Withdrawn(entries.remove(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LINK: IfIndex = 3;
+    const ONE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    const TWO: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+
+    #[expect(clippy::disallowed_methods, reason = "virtual time needs an origin")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn prefix(n: u16) -> Pref64 {
+        format!("2001:db8:{n:x}::/96").parse().unwrap()
+    }
+
+    fn option(n: u16, lifetime: u64) -> Pref64Option {
+        Pref64Option {
+            prefix: prefix(n),
+            lifetime: seconds(lifetime),
+        }
+    }
+
+    fn usable(tracker: &Tracker, now: Instant) -> Vec<Pref64> {
+        tracker
+            .usable(LINK, now)
+            .map(|entry| entry.prefix)
+            .collect()
+    }
+
+    #[test]
+    fn disc_8781_4_1_01_lifetime_zero_refresh_and_expiry() {
+        let start = origin();
+        let mut tracker = Tracker::new();
+        tracker.ra(LINK, ONE, &[option(1, 600), option(2, 600)], start);
+        assert_eq!(usable(&tracker, start), [prefix(1), prefix(2)]);
+
+        // Lifetime 0 ends it at once.
+        let changes = tracker.ra(LINK, ONE, &[option(1, 0)], start);
+        assert!(matches!(changes[..], [Change::Withdrawn(_)]));
+        assert_eq!(usable(&tracker, start), [prefix(2)]);
+        assert!(tracker.ra(LINK, ONE, &[option(1, 0)], start).is_empty());
+
+        // A refresh replaces the timer, to a shorter life too.
+        tracker.ra(LINK, ONE, &[option(2, 1800)], start + seconds(500));
+        assert_eq!(tracker.next_expiry(), Some(start + seconds(2300)));
+        tracker.ra(LINK, ONE, &[option(2, 80)], start + seconds(600));
+        assert_eq!(tracker.next_expiry(), Some(start + seconds(680)));
+
+        // Expiry removes it: from use at the very moment, from the table when asked.
+        assert_eq!(usable(&tracker, start + seconds(679)), [prefix(2)]);
+        assert!(usable(&tracker, start + seconds(680)).is_empty());
+        assert!(tracker.expire(start + seconds(679)).is_empty());
+        let changes = tracker.expire(start + seconds(680));
+        assert!(matches!(changes[..], [(LINK, Change::Expired(_))]));
+        assert_eq!(tracker.next_expiry(), None);
+        assert_eq!(tracker.links().count(), 0);
+    }
+
+    #[test]
+    fn disc_8781_5_1_01_several_prefixes_in_order_and_per_router() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.ra(LINK, ONE, &[option(2, 600), option(1, 600)], now);
+        tracker.ra(LINK, TWO, &[option(1, 600), option(3, 600)], now);
+        tracker.ra(9, TWO, &[option(4, 600)], now);
+        assert_eq!(usable(&tracker, now), [prefix(2), prefix(1), prefix(3)]);
+
+        // One router takes back a prefix that the other still announces.
+        tracker.ra(LINK, ONE, &[option(1, 0)], now);
+        assert_eq!(usable(&tracker, now), [prefix(2), prefix(1), prefix(3)]);
+        tracker.ra(LINK, TWO, &[option(1, 0)], now);
+        assert_eq!(usable(&tracker, now), [prefix(2), prefix(3)]);
+        let other: Vec<_> = tracker.usable(9, now).map(|entry| entry.prefix).collect();
+        assert_eq!(other, [prefix(4)]);
+    }
+
+    #[test]
+    fn disc_8781_5_1_02_one_source_only_and_a_late_ra_replaces_dns() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.dns(LINK, &[prefix(7)], seconds(60), now);
+        assert_eq!(usable(&tracker, now), [prefix(7)]);
+        tracker.ra(LINK, ONE, &[option(1, 600)], now);
+        assert_eq!(usable(&tracker, now), [prefix(1)]);
+        tracker.manual(LINK, &[prefix(9)]);
+        assert_eq!(usable(&tracker, now), [prefix(9)]);
+
+        // And back, as the better ones go.
+        tracker.manual(LINK, &[]);
+        assert_eq!(usable(&tracker, now), [prefix(1)]);
+        tracker.ra(LINK, ONE, &[option(1, 0)], now);
+        assert_eq!(usable(&tracker, now), [prefix(7)]);
+        assert!(usable(&tracker, now + seconds(60)).is_empty());
+    }
+
+    #[test]
+    fn a_new_dns_answer_replaces_the_old_one() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.dns(LINK, &[prefix(1), prefix(2)], seconds(60), now);
+        let changes = tracker.dns(LINK, &[prefix(2), prefix(3)], seconds(60), now);
+        assert!(matches!(
+            changes[..],
+            [Change::Withdrawn(_), Change::Refreshed(_), Change::Added(_)]
+        ));
+        assert_eq!(usable(&tracker, now), [prefix(2), prefix(3)]);
+    }
+
+    #[test]
+    fn another_network_forgets_what_was_learned_but_not_what_was_set() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.manual(LINK, &[prefix(9)]);
+        tracker.ra(LINK, ONE, &[option(1, 600)], now);
+        tracker.dns(LINK, &[prefix(2)], seconds(60), now);
+        assert_eq!(tracker.forget_learned(LINK).len(), 2);
+        assert_eq!(tracker.known(LINK).len(), 1);
+        assert!(tracker.forget_learned(77).is_empty());
+    }
+
+    #[test]
+    fn a_hostile_network_cannot_fill_the_memory() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        for n in 0..100 {
+            let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 1, n);
+            tracker.ra(LINK, router, &[option(n, 600)], now);
+        }
+        assert_eq!(tracker.known(LINK).len(), MAX_ENTRIES);
+        let refused = tracker.ra(LINK, ONE, &[option(500, 600)], now);
+        assert!(matches!(refused[..], [Change::Refused(_)]));
+        // What is known can still be refreshed and withdrawn.
+        let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 1, 0);
+        let refreshed = tracker.ra(LINK, router, &[option(0, 600)], now);
+        assert!(matches!(refreshed[..], [Change::Refreshed(_)]));
+    }
+
+    proptest! {
+        /// After any history, what is usable is live, of one source, and without repetition.
+        #[test]
+        fn usable_prefixes_are_live_and_of_one_source(
+            steps in proptest::collection::vec((0u8..5, 0u16..4, 0u64..100, any::<bool>()), 0..60),
+        ) {
+            let mut now = origin();
+            let mut tracker = Tracker::new();
+            for (what, n, time, first) in steps {
+                let router = if first { ONE } else { TWO };
+                match what {
+                    0 | 1 => drop(tracker.ra(LINK, router, &[option(n, time)], now)),
+                    2 => drop(tracker.dns(LINK, &[prefix(n)], seconds(time), now)),
+                    3 => drop(tracker.manual(LINK, &[prefix(n)][..usize::from(first)])),
+                    _ => now += seconds(time),
+                }
+                if first {
+                    tracker.expire(now);
+                }
+                let entries: Vec<_> = tracker.usable(LINK, now).collect();
+                prop_assert!(entries.iter().all(|entry| !entry.is_over(now)));
+                prop_assert!(entries.windows(2).all(|w| w[0].source.rank() == w[1].source.rank()));
+                for (i, entry) in entries.iter().enumerate() {
+                    prop_assert!(entries[..i].iter().all(|other| other.prefix != entry.prefix));
+                }
+                prop_assert!(tracker.known(LINK).len() <= MAX_ENTRIES);
+            }
+        }
+    }
+}

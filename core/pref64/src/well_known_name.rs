@@ -1,0 +1,121 @@
+//! NAT64 prefixes out of the AAAA answers for `ipv4only.arpa` (RFC 7050 §3).
+//!
+//! The rule of the text, "the value occurs once, else look for the other address", misreads a
+//! prefix that itself contains a well-known address: of `2001:db8:c000:aa::/96` the .171 answer
+//! holds `c000:aa` once and would yield a bogus `2001:db8::/32`. So an answer with more than one
+//! reading counts only if the sibling answer, the same prefix with the other address, is there too.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::{Length, Pref64};
+
+/// The addresses of the well-known name (RFC 7050 §2.2, RFC 8880).
+pub const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+
+/// The prefixes in `answers`, in the order of the answers, none twice. Empty if there is none:
+/// nothing is guessed.
+#[must_use]
+pub fn find_prefixes(answers: &[Ipv6Addr]) -> Vec<Pref64> {
+    let mut found = Vec::new();
+    for answer in answers {
+        let readings: Vec<_> = readings(*answer).collect();
+        let ambiguous = readings.len() > 1
+            || ADDRESSES
+                .iter()
+                .any(|address| occurrences(*answer, *address) > 1);
+        for (prefix, sibling) in readings {
+            let counts = !ambiguous || answers.contains(&prefix.embed(sibling));
+            if counts && !found.contains(&prefix) {
+                found.push(prefix);
+            }
+        }
+    }
+    found
+}
+
+/// Every prefix that `answer` could mean, with the well-known address that it does *not* hold.
+fn readings(answer: Ipv6Addr) -> impl Iterator<Item = (Pref64, Ipv4Addr)> {
+    let [first, second] = ADDRESSES;
+    [(first, second), (second, first)]
+        .into_iter()
+        .flat_map(move |(here, sibling)| {
+            Length::ALL.into_iter().rev().filter_map(move |length| {
+                let prefix = Pref64::masked(answer, length).ok()?;
+                let octet_8_ok = answer.octets()[8] == 0;
+                (octet_8_ok && prefix.extract(answer) == Some(here)).then_some((prefix, sibling))
+            })
+        })
+}
+
+/// How often the octets of `address` occur in `answer`: in a row anywhere, or around octet 8.
+fn occurrences(answer: Ipv6Addr, address: Ipv4Addr) -> usize {
+    let octets = answer.octets();
+    let wanted = address.octets();
+    let in_a_row = octets
+        .windows(4)
+        .filter(|window| **window == wanted)
+        .count();
+    let around_octet_8 = [Length::L40, Length::L48, Length::L56]
+        .into_iter()
+        .filter(|length| octets[8] == 0 && length.octets().map(|at| octets[at]) == wanted)
+        .count();
+    in_a_row + around_octet_8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prefix::tests::any_prefix;
+    use proptest::prelude::*;
+
+    fn find(answers: &[&str]) -> Vec<String> {
+        let answers: Vec<_> = answers.iter().map(|text| text.parse().unwrap()).collect();
+        let found = find_prefixes(&answers);
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn disc_7050_3_02_every_length_is_found() {
+        for length in Length::ALL {
+            let prefix: Pref64 = format!("2001:db8::/{}", length.bits()).parse().unwrap();
+            let answers = ADDRESSES.map(|address| prefix.embed(address));
+            assert_eq!(find_prefixes(&answers), [prefix]);
+            assert_eq!(find_prefixes(&answers[..1]), [prefix]);
+            assert_eq!(find_prefixes(&answers[1..]), [prefix]);
+        }
+    }
+
+    #[test]
+    fn disc_7050_3_02_a_prefix_that_contains_a_well_known_address() {
+        assert_eq!(
+            find(&["2001:db8:c000:aa::c000:aa", "2001:db8:c000:aa::c000:ab"]),
+            ["2001:db8:c000:aa::/96"]
+        );
+        // Without the sibling nothing can be told, and nothing is guessed.
+        assert!(find(&["2001:db8:c000:aa::c000:aa"]).is_empty());
+        assert!(find(&["2001:db8:c000:aa::c000:ab"]).is_empty());
+    }
+
+    #[test]
+    fn disc_7050_3_03_all_prefixes_in_order_and_none_guessed() {
+        assert_eq!(
+            find(&[
+                "2001:db8:42::c000:aa",
+                "2001:db8:43::c000:aa",
+                "64:ff9b::c000:aa"
+            ]),
+            ["2001:db8:42::/96", "2001:db8:43::/96", "64:ff9b::/96"]
+        );
+        assert!(find(&["2001:db8::1"]).is_empty());
+        assert!(find(&["::ffff:192.0.0.170", "::ffff:192.0.0.171"]).is_empty());
+        assert!(find(&[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn an_unambiguous_prefix_is_found(prefix in any_prefix()) {
+            let answers = ADDRESSES.map(|address| prefix.embed(address));
+            prop_assert_eq!(find_prefixes(&answers), [prefix]);
+        }
+    }
+}
