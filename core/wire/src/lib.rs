@@ -10,6 +10,12 @@
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
 pub mod checksum;
+#[cfg(feature = "compose")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "for tests: lengths are small"
+)]
+pub mod compose;
 pub mod ethernet;
 pub mod field;
 pub mod icmp;

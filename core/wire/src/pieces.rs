@@ -483,11 +483,15 @@ pub fn complete_checksum(buf: &mut PacketBuf) -> Result<(), Unsplittable> {
     Ok(())
 }
 
-/// Whether the transport checksum of the unfragmented packet in `bytes` is right, computed from
-/// scratch. `None` if it has none that is known here (or a UDP datagram without one over IPv4).
+/// Whether the transport checksum of the packet in `bytes` is right, computed from
+/// scratch. `None` if it has none that is known here: a fragment, a UDP datagram over IPv4 without
+/// one, another protocol.
 #[must_use]
 pub fn transport_checksum_ok(bytes: &[u8]) -> Option<bool> {
     let (pseudo, number, transport) = if let Ok(packet) = Ipv4::new_embedded(bytes) {
+        if packet.fragment().is_fragment() {
+            return None;
+        }
         let len = packet.payload_len();
         let pseudo = pseudo_v4(
             packet.src().octets(),
@@ -499,6 +503,12 @@ pub fn transport_checksum_ok(bytes: &[u8]) -> Option<bool> {
     } else {
         let packet = Ipv6::new_embedded(bytes).ok()?;
         let upper = packet.upper().ok()?;
+        if upper
+            .fragment
+            .is_some_and(|header| header.fragment.is_fragment())
+        {
+            return None;
+        }
         let transport = packet.from_offset(upper.offset);
         let len = u32::try_from(transport.len()).ok()?;
         let (src, dst) = (packet.src().octets(), packet.dst().octets());

@@ -1,0 +1,87 @@
+//! The Identification of IPv4 packets made here (RFC 7915 §5.1; RFC 6864 §5.3.1).
+
+use core::net::Ipv4Addr;
+
+/// Counters, by a keyed hash of source, destination and protocol: packets of one such triple never
+/// get the same value again before 65 536 others were given out.
+#[derive(Clone)]
+pub struct Identification {
+    key: u64,
+    counters: Box<[u16]>,
+}
+
+const COUNTERS: usize = 1 << 12;
+
+impl Identification {
+    /// Counters for the hash `key`, which should be random: an outsider who knows the state of a
+    /// counter can count the packets of others.
+    #[must_use]
+    pub fn new(key: u64) -> Self {
+        let counters = (0..COUNTERS as u64).map(|n| {
+            let [.., a, b] = mix(n ^ key).to_be_bytes();
+            u16::from_be_bytes([a, b])
+        });
+        Self {
+            key,
+            counters: counters.collect(),
+        }
+    }
+
+    /// The first of `count` values in a row.
+    pub fn next(&mut self, src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, count: u16) -> u16 {
+        let pair = u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits());
+        let hash = mix(mix(pair ^ self.key) ^ u64::from(protocol));
+        let at = usize::try_from(hash % COUNTERS as u64).unwrap_or_default();
+        let counter = &mut self.counters[at];
+        let first = *counter;
+        *counter = counter.wrapping_add(count.max(1));
+        first
+    }
+}
+
+impl core::fmt::Debug for Identification {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Identification").finish_non_exhaustive()
+    }
+}
+
+/// The finaliser of splitmix64.
+const fn mix(mut x: u64) -> u64 {
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const A: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+    const B: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
+
+    #[test]
+    fn xlat_5_1_03_values_of_one_triple_do_not_repeat() {
+        let mut ids = Identification::new(42);
+        let values: HashSet<_> = (0..65_536).map(|_| ids.next(A, B, 17, 1)).collect();
+        assert_eq!(values.len(), 65_536);
+    }
+
+    #[test]
+    fn xlat_5_1_03_segments_get_values_in_a_row() {
+        let mut ids = Identification::new(42);
+        let first = ids.next(A, B, 17, 10);
+        assert_eq!(ids.next(A, B, 17, 1), first.wrapping_add(10));
+    }
+
+    #[test]
+    fn triples_count_apart() {
+        let mut ids = Identification::new(42);
+        let udp = ids.next(A, B, 17, 1);
+        let starts: HashSet<_> = [(B, A, 17), (A, B, 6), (A, A, 17)]
+            .map(|(src, dst, protocol)| ids.next(src, dst, protocol, 1))
+            .into();
+        assert!(starts.len() == 3 && !starts.contains(&udp));
+        assert_eq!(ids.next(A, B, 17, 1), udp.wrapping_add(1));
+    }
+}
