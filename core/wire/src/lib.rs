@@ -16,6 +16,7 @@ pub mod checksum;
     reason = "for tests: lengths are small"
 )]
 pub mod compose;
+pub mod counters;
 pub mod ethernet;
 pub mod field;
 pub mod icmp;

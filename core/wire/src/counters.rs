@@ -1,0 +1,99 @@
+//! Counters that one thread writes and any thread reads.
+
+use core::{
+    marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::verdict::Reason;
+
+/// A count that only grows. One thread adds to it; adding costs no locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only ever called by one thread at a time.
+    pub fn add(&self, n: u64) {
+        let value = self.0.load(Ordering::Relaxed).wrapping_add(n);
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A counter for every reason of one kind.
+#[derive(Debug)]
+pub struct ReasonCounters<R> {
+    counters: Box<[Counter]>,
+    reason: PhantomData<fn(R)>,
+}
+
+impl<R: Reason> ReasonCounters<R> {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            counters: R::ALL.iter().map(|_| Counter::default()).collect(),
+            reason: PhantomData,
+        }
+    }
+
+    /// Counts one more.
+    pub fn count(&self, reason: R) {
+        if let Some(counter) = self.counters.get(reason.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// How often `reason` was counted.
+    #[must_use]
+    pub fn get(&self, reason: R) -> u64 {
+        self.counters.get(reason.index()).map_or(0, Counter::get)
+    }
+
+    /// The reasons that were counted at all.
+    pub fn nonzero(&self) -> impl Iterator<Item = (R, u64)> + '_ {
+        R::ALL
+            .iter()
+            .map(|reason| (*reason, self.get(*reason)))
+            .filter(|(_, count)| *count != 0)
+    }
+
+    /// The sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counters.iter().map(Counter::get).sum()
+    }
+}
+
+impl<R: Reason> Default for ReasonCounters<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::drop_reasons! {
+        enum Why {
+            Old = "old": "It is old.",
+            New = "new": "It is new.",
+        }
+    }
+
+    #[test]
+    fn every_reason_has_its_counter() {
+        let counters = ReasonCounters::new();
+        counters.count(Why::New);
+        counters.count(Why::New);
+        assert_eq!((counters.get(Why::Old), counters.get(Why::New)), (0, 2));
+        assert_eq!(counters.nonzero().collect::<Vec<_>>(), [(Why::New, 2)]);
+        assert_eq!(counters.total(), 2);
+    }
+}
