@@ -1,0 +1,372 @@
+use super::*;
+use crate::address::is_neutral;
+use proptest::prelude::*;
+
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const STRANGER: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+#[expect(clippy::disallowed_methods, reason = "virtual time needs an origin")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn config() -> Config {
+    Config {
+        instance: Instance::FIRST,
+        identity: Identity {
+            interface: "clat0".into(),
+            metric: 100_000,
+        },
+        mode: Mode::Auto,
+        address: None,
+        fragment_above: 1280,
+        wkp_non_global: NonGlobal::Translate,
+        errors: ErrorPolicy::default(),
+    }
+}
+
+fn link() -> Link {
+    Link {
+        index: 3,
+        name: "eth0".into(),
+        mac: MAC,
+        mtu: 1500,
+    }
+}
+
+fn host(address: &str) -> HostAddress {
+    HostAddress {
+        address: address.parse().unwrap(),
+        prefix_len: 64,
+        preferred: true,
+    }
+}
+
+fn prefix(text: &str) -> Pref64 {
+    text.parse().unwrap()
+}
+
+/// An IPv6-only network with NAT64.
+fn good() -> Facts {
+    Facts {
+        link: Some(link()),
+        addresses: vec![host("2001:db8:1:2::10"), host("fe80::10")],
+        prefixes: vec![prefix("2001:db8:64::/96")],
+        native_ipv4: false,
+    }
+}
+
+/// What effects are called, for comparison.
+fn names(effects: &[Effect]) -> Vec<&'static str> {
+    let name = |effect: &Effect| match effect {
+        Effect::Claim { .. } => "claim",
+        Effect::Configure(_) => "configure",
+        Effect::Apply(plan) => match plan.items().len() {
+            0 => "apply nothing",
+            2 => "apply claiming",
+            _ => "apply running",
+        },
+        Effect::Release => "release",
+        Effect::Report(_) => "report",
+    };
+    effects.iter().map(name).collect()
+}
+
+fn running() -> Session {
+    let mut session = Session::new(config(), 1);
+    session.update(good(), now());
+    session.assigned();
+    assert!(matches!(session.state(), State::Running(_)));
+    session
+}
+
+fn settings(session: &Session) -> Settings {
+    match session.state() {
+        State::Claiming(settings) | State::Running(settings) => settings.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn clat_c_02_it_starts_as_soon_as_the_prefix_is_known() {
+    let mut session = Session::new(config(), 1);
+    let mut facts = Facts::default();
+    assert!(session.update(facts.clone(), now()).is_empty());
+    assert_eq!(*session.state(), State::Offline);
+    facts.link = Some(link());
+    assert_eq!(names(&session.update(facts.clone(), now())), ["report"]);
+    assert_eq!(*session.state(), State::NoNat64);
+    facts.prefixes = good().prefixes;
+    session.update(facts.clone(), now());
+    assert_eq!(*session.state(), State::NoAddress);
+    facts.addresses = good().addresses;
+    let effects = session.update(facts, now());
+    assert_eq!(names(&effects), ["claim", "apply claiming", "report"]);
+    let settings = settings(&session);
+    assert!(is_neutral(settings.clat, Instance::FIRST, settings.prefix));
+    assert_eq!(names(&session.assigned()), ["apply running", "report"]);
+    assert!(matches!(session.state(), State::Running(_)));
+    // Nothing is asked for twice.
+    assert!(session.update(good(), now()).is_empty());
+    assert!(session.assigned().is_empty());
+}
+
+#[test]
+fn clat_c_02_not_beside_native_ipv4_unless_configured() {
+    let native = Facts {
+        native_ipv4: true,
+        ..good()
+    };
+    let mut session = Session::new(config(), 1);
+    session.update(native.clone(), now());
+    assert_eq!(*session.state(), State::NativeIpv4);
+    // When it goes, the CLAT comes; when it returns, the CLAT goes.
+    assert_eq!(session.update(good(), now()).len(), 3);
+    session.assigned();
+    let effects = session.update(native.clone(), now());
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+
+    let config = Config {
+        mode: Mode::Always,
+        ..config()
+    };
+    let mut session = Session::new(config, 1);
+    session.update(native, now());
+    assert!(matches!(session.state(), State::Claiming(_)));
+}
+
+#[test]
+fn clat_c_02_it_stops_when_the_prefix_goes() {
+    let mut session = running();
+    let without = Facts {
+        prefixes: vec![],
+        ..good()
+    };
+    let effects = session.update(without, now());
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    assert_eq!(*session.state(), State::NoNat64);
+}
+
+/// The address stays under a new prefix; checksums are updated instead of neutral.
+#[test]
+fn a_new_prefix_changes_the_settings_and_not_the_address() {
+    let mut session = running();
+    let before = settings(&session);
+    let facts = Facts {
+        prefixes: vec![prefix("64:ff9b::/96")],
+        ..good()
+    };
+    let effects = session.update(facts, now());
+    assert_eq!(names(&effects), ["configure", "apply running", "report"]);
+    let after = settings(&session);
+    assert_eq!(after.clat, before.clat);
+    assert_eq!(after.prefix, prefix("64:ff9b::/96"));
+}
+
+#[test]
+fn a_new_mtu_changes_the_settings() {
+    let mut session = running();
+    let mut facts = good();
+    facts.link.as_mut().unwrap().mtu = 1280;
+    let effects = session.update(facts, now());
+    assert_eq!(names(&effects), ["configure", "apply running", "report"]);
+    assert_eq!(settings(&session).ipv4_mtu(), 1252);
+}
+
+/// Applications keep their address and route while the IPv6 side is renumbered.
+#[test]
+fn renumbering_claims_a_new_address_under_the_same_route() {
+    let mut session = running();
+    let before = settings(&session);
+    let facts = Facts {
+        addresses: vec![host("2001:db8:9:9::10")],
+        ..good()
+    };
+    let effects = session.update(facts, now());
+    assert_eq!(names(&effects), ["claim", "apply running", "report"]);
+    let after = settings(&session);
+    assert_ne!(after.clat, before.clat);
+    assert_eq!(after.clat.segments()[..4], [0x2001, 0xdb8, 9, 9]);
+    // Even if the first new address turns out to be taken.
+    let effects = session.duplicate(STRANGER, now());
+    assert_eq!(names(&effects), ["claim", "apply running", "report"]);
+}
+
+/// The host itself may take the very address.
+#[test]
+fn an_address_that_the_host_takes_is_given_up() {
+    let mut session = running();
+    let taken = settings(&session).clat;
+    let mut facts = good();
+    facts.addresses.push(HostAddress {
+        address: taken,
+        prefix_len: 64,
+        preferred: true,
+    });
+    let effects = session.update(facts, now());
+    assert_eq!(names(&effects)[0], "claim");
+    assert_ne!(settings(&session).clat, taken);
+}
+
+#[test]
+fn clat_6_3_02_a_conflict_leads_to_a_new_address_and_three_to_a_pause() {
+    let start = now();
+    let mut session = Session::new(config(), 1);
+    session.update(good(), start);
+    let mut seen = vec![settings(&session).clat];
+    for _ in 1..MAX_CONFLICTS {
+        let effects = session.duplicate(STRANGER, start);
+        assert_eq!(names(&effects), ["claim", "apply claiming", "report"]);
+        let next = settings(&session).clat;
+        assert!(!seen.contains(&next));
+        seen.push(next);
+    }
+    let effects = session.duplicate(STRANGER, start);
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    let until = start + BACKOFF;
+    assert_eq!(session.poll_timeout(), Some(until));
+    let State::Backoff { problem, .. } = session.state() else {
+        panic!("no pause");
+    };
+    let address = *seen.last().unwrap();
+    assert_eq!(
+        *problem,
+        Problem::AddressConflicts {
+            address,
+            by: STRANGER
+        }
+    );
+
+    // Facts alone do not end the pause; time does, and so does another link.
+    assert!(session.update(good(), start).is_empty());
+    assert!(
+        session
+            .handle_timeout(until - Duration::from_millis(1))
+            .is_empty()
+    );
+    assert_eq!(names(&session.handle_timeout(until))[0], "claim");
+    for _ in 0..MAX_CONFLICTS {
+        session.duplicate(STRANGER, start);
+    }
+    let mut elsewhere = good();
+    elsewhere.link.as_mut().unwrap().index = 4;
+    assert_eq!(names(&session.update(elsewhere, start))[0], "claim");
+}
+
+#[test]
+fn a_conflict_while_running_moves_to_a_new_address() {
+    let mut session = running();
+    let before = settings(&session).clat;
+    let effects = session.duplicate(STRANGER, now());
+    assert_eq!(names(&effects), ["claim", "apply running", "report"]);
+    assert_ne!(settings(&session).clat, before);
+}
+
+#[test]
+fn a_configured_address_is_used_and_never_replaced() {
+    let address = "2001:db8:1:2::464".parse().unwrap();
+    let config = Config {
+        address: Some(address),
+        ..config()
+    };
+    let mut session = Session::new(config, 1);
+    session.update(good(), now());
+    assert_eq!(settings(&session).clat, address);
+    session.duplicate(STRANGER, now());
+    assert!(matches!(session.state(), State::Backoff { .. }));
+}
+
+#[test]
+fn what_the_system_refuses_is_tried_again_later() {
+    let start = now();
+    let mut session = running();
+    let effects = session.failed("no such device".into(), start);
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    assert!(session.update(good(), start).is_empty());
+    assert_eq!(names(&session.handle_timeout(start + BACKOFF))[0], "claim");
+}
+
+#[test]
+fn the_link_goes_down_and_comes_back() {
+    let mut session = running();
+    let down = Facts {
+        link: None,
+        ..good()
+    };
+    assert_eq!(
+        names(&session.update(down, now())),
+        ["apply nothing", "release", "report"]
+    );
+    assert_eq!(names(&session.update(good(), now()))[0], "claim");
+}
+
+fn any_facts() -> impl Strategy<Value = Facts> {
+    (
+        any::<bool>(),
+        0usize..4,
+        0usize..3,
+        any::<bool>(),
+        1000u16..3000,
+    )
+        .prop_map(|(up, addresses, prefixes, native_ipv4, mtu)| Facts {
+            link: up.then(|| Link { mtu, ..link() }),
+            addresses: ["2001:db8:1:2::10", "2001:db8:9:9::10", "fe80::10"][..addresses.min(3)]
+                .iter()
+                .map(|text| host(text))
+                .collect(),
+            prefixes: ["64:ff9b::/96", "2001:db8:64::/96"][..prefixes]
+                .iter()
+                .map(|text| prefix(text))
+                .collect(),
+            native_ipv4,
+        })
+}
+
+proptest! {
+    /// Whatever happens, effects come in pairs: what was claimed is released before the session
+    /// rests, and the host's network is as the state says.
+    #[test]
+    fn effects_always_match_the_state(
+        steps in proptest::collection::vec((0u8..5, any_facts(), 0u64..100), 1..60),
+    ) {
+        let mut now = now();
+        let mut session = Session::new(config(), 7);
+        let (mut claimed, mut items) = (None, 0);
+        for (what, facts, seconds) in steps {
+            now += Duration::from_secs(seconds);
+            let effects = match what {
+                0 => session.assigned(),
+                1 => session.duplicate(STRANGER, now),
+                2 => session.handle_timeout(now),
+                3 if seconds > 90 => session.failed("x".into(), now),
+                _ => session.update(facts, now),
+            };
+            for effect in effects {
+                match effect {
+                    Effect::Claim { settings, .. } => claimed = Some(settings),
+                    Effect::Configure(settings) => {
+                        prop_assert_eq!(claimed.as_ref().map(|c| c.clat), Some(settings.clat));
+                        claimed = Some(settings);
+                    }
+                    Effect::Release => claimed = None,
+                    Effect::Apply(plan) => items = plan.items().len(),
+                    Effect::Report(_) => {}
+                }
+            }
+            match session.state() {
+                State::Running(settings) => {
+                    prop_assert_eq!(claimed.as_ref(), Some(settings));
+                    prop_assert_eq!(items, 5);
+                }
+                State::Claiming(settings) => {
+                    prop_assert_eq!(claimed.as_ref(), Some(settings));
+                    prop_assert!(items >= 2);
+                }
+                _ => {
+                    prop_assert!(claimed.is_none());
+                    prop_assert_eq!(items, 0);
+                }
+            }
+        }
+    }
+}
