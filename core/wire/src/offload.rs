@@ -26,6 +26,9 @@ pub struct Offload {
     pub checksum: ChecksumState,
     /// Set on a super-segment: a packet that stands for several on the wire.
     pub gso: Option<Gso>,
+    /// It was put together from fragments here, so that it may (and, where it is too long, must) be
+    /// fragmented again. Not part of the virtio-net header.
+    pub reassembled: bool,
 }
 
 /// The state of a packet's transport checksum.
@@ -121,7 +124,11 @@ impl Offload {
                 header_len: header_len.saturating_sub(link_header),
             }),
         };
-        Ok(Self { checksum, gso })
+        Ok(Self {
+            checksum,
+            gso,
+            reassembled: false,
+        })
     }
 
     /// Writes the header of a frame whose IP packet starts `link_header` bytes into it.
@@ -197,6 +204,7 @@ mod tests {
                 size: NonZeroU16::new(1428).unwrap(),
                 header_len: 72,
             }),
+            reassembled: false,
         };
         assert_eq!(Offload::decode(&offload.encode(0), 0), Ok(offload));
         assert_eq!(Offload::decode(&offload.encode(14), 14), Ok(offload));
@@ -213,7 +221,7 @@ mod tests {
     fn a_verified_checksum_stays_verified() {
         let offload = Offload {
             checksum: ChecksumState::Verified,
-            gso: None,
+            ..Offload::default()
         };
         assert_eq!(Offload::decode(&offload.encode(14), 14), Ok(offload));
     }

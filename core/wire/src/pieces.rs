@@ -69,6 +69,11 @@ impl Pieces {
         Self(State::Whole)
     }
 
+    /// Nothing to send (yet): the packet is kept elsewhere.
+    pub const fn none() -> Self {
+        Self(State::Done)
+    }
+
     /// Fragments of at most `mtu` bytes each.
     ///
     /// An IPv6 packet that has no Fragment Header yet gets one with `id`; one that has it directly

@@ -18,6 +18,17 @@ pub enum Verdict<R> {
     Drop(R),
 }
 
+impl<R> Verdict<R> {
+    /// The same verdict with another kind of reason.
+    pub fn map_reason<S>(self, f: impl FnOnce(R) -> S) -> Verdict<S> {
+        match self {
+            Self::Forward(pieces) => Verdict::Forward(pieces),
+            Self::Reply(reason) => Verdict::Reply(f(reason)),
+            Self::Drop(reason) => Verdict::Drop(f(reason)),
+        }
+    }
+}
+
 /// Why a packet did not pass. Implemented by [`drop_reasons!`](crate::drop_reasons) only.
 pub trait Reason: Copy + core::fmt::Debug + Eq + 'static {
     /// Every reason, in the order of [`Self::index`].

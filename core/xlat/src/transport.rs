@@ -201,7 +201,11 @@ pub(crate) fn moved(offload: Offload, shape: &Shape, old_at: usize, new_at: usiz
         size: gso.size,
         header_len: short(shape.headers_len + new_at - old_at.min(shape.headers_len)),
     });
-    Offload { checksum, gso }
+    Offload {
+        checksum,
+        gso,
+        reassembled: offload.reassembled,
+    }
 }
 
 /// The state of the checksum field that [`rewrite`] has to keep.

@@ -172,11 +172,15 @@ impl V4ToV6 {
         }
     }
 
+    /// The verdict on a packet that cannot pass under any mapping: a stateful caller asks before it
+    /// makes state for it. `None` for one that might pass; the buffer is then unchanged.
+    pub fn veto(&mut self, buf: &mut PacketBuf, now: Instant) -> Option<Verdict<DropReason>> {
+        let refused = admit(buf.bytes()).err()?;
+        Some(self.refuse(buf, refused, now))
+    }
+
     fn judge(&self, buf: &mut PacketBuf, mapping: Map<'_>) -> Result<Job, Refused> {
-        let packet = Ipv4::new_checked(buf.bytes()).map_err(|_| DropReason::MalformedIpv4)?;
-        check_addresses(&packet)?;
-        check_options(&packet)?;
-        check_ttl(&packet)?;
+        let packet = admit(buf.bytes())?;
         let (at, number, fragment) = (packet.header_len(), packet.protocol(), packet.fragment());
         let total_len = usize::from(packet.total_len());
 
@@ -291,6 +295,15 @@ impl V4ToV6 {
         let limit = link.min(self.config.lowest_ipv6_mtu);
         Ok((len > usize::from(limit)).then_some(limit))
     }
+}
+
+/// Whether the packet could pass under some mapping.
+fn admit(bytes: &[u8]) -> Result<Ipv4<'_>, Refused> {
+    let packet = Ipv4::new_checked(bytes).map_err(|_| DropReason::MalformedIpv4)?;
+    check_addresses(&packet)?;
+    check_options(&packet)?;
+    check_ttl(&packet)?;
+    Ok(packet)
 }
 
 fn check_addresses(packet: &Ipv4<'_>) -> Result<(), DropReason> {

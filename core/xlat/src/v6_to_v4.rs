@@ -154,12 +154,15 @@ impl V6ToV4 {
         }
     }
 
+    /// The verdict on a packet that cannot pass under any mapping: a stateful caller asks before it
+    /// makes state for it. `None` for one that might pass; the buffer is then unchanged.
+    pub fn veto(&mut self, buf: &mut PacketBuf, now: Instant) -> Option<Verdict<DropReason>> {
+        let refused = admit(buf.bytes()).err()?;
+        Some(self.refuse(buf, refused, now))
+    }
+
     fn judge(&self, buf: &mut PacketBuf, mapping: Map<'_>) -> Result<Job, Refused> {
-        let packet = Ipv6::new_checked(buf.bytes()).map_err(|_| DropReason::MalformedIpv6)?;
-        check_addresses(&packet)?;
-        let upper = packet.upper().map_err(|_| DropReason::MalformedIpv6)?;
-        check_extension_headers(&upper)?;
-        check_hop_limit(&packet)?;
+        let (packet, upper) = admit(buf.bytes())?;
         let place = upper
             .fragment
             .map(|header| header.fragment)
@@ -175,7 +178,8 @@ impl V6ToV4 {
         let dst = mapping.destination(packet.dst()).map_err(|refusal| {
             unmapped(refusal, DropReason::NoDestinationMapping, upper.protocol)
         })?;
-        let fragment_to = self.judge_size(&packet, &upper, &shape)?;
+        let reassembled = buf.offload.reassembled;
+        let fragment_to = self.judge_size(&packet, &upper, &shape, reassembled)?;
         Ok(Job {
             old_header: upper.offset,
             src: (packet.src(), src),
@@ -255,6 +259,7 @@ impl V6ToV4 {
         packet: &Ipv6<'_>,
         upper: &Upper,
         shape: &Shape,
+        reassembled: bool,
     ) -> Result<Option<u16>, Refused> {
         let link = self.config.ipv4_mtu;
         let total_len = usize::from(packet.payload_len()) + ipv6::HEADER_LEN - upper.offset;
@@ -265,8 +270,8 @@ impl V6ToV4 {
         if len <= usize::from(link) {
             return Ok(None);
         }
-        // A source that was already told 1280 cannot go lower.
-        if shape.segment_len <= usize::from(ipv6::MIN_MTU) {
+        // A source that was already told 1280 cannot go lower, and one that fragments already did.
+        if shape.segment_len <= usize::from(ipv6::MIN_MTU) || reassembled {
             return Ok(Some(link));
         }
         let growth = match upper.fragment {
@@ -335,6 +340,16 @@ impl V6ToV4 {
 pub(crate) fn low_16(id: u32) -> u16 {
     let [.., a, b] = id.to_be_bytes();
     u16::from_be_bytes([a, b])
+}
+
+/// Whether the packet could pass under some mapping.
+fn admit(bytes: &[u8]) -> Result<(Ipv6<'_>, Upper), Refused> {
+    let packet = Ipv6::new_checked(bytes).map_err(|_| DropReason::MalformedIpv6)?;
+    check_addresses(&packet)?;
+    let upper = packet.upper().map_err(|_| DropReason::MalformedIpv6)?;
+    check_extension_headers(&upper)?;
+    check_hop_limit(&packet)?;
+    Ok((packet, upper))
 }
 
 fn check_addresses(packet: &Ipv6<'_>) -> Result<(), DropReason> {

@@ -195,3 +195,22 @@ fn a_first_fragment_without_its_transport_header_is_dropped() {
     let packet = V6::new(PEER6, HOST6, 44).carrying(&payload);
     assert_eq!(to_v4(&packet), dropped);
 }
+
+/// A datagram that was reassembled on the way is fragmented again instead of being refused.
+#[test]
+fn xlat_5_1_1_03_a_reassembled_packet_is_fragmented_again() {
+    let datagram = compose::udp(BACK6, 53, 40000, &noise(8192));
+    let payload = compose::fragment(17, 0, false, 0x7777_4242, &datagram);
+    let mut buf = loaded(&V6::new(PEER6, HOST6, 44).carrying(&payload));
+    buf.offload.reassembled = true;
+    let verdict = V6ToV4::new(config(), 1).translate(&mut buf, &STATELESS, origin());
+    let packets = fate(verdict, &mut buf).packets();
+    let mut joined = Vec::new();
+    for packet in &packets {
+        let header = Ipv4::new_checked(packet).unwrap();
+        assert!(packet.len() <= 1500 && header.id() == 0x4242);
+        assert_eq!(usize::from(header.fragment().offset) * 8, joined.len());
+        joined.extend_from_slice(header.payload());
+    }
+    assert_eq!(joined, compose::udp(BACK4, 53, 40000, &noise(8192)));
+}

@@ -312,8 +312,8 @@ fn metadata_that_contradicts_the_packet_is_refused() {
         matches!(verdict, Verdict::Drop(DropReason::BadOffload))
     };
     let with_gso = |kind| Offload {
-        checksum: ChecksumState::Complete,
         gso: gso(kind, 100),
+        ..Offload::default()
     };
     let udp = udp4(&noise(500), |_| ());
     let segment = V4::new(HOST4, PEER4, 6).carrying(&tcp(PAIR4, (1, 2), 0, &[], &noise(500)));
@@ -329,7 +329,7 @@ fn metadata_that_contradicts_the_packet_is_refused() {
     assert!(refused(&fragment, with_gso(GsoKind::Udp)));
     let far = Offload {
         checksum: partial(600, 6),
-        gso: None,
+        ..Offload::default()
     };
     assert!(refused(&udp, far));
     // A TCP header that claims more than there is.

@@ -148,6 +148,7 @@ fn offloads() -> impl Strategy<Value = Offload> {
             size: NonZeroU16::new(size).unwrap(),
             header_len: size,
         }),
+        reassembled: size % 7 == 0,
     })
 }
 

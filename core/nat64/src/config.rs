@@ -1,0 +1,234 @@
+//! [`Config`]: the knobs of a NAT64.
+
+use core::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use pref64::{Pref64, siit::NonGlobal};
+use xlat::config::ErrorPolicy;
+
+use crate::{destinations::Network4, pool::PortRange};
+
+/// Everything a NAT64 must know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The prefixes it serves; at least one (RFC 6146 §3).
+    pub prefixes: Vec<Pref64>,
+    /// The IPv4 addresses that clients share; at least one.
+    pub pool: Vec<PoolEntry>,
+    /// Special-purpose destinations that are allowed nevertheless.
+    pub allow_destinations: Vec<Network4>,
+    /// Destinations that are never allowed: the NAT64's own addresses.
+    pub own_addresses: Vec<Ipv4Addr>,
+    /// Non-global IPv4 addresses under the well-known prefix. Default: drop.
+    pub wkp_non_global: NonGlobal,
+    /// The source of ICMPv6 errors, and of translated ones whose own source cannot be written in
+    /// IPv6.
+    pub own_ipv6: Ipv6Addr,
+    /// Bytes the next IPv6 link takes.
+    pub ipv6_mtu: u16,
+    /// Bytes the next IPv4 link takes.
+    pub ipv4_mtu: u16,
+    /// See [`xlat::Config::lowest_ipv6_mtu`].
+    pub lowest_ipv6_mtu: u16,
+    /// ICMP errors for packets that are dropped.
+    pub errors: ErrorPolicy,
+    /// How long things live.
+    pub timers: Timers,
+    /// How much of everything there may be.
+    pub limits: Limits,
+}
+
+/// An address of the pool, and which of its ports may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolEntry {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Its ports and ICMP identifiers.
+    pub ports: PortRange,
+}
+
+/// How long things live without a packet (RFC 6146 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// A UDP session. Default 300 s, at least 120 s.
+    pub udp: Duration,
+    /// An ICMP query session. Default and least 60 s.
+    pub icmp: Duration,
+    /// An established TCP connection. Default and least 7200 s.
+    pub tcp_established: Duration,
+    /// A TCP connection that is being opened or closed. Default and least 240 s.
+    pub tcp_transitory: Duration,
+    /// A datagram of which fragments are missing. Default 5 s, at least 2 s.
+    pub fragment: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            udp: Duration::from_secs(300),
+            icmp: Duration::from_secs(60),
+            tcp_established: Duration::from_secs(7200),
+            tcp_transitory: Duration::from_secs(240),
+            fragment: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Timers {
+    /// The least values that RFC 6146 §4 allows.
+    const LEAST: Self = Self {
+        udp: Duration::from_secs(120),
+        icmp: Duration::from_secs(60),
+        tcp_established: Duration::from_secs(7200),
+        tcp_transitory: Duration::from_secs(240),
+        fragment: Duration::from_secs(2),
+    };
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let least = Self::LEAST;
+        let pairs = [
+            ("udp", self.udp, least.udp),
+            ("icmp", self.icmp, least.icmp),
+            (
+                "tcp_established",
+                self.tcp_established,
+                least.tcp_established,
+            ),
+            ("tcp_transitory", self.tcp_transitory, least.tcp_transitory),
+            ("fragment", self.fragment, least.fragment),
+        ];
+        match pairs.into_iter().find(|(_, value, least)| value < least) {
+            Some((name, _, least)) => Err(ConfigError::TimerTooShort { name, least }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How much of everything there may be. Memory grows up to these and no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bindings, about 70 bytes each. Default 1 000 000.
+    pub bindings: usize,
+    /// Sessions, about 40 bytes each. Default 1 000 000.
+    pub sessions: usize,
+    /// Datagrams being put together. Default 1024.
+    pub fragmented_datagrams: usize,
+    /// Bytes of fragments that wait for the rest. Default 16 MiB.
+    pub fragment_bytes: usize,
+    /// Datagrams being put together for one source address. Default 64.
+    pub fragmented_datagrams_per_source: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bindings: 1_000_000,
+            sessions: 1_000_000,
+            fragmented_datagrams: 1024,
+            fragment_bytes: 16 << 20,
+            fragmented_datagrams_per_source: 64,
+        }
+    }
+}
+
+/// Why a configuration makes no NAT64.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// There is no prefix.
+    NoPrefix,
+    /// One prefix lies in another.
+    OverlappingPrefixes(Pref64, Pref64),
+    /// There is no pool address.
+    NoPool,
+    /// An address stands twice in the pool.
+    PoolTwice(Ipv4Addr),
+    /// A timer is shorter than the standard allows.
+    TimerTooShort {
+        /// The timer's name in the configuration.
+        name: &'static str,
+        /// The least value.
+        least: Duration,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPrefix => f.write_str("there is no NAT64 prefix"),
+            Self::OverlappingPrefixes(inner, outer) => {
+                write!(
+                    f,
+                    "{inner} lies in {outer}: an address would mean two things"
+                )
+            }
+            Self::NoPool => f.write_str("the pool has no address"),
+            Self::PoolTwice(address) => write!(f, "{address} stands twice in the pool"),
+            Self::TimerTooShort { name, least } => write!(
+                f,
+                "{name} must be at least {} s (RFC 6146 section 4)",
+                least.as_secs()
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// A NAT64 for `prefix` and the whole of every address in `pool`, with the defaults.
+    #[must_use]
+    pub fn new(prefix: Pref64, pool: &[Ipv4Addr], own_ipv6: Ipv6Addr) -> Self {
+        Self {
+            prefixes: vec![prefix],
+            pool: pool
+                .iter()
+                .map(|address| PoolEntry {
+                    address: *address,
+                    ports: PortRange::ALL,
+                })
+                .collect(),
+            allow_destinations: Vec::new(),
+            own_addresses: Vec::new(),
+            wkp_non_global: NonGlobal::Drop,
+            own_ipv6,
+            ipv6_mtu: 1500,
+            ipv4_mtu: 1500,
+            lowest_ipv6_mtu: wire::ipv6::MIN_MTU,
+            errors: ErrorPolicy::default(),
+            timers: Timers::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Whether a NAT64 can be made of this.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.prefixes.is_empty() {
+            return Err(ConfigError::NoPrefix);
+        }
+        for (i, one) in self.prefixes.iter().enumerate() {
+            for other in &self.prefixes[i + 1..] {
+                if one.contains(other.address()) {
+                    return Err(ConfigError::OverlappingPrefixes(*other, *one));
+                }
+                if other.contains(one.address()) {
+                    return Err(ConfigError::OverlappingPrefixes(*one, *other));
+                }
+            }
+        }
+        if self.pool.is_empty() {
+            return Err(ConfigError::NoPool);
+        }
+        for (i, entry) in self.pool.iter().enumerate() {
+            if self.pool[..i].iter().any(|it| it.address == entry.address) {
+                return Err(ConfigError::PoolTwice(entry.address));
+            }
+        }
+        self.timers.check()
+    }
+}

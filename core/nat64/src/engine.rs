@@ -1,0 +1,342 @@
+//! [`Engine`]: the steps of RFC 6146 §3 in order, around the translator.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use pref64::{Pref64, siit::NonGlobal, special::is_global};
+use wire::{icmp::v6, ipv4::Ipv4, ipv6::Ipv6, packet::PacketBuf, pieces::Pieces, verdict::Verdict};
+use xlat::{V4ToV6, V6ToV4, icmp_error::Message};
+
+use crate::{
+    bib::Binding,
+    config::{Config, ConfigError},
+    destinations::Destinations,
+    filtering_and_updating::Tables,
+    fragments::{Family, Fragments, Outcome},
+    incoming_tuple::{self, Incoming, Refused, refused},
+    key::Key,
+    outgoing_tuple::{self, Outgoing},
+    reason::{DropReason, Why},
+    session::Tick,
+    stats::Stats,
+    tuple::{Endpoint4, Endpoint6, Protocol, Tuple},
+};
+
+/// A stateful NAT64.
+#[derive(Debug)]
+pub struct Engine {
+    prefixes: Vec<Pref64>,
+    destinations: Destinations,
+    wkp_non_global: NonGlobal,
+    own_ipv6: Ipv6Addr,
+    tables: Tables,
+    fragments: Fragments,
+    v6_to_v4: V6ToV4,
+    v4_to_v6: V4ToV6,
+    stats: Stats,
+    epoch: Instant,
+}
+
+impl Engine {
+    /// A NAT64 without any session. `key` must be random: it keeps outsiders from choosing
+    /// addresses that collide in the tables, and from foretelling ports.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn new(config: Config, key: [u8; 16], now: Instant) -> Result<Self, ConfigError> {
+        config.check()?;
+        let key = Key::new(key);
+        let own_ipv4 = config.pool.first().map(|entry| entry.address);
+        let translation = xlat::Config {
+            ipv6_mtu: config.ipv6_mtu,
+            ipv4_mtu: config.ipv4_mtu,
+            lowest_ipv6_mtu: config.lowest_ipv6_mtu,
+            errors: config.errors,
+            ..xlat::Config::new(own_ipv4.ok_or(ConfigError::NoPool)?, config.own_ipv6)
+        };
+        let tables = Tables::new(&config, key);
+        Ok(Self {
+            v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"])),
+            v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"])),
+            fragments: Fragments::new(key, config.timers.fragment, config.limits),
+            destinations: Destinations {
+                allowed: config.allow_destinations,
+                own: config.own_addresses,
+            },
+            prefixes: config.prefixes,
+            wkp_non_global: config.wkp_non_global,
+            own_ipv6: config.own_ipv6,
+            stats: Stats {
+                tables: tables.stats.clone(),
+                ..Stats::default()
+            },
+            tables,
+            epoch: now,
+        })
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats.clone()
+    }
+
+    /// How many bindings and sessions there are.
+    #[must_use]
+    pub fn table_sizes(&self) -> (usize, usize) {
+        self.tables.len()
+    }
+
+    /// The bindings there are, in no order.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.tables.bindings()
+    }
+
+    /// How many ports of `protocol` are free in the pool.
+    #[must_use]
+    pub fn free_ports(&self, protocol: Protocol) -> usize {
+        self.tables.pool().free(protocol)
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sessions = self
+            .tables
+            .next_due()
+            .map(|tick| self.epoch + Duration::from_secs(tick.into()));
+        [sessions, self.fragments.next_expiry()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Ends what is over.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.tables.expire(self.tick(now));
+        let reason = DropReason::FragmentTimeout;
+        self.fragments.expire(now, |family| match family {
+            Family::V4 => self.stats.from_v4.dropped_by_state.count(reason),
+            Family::V6 => self.stats.from_v6.dropped_by_state.count(reason),
+        });
+    }
+
+    /// Takes an IPv6 packet. Forwarded is an IPv4 packet, a reply is IPv6.
+    pub fn handle_v6(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+        self.stats.from_v6.came(buf);
+        let verdict = self.client_packet(buf, now);
+        self.stats.from_v6.went(&verdict);
+        verdict
+    }
+
+    /// Takes an IPv4 packet. Forwarded is an IPv6 packet, a reply is IPv4.
+    pub fn handle_v4(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+        self.stats.from_v4.came(buf);
+        let verdict = self.server_packet(buf, now);
+        self.stats.from_v4.went(&verdict);
+        verdict
+    }
+
+    fn tick(&self, now: Instant) -> Tick {
+        let elapsed = now.saturating_duration_since(self.epoch).as_secs();
+        Tick::try_from(elapsed).unwrap_or(Tick::MAX / 2)
+    }
+
+    fn client_packet(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+        if let Err(reason) = self.admit_v6(buf) {
+            return Verdict::Drop(reason);
+        }
+        if let Some(verdict) = self.v6_to_v4.veto(buf, now) {
+            return verdict.map_reason(Why::from);
+        }
+        match self.fragments.take(buf, now) {
+            Ok(Outcome::Whole) => {}
+            Ok(Outcome::Kept) => return Verdict::Forward(Pieces::none()),
+            Err(reason) => return Verdict::Drop(reason.into()),
+        }
+        match self.resolve_v6(buf, now) {
+            Ok(outgoing) => {
+                let verdict = self.v6_to_v4.translate(buf, &outgoing, now);
+                verdict.map_reason(Why::from)
+            }
+            Err(Refused { why, answer }) => match answer {
+                Some(message) => self.v6_to_v4.reply(buf, why, message, now),
+                None => Verdict::Drop(why),
+            },
+        }
+    }
+
+    /// The loop guard, and whether the packet is for us at all (RFC 6146 §3.5).
+    fn admit_v6(&self, buf: &PacketBuf) -> Result<(), Why> {
+        let Ok(packet) = Ipv6::new_checked(buf.bytes()) else {
+            return Err(xlat::DropReason::MalformedIpv6.into());
+        };
+        if self.prefix_of(packet.src()).is_some() {
+            return Err(DropReason::LoopGuard.into());
+        }
+        if self.prefix_of(packet.dst()).is_none() {
+            return Err(DropReason::NotInPrefix.into());
+        }
+        Ok(())
+    }
+
+    /// The number of the prefix that `address` lies in.
+    fn prefix_of(&self, address: Ipv6Addr) -> Option<u8> {
+        let at = self.prefixes.iter().position(|it| it.contains(address))?;
+        u8::try_from(at).ok()
+    }
+
+    fn prefix(&self, number: u8) -> Pref64 {
+        self.prefixes[usize::from(number)]
+    }
+
+    fn resolve_v6(&mut self, buf: &PacketBuf, now: Instant) -> Result<Outgoing<Ipv4Addr>, Refused> {
+        let packet =
+            Ipv6::new_embedded(buf.bytes()).map_err(|_| xlat::DropReason::MalformedIpv6)?;
+        match incoming_tuple::of_v6(&packet)? {
+            Incoming::Data(tuple, segment) => {
+                let (remote, prefix) = self.remote(tuple.dst)?;
+                self.check_destination(remote.address, prefix)?;
+                let now = self.tick(now);
+                let flow = self
+                    .tables
+                    .outbound(tuple.protocol, tuple.src, remote, prefix, segment, now)
+                    .map_err(no_resources)?;
+                Ok(outgoing_tuple::to_server(&flow))
+            }
+            Incoming::Error(quoted) => self.resolve_error_v6(&quoted),
+        }
+    }
+
+    /// The server that an address under one of our prefixes stands for.
+    fn remote(&self, dst: Endpoint6) -> Result<(Endpoint4, u8), DropReason> {
+        let number = self.prefix_of(dst.address).ok_or(DropReason::NotInPrefix)?;
+        let address = self
+            .prefix(number)
+            .extract(dst.address)
+            .ok_or(DropReason::NotInPrefix)?;
+        Ok((
+            Endpoint4 {
+                address,
+                id: dst.id,
+            },
+            number,
+        ))
+    }
+
+    fn check_destination(&self, address: Ipv4Addr, prefix: u8) -> Result<(), Refused> {
+        let reason = if !may_write(address, self.prefix(prefix), self.wkp_non_global) {
+            DropReason::NonGlobalUnderWellKnownPrefix
+        } else if !self.destinations.allows(address) {
+            DropReason::DestinationRefused
+        } else {
+            return Ok(());
+        };
+        let message = Message::plain(v6::UNREACHABLE, v6::PROHIBITED);
+        Err(refused(reason, message))
+    }
+
+    /// An ICMPv6 error quotes a packet from a server (Y',z) to a client (X',x).
+    fn resolve_error_v6(&self, quoted: &Tuple<Endpoint6>) -> Result<Outgoing<Ipv4Addr>, Refused> {
+        let (remote, _) = self.remote(quoted.src)?;
+        let flow = self
+            .tables
+            .peek_inside(quoted.protocol, quoted.dst, remote)
+            .ok_or(DropReason::NoSession)?;
+        Ok(outgoing_tuple::error_to_server(&flow))
+    }
+
+    fn server_packet(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+        let Ok(packet) = Ipv4::new_checked(buf.bytes()) else {
+            return Verdict::Drop(xlat::DropReason::MalformedIpv4.into());
+        };
+        if !self.tables.pool().contains(packet.dst()) {
+            return Verdict::Drop(DropReason::NotInPool.into());
+        }
+        if let Some(verdict) = self.v4_to_v6.veto(buf, now) {
+            return verdict.map_reason(Why::from);
+        }
+        match self.fragments.take(buf, now) {
+            Ok(Outcome::Whole) => {}
+            Ok(Outcome::Kept) => return Verdict::Forward(Pieces::none()),
+            Err(reason) => return Verdict::Drop(reason.into()),
+        }
+        match self.resolve_v4(buf, now) {
+            Ok(outgoing) => {
+                let verdict = self.v4_to_v6.translate(buf, &outgoing, now);
+                verdict.map_reason(Why::from)
+            }
+            Err(Refused { why, answer }) => match answer {
+                Some(message) => self.v4_to_v6.reply(buf, why, message, now),
+                None => Verdict::Drop(why),
+            },
+        }
+    }
+
+    fn resolve_v4(&mut self, buf: &PacketBuf, now: Instant) -> Result<Outgoing<Ipv6Addr>, Refused> {
+        let packet =
+            Ipv4::new_embedded(buf.bytes()).map_err(|_| xlat::DropReason::MalformedIpv4)?;
+        match incoming_tuple::of_v4(&packet)? {
+            Incoming::Data(tuple, segment) => {
+                let now = self.tick(now);
+                let (server, client) = (tuple.src, tuple.dst);
+                let Self {
+                    prefixes,
+                    wkp_non_global,
+                    tables,
+                    ..
+                } = self;
+                let writable = |prefix: u8| {
+                    let prefix = prefixes[usize::from(prefix)];
+                    may_write(server.address, prefix, *wkp_non_global)
+                };
+                let flow =
+                    tables.inbound(tuple.protocol, client, server, writable, segment, now)?;
+                Ok(outgoing_tuple::to_client(&flow, self.prefix(flow.prefix)))
+            }
+            Incoming::Error(quoted) => self.resolve_error_v4(packet.src(), &quoted),
+        }
+    }
+
+    /// An ICMPv4 error quotes a packet from the pool (T,t) to a server (Z,z). The router it comes
+    /// from is shown under its own address (PLAT-3.6-02), or, where that cannot be written, under
+    /// ours, so that path MTU discovery survives.
+    fn resolve_error_v4(
+        &self,
+        router: Ipv4Addr,
+        quoted: &Tuple<Endpoint4>,
+    ) -> Result<Outgoing<Ipv6Addr>, Refused> {
+        let flow = self
+            .tables
+            .peek_outside(quoted.protocol, quoted.src, quoted.dst)
+            .ok_or(DropReason::NoSession)?;
+        let prefix = self.prefix(flow.prefix);
+        let from = if may_write(router, prefix, self.wkp_non_global) {
+            prefix.embed(router)
+        } else {
+            self.own_ipv6
+        };
+        Ok(outgoing_tuple::error_to_client(&flow, prefix, from))
+    }
+}
+
+/// Whether an IPv4 address may be written under a prefix (RFC 6052 §3.1).
+fn may_write(address: Ipv4Addr, prefix: Pref64, wkp_non_global: NonGlobal) -> bool {
+    wkp_non_global == NonGlobal::Translate || !prefix.is_well_known() || is_global(address)
+}
+
+/// A client is told when there is no room for it (RFC 6146 §3.5.1.1: ICMPv6 1/3).
+fn no_resources(reason: DropReason) -> Refused {
+    let tell = matches!(
+        reason,
+        DropReason::PoolExhausted | DropReason::TooManyBindings | DropReason::TooManySessions
+    );
+    if !tell {
+        return reason.into();
+    }
+    let message = Message::plain(v6::UNREACHABLE, v6::ADDRESS_UNREACHABLE);
+    refused(reason, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! Step 2: find or make the binding and the session of a packet (RFC 6146 §3.5).
+//!
+//! Mapping is endpoint-independent, and so is filtering: a client's port is open to every server
+//! while it has any session.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use hashbrown::HashMap;
+
+use crate::{
+    bib::{Bib, BibId},
+    config::{Config, Timers},
+    key::{Key, Random},
+    pool::Pool,
+    reason::DropReason,
+    session::{SessionId, Sessions, State, Tick},
+    stats::TableStats,
+    tcp::{Lifetime, Segment, Side, TcpState},
+    tuple::{Endpoint4, Endpoint6, Protocol},
+};
+
+/// The ends of a session, as translation needs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) protocol: Protocol,
+    /// X',x.
+    pub(crate) inside: Endpoint6,
+    /// T,t.
+    pub(crate) outside: Endpoint4,
+    /// Z,z.
+    pub(crate) remote: Endpoint4,
+    /// Which of the configured prefixes the client sees the server under.
+    pub(crate) prefix: u8,
+}
+
+/// The one address of the pool that a client has (RFC 4787 REQ-2).
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    address: Ipv4Addr,
+    bindings: u32,
+}
+
+/// All state about clients.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    key: Key,
+    random: Random,
+    bib: Bib,
+    sessions: Sessions,
+    pool: Pool,
+    clients: HashMap<Ipv6Addr, Client, Key>,
+    timers: Lifetimes,
+    pub(crate) stats: TableStats,
+}
+
+/// [`Timers`] in ticks.
+#[derive(Clone, Copy, Debug)]
+struct Lifetimes {
+    udp: Tick,
+    icmp: Tick,
+    established: Tick,
+    transitory: Tick,
+}
+
+impl Lifetimes {
+    fn new(timers: &Timers) -> Self {
+        // Rounded up, and one more: the tick that is running does not count.
+        let ticks = |time: core::time::Duration| {
+            let seconds = time.as_secs() + u64::from(time.subsec_nanos() != 0);
+            Tick::try_from(seconds)
+                .unwrap_or(Tick::MAX / 2)
+                .saturating_add(1)
+        };
+        Self {
+            udp: ticks(timers.udp),
+            icmp: ticks(timers.icmp),
+            established: ticks(timers.tcp_established),
+            transitory: ticks(timers.tcp_transitory),
+        }
+    }
+}
+
+impl Tables {
+    pub(crate) fn new(config: &Config, key: Key) -> Self {
+        Self {
+            random: Random::new(key),
+            bib: Bib::new(key, config.limits.bindings),
+            sessions: Sessions::new(key, config.limits.sessions),
+            pool: Pool::new(&config.pool),
+            clients: HashMap::with_hasher(key),
+            timers: Lifetimes::new(&config.timers),
+            stats: TableStats::default(),
+            key,
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = &crate::bib::Binding> {
+        self.bib.iter()
+    }
+
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.bib.len(), self.sessions.len())
+    }
+
+    /// A packet of a client: from `inside` to `remote`, which it sees under prefix number `prefix`.
+    pub(crate) fn outbound(
+        &mut self,
+        protocol: Protocol,
+        inside: Endpoint6,
+        remote: Endpoint4,
+        prefix: u8,
+        segment: Option<Segment>,
+        now: Tick,
+    ) -> Result<Flow, DropReason> {
+        let remote = session_end(protocol, remote);
+        let known = self.bib.of_inside(protocol, inside);
+        if let Some(id) = known.and_then(|bib| self.sessions.find(bib, remote)) {
+            self.update(id, Side::V6, segment, now);
+            return Ok(self.flow(id));
+        }
+        if protocol == Protocol::Tcp && segment != Some(Segment::Syn) {
+            // No connection, but perhaps a binding: then it passes and leaves no state.
+            let bib = known.ok_or(DropReason::NotSyn)?;
+            return Ok(self.stateless_flow(bib, remote, prefix));
+        }
+        if self.sessions.is_full() {
+            return Err(DropReason::TooManySessions);
+        }
+        let bib = match known {
+            Some(bib) => bib,
+            None => self.bind(protocol, inside, prefix)?,
+        };
+        let state = match protocol {
+            Protocol::Udp => State::Udp,
+            Protocol::Icmp => State::Icmp,
+            Protocol::Tcp => State::Tcp(TcpState::V6Init),
+        };
+        Ok(self.open(bib, remote, prefix, state, now))
+    }
+
+    /// A packet of a server, from `remote` to `outside`. The client sees a new server under the
+    /// prefix it made its binding with, if the server's address is `writable` under that.
+    pub(crate) fn inbound(
+        &mut self,
+        protocol: Protocol,
+        outside: Endpoint4,
+        remote: Endpoint4,
+        writable: impl Fn(u8) -> bool,
+        segment: Option<Segment>,
+        now: Tick,
+    ) -> Result<Flow, DropReason> {
+        let remote = session_end(protocol, remote);
+        let bib = self
+            .bib
+            .of_outside(protocol, outside)
+            .ok_or(DropReason::NoBinding)?;
+        if let Some(id) = self.sessions.find(bib, remote) {
+            self.update(id, Side::V4, segment, now);
+            return Ok(self.flow(id));
+        }
+        let prefix = self.bib.get(bib).prefix;
+        if !writable(prefix) {
+            return Err(DropReason::NonGlobalUnderWellKnownPrefix);
+        }
+        if protocol == Protocol::Tcp && segment != Some(Segment::Syn) {
+            return Ok(self.stateless_flow(bib, remote, prefix));
+        }
+        if self.sessions.is_full() {
+            return Err(DropReason::TooManySessions);
+        }
+        let state = match protocol {
+            Protocol::Udp => State::Udp,
+            Protocol::Icmp => State::Icmp,
+            Protocol::Tcp => State::Tcp(TcpState::V4Init),
+        };
+        Ok(self.open(bib, remote, prefix, state, now))
+    }
+
+    /// The session that a client's packet belongs to, for an ICMP error: looked up, and neither
+    /// made nor refreshed (RFC 5508 REQ-6).
+    pub(crate) fn peek_inside(
+        &self,
+        protocol: Protocol,
+        inside: Endpoint6,
+        remote: Endpoint4,
+    ) -> Option<Flow> {
+        let bib = self.bib.of_inside(protocol, inside)?;
+        let id = self.sessions.find(bib, session_end(protocol, remote))?;
+        Some(self.flow(id))
+    }
+
+    /// The session that a translated packet belongs to, for an ICMP error.
+    pub(crate) fn peek_outside(
+        &self,
+        protocol: Protocol,
+        outside: Endpoint4,
+        remote: Endpoint4,
+    ) -> Option<Flow> {
+        let bib = self.bib.of_outside(protocol, outside)?;
+        let id = self.sessions.find(bib, session_end(protocol, remote))?;
+        Some(self.flow(id))
+    }
+
+    /// Ends what is over at `now`.
+    pub(crate) fn expire(&mut self, now: Tick) {
+        while let Some(id) = self.sessions.next_expired(now) {
+            let after = match self.sessions.get(id).state {
+                State::Tcp(state) => state.after_expiry(),
+                State::Udp | State::Icmp => None,
+            };
+            match after {
+                Some(state) => {
+                    self.sessions.set_state(id, State::Tcp(state));
+                    self.sessions.set_expiry(id, now + self.timers.transitory);
+                }
+                None => self.close(id),
+            }
+        }
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Tick> {
+        self.sessions.next_due()
+    }
+
+    fn bind(
+        &mut self,
+        protocol: Protocol,
+        inside: Endpoint6,
+        prefix: u8,
+    ) -> Result<BibId, DropReason> {
+        if self.bib.is_full() {
+            return Err(DropReason::TooManyBindings);
+        }
+        let client = self.clients.get(&inside.address);
+        let paired = client.map(|client| client.address);
+        let hash = self.key.hash(&[&inside.address.octets()]);
+        let outside = self
+            .pool
+            .allocate(protocol, inside.id, paired, hash, &mut self.random)
+            .ok_or(DropReason::PoolExhausted)?;
+        let client = self.clients.entry(inside.address).or_insert(Client {
+            address: outside.address,
+            bindings: 0,
+        });
+        client.bindings += 1;
+        self.stats.bindings_made[protocol.index()].add(1);
+        Ok(self.bib.insert(protocol, inside, outside, prefix))
+    }
+
+    fn unbind(&mut self, bib: BibId) {
+        let binding = self.bib.remove(bib);
+        self.pool.release(binding.protocol, binding.outside);
+        if let Some(client) = self.clients.get_mut(&binding.inside.address) {
+            client.bindings -= 1;
+            if client.bindings == 0 {
+                self.clients.remove(&binding.inside.address);
+            }
+        }
+        self.stats.bindings_ended[binding.protocol.index()].add(1);
+    }
+
+    fn open(&mut self, bib: BibId, remote: Endpoint4, prefix: u8, state: State, now: Tick) -> Flow {
+        let lifetime = match state {
+            State::Udp => self.timers.udp,
+            State::Icmp => self.timers.icmp,
+            State::Tcp(_) => self.timers.transitory,
+        };
+        let id = self
+            .sessions
+            .insert(bib, remote, prefix, state, now + lifetime);
+        self.bib.get_mut(bib).sessions += 1;
+        self.stats.sessions_made[state.protocol().index()].add(1);
+        self.flow(id)
+    }
+
+    fn close(&mut self, id: SessionId) {
+        let session = self.sessions.remove(id);
+        self.stats.sessions_ended[session.state.protocol().index()].add(1);
+        let binding = self.bib.get_mut(session.bib);
+        binding.sessions -= 1;
+        if binding.sessions == 0 {
+            self.unbind(session.bib);
+        }
+    }
+
+    fn update(&mut self, id: SessionId, side: Side, segment: Option<Segment>, now: Tick) {
+        let lifetime = match self.sessions.get(id).state {
+            State::Udp => self.timers.udp,
+            State::Icmp => self.timers.icmp,
+            State::Tcp(state) => {
+                let (next, lifetime) = state.after(side, segment.unwrap_or(Segment::Other));
+                if next != state {
+                    self.sessions.set_state(id, State::Tcp(next));
+                }
+                match lifetime {
+                    Lifetime::Keep => return,
+                    Lifetime::Established => self.timers.established,
+                    Lifetime::Transitory => self.timers.transitory,
+                }
+            }
+        };
+        self.sessions.set_expiry(id, now + lifetime);
+    }
+
+    fn flow(&self, id: SessionId) -> Flow {
+        let session = self.sessions.get(id);
+        self.stateless_flow(session.bib, session.remote, session.prefix)
+    }
+
+    fn stateless_flow(&self, bib: BibId, remote: Endpoint4, prefix: u8) -> Flow {
+        let binding = self.bib.get(bib);
+        Flow {
+            protocol: binding.protocol,
+            inside: binding.inside,
+            outside: binding.outside,
+            remote,
+            prefix,
+        }
+    }
+}
+
+/// The server's end of a session: for ICMP queries without identifier, which is the client's own.
+fn session_end(protocol: Protocol, remote: Endpoint4) -> Endpoint4 {
+    match protocol {
+        Protocol::Icmp => Endpoint4 { id: 0, ..remote },
+        Protocol::Tcp | Protocol::Udp => remote,
+    }
+}

@@ -1,0 +1,317 @@
+use super::*;
+use proptest::prelude::*;
+use wire::compose::{self, Pair, V4, V6};
+
+const A4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+const B4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const A6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x10);
+const B6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xc633, 0x640a);
+
+#[expect(clippy::disallowed_methods, reason = "virtual time needs an origin")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+const LIFETIME: Duration = Duration::from_secs(5);
+
+fn fragments(limits: Limits) -> Fragments {
+    Fragments::new(Key::new([9; 16]), LIFETIME, limits)
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 % 251) as u8).collect()
+}
+
+/// The fragments of a datagram, each of `chunk` bytes.
+fn split(v6: bool, id: u32, payload: &[u8], chunk: usize) -> Vec<Vec<u8>> {
+    let count = payload.len().div_ceil(chunk);
+    payload
+        .chunks(chunk)
+        .enumerate()
+        .map(|(i, part)| fragment(v6, id, i * chunk, i + 1 < count, part))
+        .collect()
+}
+
+fn fragment(v6: bool, id: u32, offset: usize, more: bool, part: &[u8]) -> Vec<u8> {
+    let offset = (offset / 8) as u16;
+    if v6 {
+        let payload = compose::fragment(17, offset, more, id, part);
+        return V6::new(A6, B6, 44).carrying(&payload);
+    }
+    let mut header = V4::new(A4, B4, 17);
+    (header.id, header.offset, header.mf) = (id as u16, offset, more);
+    header.carrying(part)
+}
+
+fn take(
+    fragments: &mut Fragments,
+    packet: &[u8],
+    now: Instant,
+) -> Result<Option<Vec<u8>>, DropReason> {
+    let mut buf = PacketBuf::new();
+    buf.set(packet).unwrap();
+    match fragments.take(&mut buf, now)? {
+        Outcome::Whole => Ok(Some(buf.bytes().to_vec())),
+        Outcome::Kept => Ok(None),
+    }
+}
+
+fn whole(v6: bool, id: u32, payload: &[u8]) -> Vec<u8> {
+    if v6 {
+        let payload = compose::fragment(17, 0, false, id, payload);
+        return V6::new(A6, B6, 44).carrying(&payload);
+    }
+    let mut header = V4::new(A4, B4, 17);
+    header.id = id as u16;
+    header.carrying(payload)
+}
+
+#[test]
+fn plat_3_4_02_fragments_in_any_order_become_the_datagram() {
+    let payload = compose::udp(Pair::V4(A4, B4), 1, 2, &noise(8000));
+    for v6 in [false, true] {
+        for rotation in 0..7 {
+            let mut fragments = fragments(Limits::default());
+            let mut parts = split(v6, 77, &payload, 1232);
+            parts.rotate_left(rotation);
+            if rotation % 2 == 1 {
+                parts.reverse();
+            }
+            let now = origin();
+            let (last, first) = parts.split_last().unwrap();
+            for part in first {
+                assert_eq!(take(&mut fragments, part, now), Ok(None));
+            }
+            assert!(fragments.bytes() > 0);
+            let joined = take(&mut fragments, last, now).unwrap().unwrap();
+            assert_eq!(joined, whole(v6, 77, &payload));
+            assert_eq!((fragments.bytes(), fragments.datagrams()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_fragment_passes_untouched() {
+    let mut fragments = fragments(Limits::default());
+    for packet in [
+        V4::new(A4, B4, 17).carrying(&noise(100)),
+        V6::new(A6, B6, 17).carrying(&noise(100)),
+        whole(true, 5, &noise(100)),
+    ] {
+        let mut buf = PacketBuf::new();
+        buf.set(&packet).unwrap();
+        let outcome = fragments.take(&mut buf, origin());
+        assert_eq!(outcome, Ok(Outcome::Whole));
+        assert!(!buf.offload.reassembled);
+        assert_eq!(buf.bytes(), packet);
+    }
+}
+
+#[test]
+fn datagrams_are_kept_apart() {
+    let mut fragments = fragments(Limits::default());
+    let now = origin();
+    let (one, other) = (noise(2000), vec![9; 2000]);
+    let first = split(true, 1, &one, 1232);
+    let second = split(true, 2, &other, 1232);
+    assert_eq!(take(&mut fragments, &first[0], now), Ok(None));
+    assert_eq!(take(&mut fragments, &second[1], now), Ok(None));
+    assert_eq!(
+        take(&mut fragments, &second[0], now),
+        Ok(Some(whole(true, 2, &other)))
+    );
+    assert_eq!(
+        take(&mut fragments, &first[1], now),
+        Ok(Some(whole(true, 1, &one)))
+    );
+}
+
+#[test]
+fn plat_3_4_02_incomplete_datagrams_are_given_up_in_time() {
+    let mut fragments = fragments(Limits::default());
+    let now = origin();
+    let parts = split(false, 1, &noise(2000), 1232);
+    assert_eq!(take(&mut fragments, &parts[0], now), Ok(None));
+    assert_eq!(fragments.next_expiry(), Some(now + LIFETIME));
+    let mut given_up = Vec::new();
+    fragments.expire(now + LIFETIME - Duration::from_millis(1), |family| {
+        given_up.push(family);
+    });
+    assert!(given_up.is_empty());
+    fragments.expire(now + LIFETIME, |family| given_up.push(family));
+    assert_eq!(given_up, [Family::V4]);
+    assert_eq!((fragments.bytes(), fragments.datagrams()), (0, 0));
+    // The rest starts a datagram of its own, and a completed one is not given up later.
+    assert_eq!(take(&mut fragments, &parts[1], now + LIFETIME), Ok(None));
+    let whole = take(&mut fragments, &parts[0], now + LIFETIME);
+    assert!(matches!(whole, Ok(Some(_))));
+    fragments.expire(now + 10 * LIFETIME, |family| given_up.push(family));
+    assert_eq!(given_up.len(), 1);
+}
+
+/// RFC 5722: nothing of a datagram passes whose fragments overlap.
+#[test]
+fn plat_3_4_03_overlapping_fragments_discard_the_datagram() {
+    let payload = noise(2464);
+    for v6 in [false, true] {
+        let parts = split(v6, 1, &payload, 1232);
+        for overlap in [
+            fragment(v6, 1, 1224, true, &payload[1224..1240]),
+            fragment(v6, 1, 8, true, &payload[8..16]),
+            fragment(v6, 1, 0, true, &[1; 1232]),
+            fragment(v6, 1, 1216, true, &[1; 24]),
+        ] {
+            let mut fragments = fragments(Limits::default());
+            let now = origin();
+            assert_eq!(take(&mut fragments, &parts[0], now), Ok(None));
+            let refused = Err(DropReason::FragmentOverlap);
+            assert_eq!(take(&mut fragments, &overlap, now), refused);
+            assert_eq!(take(&mut fragments, &parts[1], now), refused);
+            assert_eq!(fragments.bytes(), 0);
+        }
+    }
+}
+
+#[test]
+fn plat_3_4_03_two_ends_or_data_behind_the_end_are_overlaps() {
+    let payload = noise(2464);
+    let parts = split(true, 1, &payload, 1232);
+    let now = origin();
+    for (first, second) in [
+        (parts[1].clone(), fragment(true, 1, 4000, true, &noise(8))),
+        (parts[1].clone(), fragment(true, 1, 4000, false, &noise(8))),
+        (fragment(true, 1, 4000, true, &noise(8)), parts[1].clone()),
+    ] {
+        let mut fragments = fragments(Limits::default());
+        assert_eq!(take(&mut fragments, &first, now), Ok(None));
+        assert_eq!(
+            take(&mut fragments, &second, now),
+            Err(DropReason::FragmentOverlap)
+        );
+    }
+}
+
+#[test]
+fn an_exact_repetition_changes_nothing() {
+    let payload = noise(2000);
+    let parts = split(true, 1, &payload, 1232);
+    let mut fragments = fragments(Limits::default());
+    let now = origin();
+    assert_eq!(take(&mut fragments, &parts[0], now), Ok(None));
+    let bytes = fragments.bytes();
+    assert_eq!(take(&mut fragments, &parts[0], now), Ok(None));
+    assert_eq!(fragments.bytes(), bytes);
+    assert_eq!(
+        take(&mut fragments, &parts[1], now),
+        Ok(Some(whole(true, 1, &payload)))
+    );
+}
+
+#[test]
+fn plat_3_4_03_impossible_fragments_are_refused() {
+    let mut fragments = fragments(Limits::default());
+    let now = origin();
+    for packet in [
+        fragment(true, 1, 0, true, &noise(1001)),
+        fragment(true, 1, 65_528, false, &noise(16)),
+        fragment(true, 1, 8, false, &[]),
+        fragment(false, 1, 0, true, &noise(1001)),
+    ] {
+        assert_eq!(
+            take(&mut fragments, &packet, now),
+            Err(DropReason::FragmentMalformed)
+        );
+    }
+    assert_eq!(fragments.datagrams(), 0);
+    // Room for the payload, but not for the header it would need.
+    for v6 in [false, true] {
+        let parts = split(v6, 1, &noise(65_530), 1232);
+        let (last, before) = parts.split_last().unwrap();
+        for part in before {
+            assert_eq!(take(&mut fragments, part, now), Ok(None));
+        }
+        let refused = Err(DropReason::FragmentMalformed);
+        assert_eq!(take(&mut fragments, last, now), refused);
+    }
+}
+
+#[test]
+fn plat_5_3_01_fragments_are_limited_in_every_way() {
+    let now = origin();
+    let refused = Err(DropReason::FragmentMemory);
+    let start = |id, len| fragment(true, id, 0, true, &noise(len));
+    let mut fragments = fragments(Limits {
+        fragmented_datagrams: 10,
+        fragmented_datagrams_per_source: 4,
+        fragment_bytes: 8000,
+        ..Limits::default()
+    });
+    for id in 0..4 {
+        assert_eq!(take(&mut fragments, &start(id, 800), now), Ok(None));
+    }
+    assert_eq!(take(&mut fragments, &start(4, 800), now), refused);
+    // Other sources have room, until the memory is full.
+    for n in 0..6 {
+        let mut packet = start(9, 800);
+        packet[12] = n + 1;
+        assert_eq!(take(&mut fragments, &packet, now), Ok(None), "{n}");
+    }
+    assert_eq!((fragments.datagrams(), fragments.bytes()), (10, 8000));
+    let more = fragment(true, 0, 800, true, &noise(8));
+    assert_eq!(take(&mut fragments, &more, now), refused);
+    // What was there before is not evicted, and leaves in its time.
+    fragments.expire(now + LIFETIME, |_| ());
+    assert_eq!((fragments.datagrams(), fragments.bytes()), (0, 0));
+    assert_eq!(take(&mut fragments, &start(4, 800), now), Ok(None));
+}
+
+/// RFC 3168 §5.3.
+#[test]
+fn congestion_on_any_fragment_is_congestion_on_the_datagram() {
+    let payload = noise(2000);
+    for marked in [0, 1] {
+        let mut fragments = fragments(Limits::default());
+        let mut parts = split(true, 1, &payload, 1232);
+        for (i, part) in parts.iter_mut().enumerate() {
+            part[1] |= if i == marked { 0x30 } else { 0x20 };
+        }
+        let now = origin();
+        take(&mut fragments, &parts[0], now).unwrap();
+        let joined = take(&mut fragments, &parts[1], now).unwrap().unwrap();
+        assert_eq!(Ipv6::new_checked(&joined).unwrap().traffic_class() & CE, CE);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_and_memory_is_accounted_for(
+        packets in proptest::collection::vec(
+            (any::<bool>(), 0u32..3, 0usize..300, any::<bool>(), 0usize..300, 0u64..3),
+            0..80,
+        ),
+    ) {
+        let limits = Limits {
+            fragmented_datagrams: 5,
+            fragmented_datagrams_per_source: 3,
+            fragment_bytes: 2000,
+            ..Limits::default()
+        };
+        let mut fragments = fragments(limits);
+        let mut now = origin();
+        for (v6, id, offset, more, len, pause) in packets {
+            now += Duration::from_secs(pause);
+            fragments.expire(now, |_| ());
+            let packet = fragment(v6, id, offset * 8, more, &noise(len));
+            let _ = take(&mut fragments, &packet, now);
+            prop_assert!(fragments.bytes() <= 2000);
+            prop_assert!(fragments.datagrams() <= 5);
+            let held: usize = fragments.datagrams.values().map(|it| it.data.len()).sum();
+            prop_assert_eq!(fragments.bytes(), held);
+            let counted: usize = fragments.per_source.values().sum();
+            prop_assert_eq!(fragments.datagrams(), counted);
+        }
+        fragments.expire(now + LIFETIME, |_| ());
+        prop_assert_eq!((fragments.bytes(), fragments.datagrams()), (0, 0));
+        prop_assert!(fragments.per_source.is_empty());
+    }
+}

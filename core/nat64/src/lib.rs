@@ -1,0 +1,43 @@
+//! Stateful NAT64 (RFC 6146): IPv6 clients share the IPv4 addresses of a pool.
+//!
+//! The files follow the steps of RFC 6146 §3:
+//!
+//! 1. [`incoming_tuple`] (§3.4): what the packet is, behind its fragments ([`fragments`]);
+//! 2. [`filtering_and_updating`] (§3.5): its binding ([`bib`]) and session ([`session`]), by
+//!    protocol; the TCP state machine is [`tcp`], the free ports are the [`pool`]'s;
+//! 3. [`outgoing_tuple`] (§3.6): the mapping that translation is given;
+//! 4. [`engine`] (§3.7): all of it in order, around the translator of crate `xlat`.
+//!
+//! Sans-IO: packets and times go in, verdicts come out; [`Engine::poll_timeout`] says when
+//! [`Engine::handle_timeout`] wants to be called. In the comments X',x is the client, T,t its
+//! address and port from the pool, Z,z the server, Y' the server's address under the NAT64 prefix.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "any other outcome fails the test"
+    )
+)]
+
+pub mod bib;
+pub mod config;
+pub mod destinations;
+pub mod engine;
+mod filtering_and_updating;
+pub mod fragments;
+mod incoming_tuple;
+mod key;
+mod outgoing_tuple;
+pub mod pool;
+pub mod reason;
+pub mod session;
+pub mod stats;
+pub mod tcp;
+pub mod tuple;
+
+pub use config::Config;
+pub use engine::Engine;
+pub use reason::{DropReason, Why};

@@ -1,0 +1,66 @@
+//! [`Why`]: every way in which a packet does not pass the NAT64.
+
+use wire::drop_reasons;
+
+drop_reasons! {
+    /// Why the state of the NAT64 lets a packet not pass.
+    pub enum DropReason {
+        LoopGuard = "loop-guard":
+            "An IPv6 packet whose source lies in a NAT64 prefix: it has been through a NAT64 already (RFC 6146 §3.5, §5.4).",
+        NotInPrefix = "not-in-prefix":
+            "An IPv6 packet whose destination lies in none of our prefixes (RFC 6146 §3.5).",
+        NotInPool = "not-in-pool":
+            "An IPv4 packet whose destination is not an address of the pool (RFC 6146 §3.5).",
+        DestinationRefused = "destination-refused":
+            "The IPv4 destination is special (private, loopback, link-local, documentation, the NAT64's own) and not among `allow_destinations`.",
+        NonGlobalUnderWellKnownPrefix = "non-global-under-wkp":
+            "A non-global IPv4 address under 64:ff9b::/96, which RFC 6052 §3.1 forbids; use a prefix of your own, or `wkp_non_global = \"translate\"`.",
+        UnsupportedProtocol = "unsupported-protocol":
+            "A protocol without ports that a NAT64 could share: only TCP, UDP and ICMP pass; its sender was told (RFC 6146 §3.4).",
+        Truncated = "truncated":
+            "The packet ends inside its TCP, UDP or ICMP header.",
+        NoBinding = "no-binding":
+            "An IPv4 packet to an address and port that no client uses (RFC 6146 §3.5).",
+        NoSession = "no-session":
+            "An ICMP error about a packet that belongs to no session (RFC 6146 §3.5; RFC 5508 REQ-4, REQ-5).",
+        UnreadableError = "unreadable-error":
+            "An ICMP error whose quoted packet cannot be read, or quotes another error (RFC 6146 §3.4).",
+        NotSyn = "not-syn":
+            "A TCP packet that belongs to no connection and does not open one (RFC 6146 §3.5.2.2).",
+        PoolExhausted = "pool-exhausted":
+            "No free port in the pool; the client was told with ICMPv6 1/3 (RFC 6146 §3.5.1.1).",
+        TooManyBindings = "too-many-bindings":
+            "The configured number of bindings is reached; none is evicted for a new one (RFC 6888 REQ-11).",
+        TooManySessions = "too-many-sessions":
+            "The configured number of sessions is reached; none is evicted for a new one (RFC 6888 REQ-11).",
+        FragmentMalformed = "fragment-malformed":
+            "A fragment with an impossible place or length (RFC 8200 §4.5).",
+        FragmentOverlap = "fragment-overlap":
+            "A fragment overlaps another; the whole datagram is discarded (RFC 5722).",
+        FragmentTimeout = "fragment-timeout":
+            "A datagram whose other fragments did not come in time (RFC 6146 §3.4).",
+        FragmentMemory = "fragment-memory":
+            "The configured memory for fragments is used up (RFC 6146 §3.4, §5.3).",
+    }
+}
+
+/// Why a packet did not pass: because of the NAT64's state, or of translation itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// See [`DropReason`].
+    State(DropReason),
+    /// See [`xlat::DropReason`].
+    Translation(xlat::DropReason),
+}
+
+impl From<DropReason> for Why {
+    fn from(reason: DropReason) -> Self {
+        Self::State(reason)
+    }
+}
+
+impl From<xlat::DropReason> for Why {
+    fn from(reason: xlat::DropReason) -> Self {
+        Self::Translation(reason)
+    }
+}
