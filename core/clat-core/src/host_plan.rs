@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use plan::{Address, Concealment, Interface, Item, Plan, Prefix, Route, Via};
+use plan::{Address, Concealment, Interface, Item, Plan, Prefix, Route, Setting, Via};
 
 use crate::{engine::Settings, mapping::SERVICE_CONTINUITY};
 
@@ -13,6 +13,18 @@ pub struct Identity {
     pub interface: String,
     /// The metric of its default route: larger than that of any native one.
     pub metric: u32,
+    /// How its IPv6 packets come to it.
+    pub uplink: UplinkKind,
+}
+
+/// How the CLAT's IPv6 packets come to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UplinkKind {
+    /// Its address is on the link, and it answers for it itself.
+    Link,
+    /// Its address is in a prefix that is routed to this host (DHCPv6-PD): the kernel forwards
+    /// packets between the link and the virtual interface.
+    Routed,
 }
 
 /// While the address is being claimed: what keeps the kernel from answering for it.
@@ -21,47 +33,80 @@ pub struct Identity {
 /// know; the black hole makes it silent.
 #[must_use]
 pub fn while_claiming(identity: &Identity, clat: Ipv6Addr) -> Plan {
-    Plan::new(silent(identity, clat))
+    let mut items = vec![concealment(identity)];
+    if identity.uplink == UplinkKind::Link {
+        items.push(black_hole(clat));
+    }
+    Plan::new(items)
 }
 
 /// While the CLAT runs: the address of RFC 7335 on the virtual interface, and a default route
-/// through it.
+/// through it. `link` is the name of the IPv6 link.
 #[must_use]
-pub fn while_running(identity: &Identity, settings: &Settings) -> Plan {
+pub fn while_running(identity: &Identity, settings: &Settings, link: &str) -> Plan {
     let host = IpAddr::V4(settings.instance.host());
     let name = &identity.interface;
-    let visible = [
-        Item::Interface(Interface {
+    let mut items = vec![concealment(identity)];
+    if identity.uplink == UplinkKind::Link {
+        items.push(black_hole(settings.clat));
+    }
+    items.push(Item::Interface(Interface {
+        name: name.clone(),
+        mtu: settings.ipv4_mtu(),
+    }));
+    if identity.uplink == UplinkKind::Routed {
+        items.extend(forwarding(name, settings.clat, link));
+    }
+    items.push(Item::Address(Address {
+        interface: name.clone(),
+        prefix: Prefix::host(host),
+    }));
+    items.push(Item::Route(Route {
+        destination: Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        via: Via::Interface {
             name: name.clone(),
-            mtu: settings.ipv4_mtu(),
-        }),
-        Item::Address(Address {
-            interface: name.clone(),
-            prefix: Prefix::host(host),
-        }),
-        Item::Route(Route {
-            destination: Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-            via: Via::Interface {
-                name: name.clone(),
-                source: Some(host),
-            },
-            metric: Some(identity.metric),
-        }),
-    ];
-    Plan::new(silent(identity, settings.clat).into_iter().chain(visible))
+            source: Some(host),
+        },
+        metric: Some(identity.metric),
+    }));
+    Plan::new(items)
 }
 
-fn silent(identity: &Identity, clat: Ipv6Addr) -> [Item; 2] {
+fn concealment(identity: &Identity) -> Item {
     let (inside, length) = SERVICE_CONTINUITY;
+    Item::Concealment(Concealment {
+        name: format!("openclat-{}", identity.interface),
+        addresses: Prefix::new(inside.into(), length),
+        interface: identity.interface.clone(),
+    })
+}
+
+fn black_hole(clat: Ipv6Addr) -> Item {
+    Item::Route(Route {
+        destination: Prefix::host(clat.into()),
+        via: Via::Blackhole,
+        metric: None,
+    })
+}
+
+/// The kernel forwards between the link and the virtual interface. Router advertisements are still
+/// accepted on the link, which the kernel would otherwise stop when it becomes a router.
+fn forwarding(interface: &str, clat: Ipv6Addr, link: &str) -> [Item; 3] {
+    let setting = |path: String, value: &str| {
+        Item::Setting(Setting {
+            path,
+            value: value.to_owned(),
+        })
+    };
     [
-        Item::Concealment(Concealment {
-            name: format!("openclat-{}", identity.interface),
-            addresses: Prefix::new(inside.into(), length),
-            interface: identity.interface.clone(),
-        }),
+        setting(format!("net/ipv6/conf/{link}/accept_ra"), "2"),
+        setting("net/ipv6/conf/all/forwarding".to_owned(), "1"),
         Item::Route(Route {
             destination: Prefix::host(clat.into()),
-            via: Via::Blackhole,
+            via: Via::Interface {
+                name: interface.to_owned(),
+                source: None,
+            },
             metric: None,
         }),
     ]
@@ -75,9 +120,10 @@ mod tests {
 
     #[test]
     fn clat_c_02_the_default_route_is_the_last_thing_and_the_worst_route() {
-        let identity = Identity {
+        let mut identity = Identity {
             interface: "clat0".into(),
             metric: 100_000,
+            uplink: UplinkKind::Link,
         };
         let settings = Settings {
             instance: Instance::FIRST,
@@ -91,7 +137,7 @@ mod tests {
         let lines =
             |plan: Plan| -> Vec<String> { plan.items().iter().map(ToString::to_string).collect() };
         assert_eq!(
-            lines(while_running(&identity, &settings)),
+            lines(while_running(&identity, &settings, "eth0")),
             [
                 "192.0.0.0/29 hidden from all but clat0",
                 "route to 2001:db8:1:2::464/128 into a black hole",
@@ -101,5 +147,21 @@ mod tests {
             ]
         );
         assert_eq!(lines(while_claiming(&identity, settings.clat)).len(), 2);
+
+        // A routed prefix needs no black hole, but a kernel that forwards and still hears routers.
+        identity.uplink = UplinkKind::Routed;
+        assert_eq!(
+            lines(while_running(&identity, &settings, "eth0")),
+            [
+                "192.0.0.0/29 hidden from all but clat0",
+                "interface clat0 up with MTU 1472",
+                "setting net/ipv6/conf/eth0/accept_ra = 2",
+                "setting net/ipv6/conf/all/forwarding = 1",
+                "route to 2001:db8:1:2::464/128 out of clat0",
+                "address 192.0.0.1/32 on clat0",
+                "route to 0.0.0.0/0 out of clat0",
+            ]
+        );
+        assert_eq!(lines(while_claiming(&identity, settings.clat)).len(), 1);
     }
 }

@@ -20,7 +20,7 @@ use std::time::Instant;
 use plan::Plan;
 use pref64::{Pref64, siit::NonGlobal};
 use wire::ethernet::Mac;
-use xlat::config::ErrorPolicy;
+pub use xlat::config::ErrorPolicy;
 
 use crate::{
     address::{HostAddress, choose_network, neutral_address},
@@ -233,7 +233,7 @@ impl Session {
         let settings = settings.clone();
         self.conflicts = 0;
         self.visible = true;
-        let plan = host_plan::while_running(&self.config.identity, &settings);
+        let plan = self.running_plan(&settings);
         let mut effects = vec![Effect::Apply(plan)];
         effects.extend(self.enter(State::Running(settings)));
         effects
@@ -337,8 +337,7 @@ impl Session {
         }
         let mut effects = vec![Effect::Configure(settings.clone())];
         if self.visible {
-            let plan = host_plan::while_running(&self.config.identity, &settings);
-            effects.push(Effect::Apply(plan));
+            effects.push(Effect::Apply(self.running_plan(&settings)));
         }
         let state = if matches!(self.state, State::Running(_)) {
             State::Running(settings)
@@ -352,12 +351,11 @@ impl Session {
     fn claim(&mut self, target: &Target) -> Vec<Effect> {
         let clat = self.choose_address(target);
         let settings = self.settings(target, clat);
-        let identity = &self.config.identity;
         // Applications keep their route over a change of address.
         let plan = if self.visible {
-            host_plan::while_running(identity, &settings)
+            self.running_plan(&settings)
         } else {
-            host_plan::while_claiming(identity, clat)
+            host_plan::while_claiming(&self.config.identity, clat)
         };
         let mut effects = vec![
             Effect::Claim {
@@ -368,6 +366,12 @@ impl Session {
         ];
         effects.extend(self.enter(State::Claiming(settings)));
         effects
+    }
+
+    fn running_plan(&self, settings: &Settings) -> Plan {
+        let link = self.facts.link.as_ref();
+        let name = link.map(|link| link.name.as_str()).unwrap_or_default();
+        host_plan::while_running(&self.config.identity, settings, name)
     }
 
     fn choose_address(&mut self, target: &Target) -> Ipv6Addr {

@@ -7,7 +7,7 @@ use core::{
 };
 
 use pref64::{Pref64, siit::NonGlobal};
-use xlat::config::ErrorPolicy;
+pub use xlat::config::ErrorPolicy;
 
 use crate::{destinations::Network4, pool::PortRange};
 

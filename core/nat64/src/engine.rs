@@ -98,6 +98,11 @@ impl Engine {
         self.tables.pool().free(protocol)
     }
 
+    /// The host's own addresses have changed: no client may reach them.
+    pub fn set_own_addresses(&mut self, addresses: Vec<Ipv4Addr>) {
+        self.destinations.own = addresses;
+    }
+
     /// When [`Self::handle_timeout`] wants to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -70,6 +70,16 @@ impl<R: Reason> ReasonCounters<R> {
     }
 }
 
+/// One line for every reason that was counted: how often, its code, its sentence.
+impl<R: Reason> core::fmt::Display for ReasonCounters<R> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (reason, count) in self.nonzero() {
+            writeln!(f, "  {count} {}: {}", reason.code(), reason.explain())?;
+        }
+        Ok(())
+    }
+}
+
 impl<R: Reason> Default for ReasonCounters<R> {
     fn default() -> Self {
         Self::new()
@@ -95,5 +105,6 @@ mod tests {
         assert_eq!((counters.get(Why::Old), counters.get(Why::New)), (0, 2));
         assert_eq!(counters.nonzero().collect::<Vec<_>>(), [(Why::New, 2)]);
         assert_eq!(counters.total(), 2);
+        assert_eq!(counters.to_string(), "  2 new: It is new.\n");
     }
 }

@@ -16,6 +16,7 @@ fn config() -> Config {
         identity: Identity {
             interface: "clat0".into(),
             metric: 100_000,
+            uplink: host_plan::UplinkKind::Link,
         },
         mode: Mode::Auto,
         address: None,

@@ -1,0 +1,519 @@
+//! The threads that move packets: one per direction, each with its half of the engine.
+//!
+//! They share with the supervisor the settings and the next hop, which they read with every packet,
+//! and tell it what happens by a channel. Nothing else connects them.
+
+use std::{
+    io,
+    net::Ipv6Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use clat_core::{Inbound, Outbound, Settings, engine::DirectionStats};
+use host::{
+    clock::Clock,
+    tun::{Received, Tun, send_pieces},
+    uplink::Uplink,
+};
+use l2::{
+    DropReason, Link, NextHop,
+    link::{self, FrameAddresses},
+    next_hop::Nudge,
+};
+use tokio::sync::mpsc::UnboundedSender;
+use wire::{
+    counters::{Counter, ReasonCounters},
+    ethernet::Mac,
+    packet::PacketBuf,
+    pieces::Pieces,
+    verdict::Verdict,
+};
+
+/// What the threads tell the supervisor.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The address is ours.
+    Assigned,
+    /// Another host has the address.
+    Duplicate(Mac),
+    /// The kernel should use the router's neighbour entry.
+    Nudge(Ipv6Addr),
+    /// A device or socket can no longer be used.
+    Failed(String),
+}
+
+/// What was counted, over all restarts of the threads.
+#[derive(Debug, Default)]
+pub(crate) struct LinkStats {
+    /// Translated packets that did not leave, and frames that went no further.
+    pub(crate) dropped: [ReasonCounters<DropReason>; 2],
+    /// Packets whose virtio-net header could not be understood.
+    pub(crate) unreadable: [Counter; 2],
+    /// Packets that the host did not take.
+    pub(crate) host_refused: Counter,
+    /// Answers to neighbours.
+    pub(crate) neighbour_answers: Counter,
+}
+
+const OUT: usize = 0;
+const IN: usize = 1;
+
+/// What the supervisor changes while the threads run.
+#[derive(Debug)]
+struct Shared {
+    settings: ArcSwap<Settings>,
+    next_hop: ArcSwapOption<NextHop>,
+    /// The address has passed duplicate address detection.
+    usable: AtomicBool,
+    stop: AtomicBool,
+    stats: Arc<LinkStats>,
+    clock: Clock,
+    events: UnboundedSender<Event>,
+}
+
+/// The engine, in its two halves. Lives on when the threads are restarted.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    outbound: Outbound,
+    inbound: Inbound,
+    stats: Arc<LinkStats>,
+}
+
+impl Engine {
+    /// An engine with `settings`; the keys should be random.
+    pub(crate) fn new(settings: &Settings, keys: (u64, u64)) -> Self {
+        Self {
+            outbound: Outbound::new(settings, keys.0),
+            inbound: Inbound::new(settings, keys.1),
+            stats: Arc::default(),
+        }
+    }
+
+    /// What it counted: out, in, and at the link.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            outbound: self.outbound.stats(),
+            inbound: self.inbound.stats(),
+            link: Arc::clone(&self.stats),
+        }
+    }
+}
+
+/// What was counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Stats {
+    pub(crate) outbound: Arc<DirectionStats>,
+    pub(crate) inbound: Arc<DirectionStats>,
+    pub(crate) link: Arc<LinkStats>,
+}
+
+/// Running threads.
+pub(crate) struct Dataplane {
+    shared: Arc<Shared>,
+    wake: Vec<Arc<dyn Fn() + Send + Sync>>,
+    kind: Threads,
+}
+
+enum Threads {
+    Link {
+        out: JoinHandle<Outbound>,
+        r#in: JoinHandle<Inbound>,
+    },
+    Routed(JoinHandle<Engine>),
+}
+
+impl Dataplane {
+    /// Starts with an address on a link, which is checked for duplicates first.
+    ///
+    /// # Errors
+    /// The system's, when it has no more threads.
+    pub(crate) fn start_on_link(
+        mut engine: Engine,
+        tun: Arc<dyn Tun>,
+        uplink: Arc<dyn Uplink>,
+        link: link::Config,
+        settings: Settings,
+        (clock, events): (Clock, UnboundedSender<Event>),
+    ) -> io::Result<Self> {
+        engine.outbound.configure(&settings);
+        engine.inbound.configure(&settings);
+        let shared = Arc::new(Shared::new(settings, &engine, clock, events));
+        let out = OutboundThread {
+            engine: engine.outbound,
+            tun: Arc::clone(&tun),
+            uplink: Arc::clone(&uplink),
+            shared: Arc::clone(&shared),
+            nudge: Nudge::default(),
+            segment: false,
+        };
+        let r#in = InboundThread {
+            engine: engine.inbound,
+            tun: Arc::clone(&tun),
+            uplink: Arc::clone(&uplink),
+            shared: Arc::clone(&shared),
+            link: Link::new(link, clock.now()),
+            segment: false,
+        };
+        Ok(Self {
+            wake: vec![
+                Arc::new(move || tun.wake()),
+                Arc::new(move || uplink.wake()),
+            ],
+            kind: Threads::Link {
+                out: spawn("clat-out", move || out.run())?,
+                r#in: spawn("clat-in", move || r#in.run())?,
+            },
+            shared,
+        })
+    }
+
+    /// Starts with an address that is routed to this host: both families pass the virtual
+    /// interface, and there is nothing to check.
+    ///
+    /// # Errors
+    /// The system's, when it has no more threads.
+    pub(crate) fn start_routed(
+        mut engine: Engine,
+        tun: Arc<dyn Tun>,
+        settings: Settings,
+        (clock, events): (Clock, UnboundedSender<Event>),
+    ) -> io::Result<Self> {
+        engine.outbound.configure(&settings);
+        engine.inbound.configure(&settings);
+        let shared = Arc::new(Shared::new(settings, &engine, clock, events));
+        shared.usable.store(true, Ordering::Relaxed);
+        shared.tell(Event::Assigned);
+        let thread = RoutedThread {
+            engine,
+            tun: Arc::clone(&tun),
+            shared: Arc::clone(&shared),
+            segment: false,
+        };
+        Ok(Self {
+            wake: vec![Arc::new(move || tun.wake())],
+            kind: Threads::Routed(spawn("clat", move || thread.run())?),
+            shared,
+        })
+    }
+
+    /// Uses `settings` from the next packet on. Their address must be the one it started with.
+    pub(crate) fn configure(&self, settings: Settings) {
+        self.shared.settings.store(Arc::new(settings));
+    }
+
+    /// Sends through `next_hop` from the next packet on.
+    pub(crate) fn set_next_hop(&self, next_hop: Option<NextHop>) {
+        self.shared.next_hop.store(next_hop.map(Arc::new));
+    }
+
+    /// Ends the threads. `None` if one of them has panicked and its half of the engine is lost.
+    pub(crate) fn stop(self) -> Option<Engine> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for wake in &self.wake {
+            wake();
+        }
+        match self.kind {
+            Threads::Link { out, r#in } => Some(Engine {
+                outbound: out.join().ok()?,
+                inbound: r#in.join().ok()?,
+                stats: Arc::clone(&self.shared.stats),
+            }),
+            Threads::Routed(thread) => thread.join().ok(),
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+impl Shared {
+    fn new(
+        settings: Settings,
+        engine: &Engine,
+        clock: Clock,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            settings: ArcSwap::from_pointee(settings),
+            next_hop: ArcSwapOption::empty(),
+            usable: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            stats: Arc::clone(&engine.stats),
+            clock,
+            events,
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The supervisor may be gone already; then nobody needs to know.
+    fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+/// Gives the host a packet, in as many pieces as it has.
+fn send_to_host(
+    tun: &dyn Tun,
+    shared: &Shared,
+    pieces: Pieces,
+    buf: &mut PacketBuf,
+    segment: &mut bool,
+) {
+    let lost = |error: &io::Error| {
+        tracing::trace!("the host did not take a packet: {error}");
+        shared.stats.host_refused.add(1);
+    };
+    send_pieces(pieces, buf, segment, |buf| tun.send(buf), lost);
+}
+
+/// From the host to the network.
+struct OutboundThread {
+    engine: Outbound,
+    tun: Arc<dyn Tun>,
+    uplink: Arc<dyn Uplink>,
+    shared: Arc<Shared>,
+    nudge: Nudge,
+    segment: bool,
+}
+
+impl OutboundThread {
+    fn run(mut self) -> Outbound {
+        let mut buf = PacketBuf::new();
+        let shared = Arc::clone(&self.shared);
+        let mut settings = arc_swap::Cache::new(&shared.settings);
+        let mut current = Arc::clone(settings.load());
+        while !shared.stopped() {
+            match self.tun.recv(&mut buf, None) {
+                Ok(Received::Packet) => {
+                    if !Arc::ptr_eq(settings.load(), &current) {
+                        current = Arc::clone(settings.load());
+                        self.engine.configure(&current);
+                    }
+                    self.handle(&mut buf);
+                }
+                Ok(Received::Unreadable(error)) => {
+                    tracing::debug!("a packet of the host cannot be read: {error:?}");
+                    shared.stats.unreadable[OUT].add(1);
+                }
+                Ok(Received::Woken | Received::TimedOut) => {}
+                Err(error) => {
+                    shared.tell(Event::Failed(format!("the virtual interface: {error}")));
+                    break;
+                }
+            }
+        }
+        self.engine
+    }
+
+    fn handle(&mut self, buf: &mut PacketBuf) {
+        let now = self.shared.clock.now();
+        match self.engine.handle_host(buf, now) {
+            Verdict::Forward(pieces) => match self.next_hop(now) {
+                Ok(mac) => self.send(pieces, buf, mac),
+                Err(reason) => self.shared.stats.dropped[OUT].count(reason),
+            },
+            Verdict::Reply(_) => {
+                let pieces = Pieces::whole();
+                send_to_host(&*self.tun, &self.shared, pieces, buf, &mut self.segment);
+            }
+            Verdict::Drop(_) => {}
+        }
+    }
+
+    /// Where to send a packet.
+    fn next_hop(&mut self, now: Instant) -> Result<Mac, DropReason> {
+        if !self.shared.usable.load(Ordering::Relaxed) {
+            return Err(DropReason::AddressTentative);
+        }
+        let next_hop = self.shared.next_hop.load();
+        let next_hop = next_hop.as_ref().ok_or(DropReason::NoNextHop)?;
+        if self.nudge.due(next_hop.mac.is_some(), now) {
+            self.shared.tell(Event::Nudge(next_hop.router));
+        }
+        next_hop.mac.ok_or(DropReason::NextHopUnresolved)
+    }
+
+    fn send(&mut self, pieces: Pieces, buf: &mut PacketBuf, to: Mac) {
+        let (uplink, stats) = (&self.uplink, &self.shared.stats);
+        let lost = |error: &io::Error| {
+            tracing::trace!("the link did not take a packet: {error}");
+            stats.dropped[OUT].count(DropReason::LinkFailed);
+        };
+        send_pieces(
+            pieces,
+            buf,
+            &mut self.segment,
+            |buf| uplink.send(buf, to),
+            lost,
+        );
+    }
+}
+
+/// From the network to the host, and everything that keeps the address.
+struct InboundThread {
+    engine: Inbound,
+    tun: Arc<dyn Tun>,
+    uplink: Arc<dyn Uplink>,
+    shared: Arc<Shared>,
+    link: Link,
+    segment: bool,
+}
+
+impl InboundThread {
+    fn run(mut self) -> Inbound {
+        let mut buf = PacketBuf::new();
+        let mut frame = FrameAddresses {
+            src: Mac([0; 6]),
+            dst: Mac([0; 6]),
+        };
+        let shared = Arc::clone(&self.shared);
+        let mut settings = arc_swap::Cache::new(&shared.settings);
+        let mut current = Arc::clone(settings.load());
+        while !shared.stopped() {
+            self.keep_address(&mut buf);
+            let now = shared.clock.now();
+            let timeout = self.link.poll_timeout(now).map(|at| shared.clock.until(at));
+            match self.uplink.recv(&mut buf, &mut frame, timeout) {
+                Ok(Received::Packet) => {
+                    if !Arc::ptr_eq(settings.load(), &current) {
+                        current = Arc::clone(settings.load());
+                        self.engine.configure(&current);
+                    }
+                    self.handle(frame, &mut buf);
+                }
+                Ok(Received::Unreadable(error)) => {
+                    tracing::debug!("a frame cannot be read: {error:?}");
+                    shared.stats.unreadable[IN].add(1);
+                }
+                Ok(Received::Woken | Received::TimedOut) => {}
+                Err(error) => {
+                    shared.tell(Event::Failed(format!("the link: {error}")));
+                    break;
+                }
+            }
+        }
+        self.engine
+    }
+
+    /// Sends what duplicate address detection has to send, and passes on what it found.
+    fn keep_address(&mut self, buf: &mut PacketBuf) {
+        let now = self.shared.clock.now();
+        if let Some(transmit) = self.link.handle_timeout(buf, now)
+            && let Err(error) = self.uplink.send(buf, transmit.to)
+        {
+            tracing::debug!("a neighbour discovery message was not sent: {error:?}");
+            self.shared.stats.dropped[IN].count(DropReason::LinkFailed);
+        }
+        if let Some(event) = self.link.poll_event() {
+            self.shared
+                .usable
+                .store(self.link.usable().is_ok(), Ordering::Relaxed);
+            self.shared.tell(match event {
+                l2::Event::Assigned => Event::Assigned,
+                l2::Event::Duplicate(by) => Event::Duplicate(by),
+            });
+        }
+    }
+
+    fn handle(&mut self, frame: FrameAddresses, buf: &mut PacketBuf) {
+        let now = self.shared.clock.now();
+        match self.link.receive(frame, buf, now) {
+            l2::Received::Packet => self.translate(frame, buf, now),
+            l2::Received::Reply(transmit) => {
+                self.shared.stats.neighbour_answers.add(1);
+                self.send_back(buf, transmit.to);
+            }
+            l2::Received::Nothing => {}
+            l2::Received::Drop(reason) => self.shared.stats.dropped[IN].count(reason),
+        }
+    }
+
+    fn translate(&mut self, frame: FrameAddresses, buf: &mut PacketBuf, now: Instant) {
+        match self.engine.handle_net(buf, now) {
+            Verdict::Forward(pieces) => {
+                send_to_host(&*self.tun, &self.shared, pieces, buf, &mut self.segment);
+            }
+            // The router that the packet came through knows the way back.
+            Verdict::Reply(_) => self.send_back(buf, frame.src),
+            Verdict::Drop(_) => {}
+        }
+    }
+
+    fn send_back(&self, buf: &mut PacketBuf, to: Mac) {
+        if self.uplink.send(buf, to).is_err() {
+            self.shared.stats.dropped[IN].count(DropReason::LinkFailed);
+        }
+    }
+}
+
+/// Both directions over the virtual interface: the kernel routes the IPv6 side.
+struct RoutedThread {
+    engine: Engine,
+    tun: Arc<dyn Tun>,
+    shared: Arc<Shared>,
+    segment: bool,
+}
+
+impl RoutedThread {
+    fn run(mut self) -> Engine {
+        let mut buf = PacketBuf::new();
+        let shared = Arc::clone(&self.shared);
+        let mut settings = arc_swap::Cache::new(&shared.settings);
+        let mut current = Arc::clone(settings.load());
+        while !shared.stopped() {
+            match self.tun.recv(&mut buf, None) {
+                Ok(Received::Packet) => {
+                    if !Arc::ptr_eq(settings.load(), &current) {
+                        current = Arc::clone(settings.load());
+                        self.engine.outbound.configure(&current);
+                        self.engine.inbound.configure(&current);
+                    }
+                    self.handle(&mut buf);
+                }
+                Ok(Received::Unreadable(error)) => {
+                    tracing::debug!("a packet cannot be read: {error:?}");
+                    shared.stats.unreadable[OUT].add(1);
+                }
+                Ok(Received::Woken | Received::TimedOut) => {}
+                Err(error) => {
+                    shared.tell(Event::Failed(format!("the virtual interface: {error}")));
+                    break;
+                }
+            }
+        }
+        self.engine
+    }
+
+    fn handle(&mut self, buf: &mut PacketBuf) {
+        let now = self.shared.clock.now();
+        let is_ipv6 = buf.bytes().first().is_some_and(|first| first >> 4 == 6);
+        let verdict = if is_ipv6 {
+            self.engine.inbound.handle_net(buf, now)
+        } else {
+            self.engine.outbound.handle_host(buf, now)
+        };
+        let pieces = match verdict {
+            Verdict::Forward(pieces) => pieces,
+            // Either family goes back the way it came.
+            Verdict::Reply(_) => Pieces::whole(),
+            Verdict::Drop(_) => return,
+        };
+        send_to_host(&*self.tun, &self.shared, pieces, buf, &mut self.segment);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! `clat`: IPv4 for programs on a host whose network is IPv6-only (464XLAT, RFC 6877).
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use cli::{Exit, Failure};
+use host::netcfg::{NetCfg, linux::LinuxSystem};
+
+mod config;
+mod dataplane;
+mod report;
+mod supervisor;
+
+/// IPv4 for programs on a host whose network is IPv6-only.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run in the foreground until SIGTERM or Ctrl-C
+    ///
+    /// Finds the network's NAT64 prefix, takes an IPv6 address of its own on the link, and gives
+    /// programs an IPv4 interface whose packets it translates. Takes everything back when it ends.
+    /// SIGUSR1 prints what was counted so far.
+    Run(config::Run),
+    /// Take back what a crashed `clat run` left on the host
+    Cleanup(Cleanup),
+}
+
+#[derive(Debug, clap::Args)]
+struct Cleanup {
+    /// Where `clat run` kept its journal
+    #[arg(long, value_name = "DIRECTORY", default_value = config::STATE_DIRECTORY)]
+    state_dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    cli::log_to_stderr("info");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            match arguments.command {
+                Command::Run(run) => supervisor::run(run.settle()?).await,
+                Command::Cleanup(cleanup) => clean_up(&cleanup).await,
+            }
+        }),
+        Err(error) => Err(Failure::io("cannot start", &error)),
+    };
+    cli::finish(result)
+}
+
+async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {
+    let system =
+        LinuxSystem::open().map_err(|error| Failure::io("cannot reach the kernel", &error))?;
+    let path = config::journal(&arguments.state_dir);
+    if !path.exists() {
+        println!("nothing to clean up");
+        return Ok(Exit::Ok);
+    }
+    let left = NetCfg::cleanup(system, &path)
+        .await
+        .map_err(supervisor::netcfg_failure)?;
+    if left.is_empty() {
+        println!("nothing to clean up");
+    }
+    for change in left.iter().rev() {
+        println!("taken back: {}", change.item);
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,77 @@
+//! What the CLAT says about itself.
+
+use std::fmt::Write;
+
+use clat_core::{
+    State,
+    session::{BACKOFF, Problem},
+};
+use cli::text;
+
+use crate::dataplane::Stats;
+
+/// One line about a state.
+pub(crate) fn state(state: &State, link: Option<&str>) -> String {
+    let on = link.map_or_else(String::new, |name| format!(" on {name}"));
+    match state {
+        State::Offline => "waiting for an IPv6 network".to_owned(),
+        State::NativeIpv4 => "resting: the network has native IPv4".to_owned(),
+        State::NoNat64 => format!("waiting: no NAT64 prefix is known{on}"),
+        State::NoAddress => format!("waiting for an IPv6 address in a /64{on}"),
+        State::Claiming(settings) => {
+            format!("claiming {}{on} for {}", settings.clat, settings.prefix)
+        }
+        State::Running(settings) => format!(
+            "running: {} is {}{on}, prefix {}, MTU {}",
+            settings.instance.host(),
+            settings.clat,
+            settings.prefix,
+            settings.ipv4_mtu()
+        ),
+        State::Backoff { problem, .. } => {
+            format!(
+                "{}; next attempt in {}",
+                why(problem),
+                text::duration(BACKOFF)
+            )
+        }
+    }
+}
+
+fn why(problem: &Problem) -> String {
+    match problem {
+        Problem::AddressConflicts { address, by } => {
+            format!("{by} has every address that was tried, {address} the last")
+        }
+        Problem::Host(what) => what.clone(),
+    }
+}
+
+/// What was counted, with a sentence for every kind of loss.
+pub(crate) fn stats(stats: &Stats) -> String {
+    let mut text = String::new();
+    for (name, direction) in [("out", &stats.outbound), ("in", &stats.inbound)] {
+        let _ = writeln!(
+            text,
+            "{name}: {} packets, {} bytes, {} translated, {} dropped, {} errors sent",
+            direction.packets_in.get(),
+            direction.bytes_in.get(),
+            direction.translated.get(),
+            direction.dropped.total(),
+            direction.errors_sent.get()
+        );
+        let _ = write!(text, "{}", direction.dropped);
+    }
+    let link = &stats.link;
+    let _ = writeln!(
+        text,
+        "link: {} answers to neighbours, {} packets refused by the host, {} unreadable",
+        link.neighbour_answers.get(),
+        link.host_refused.get(),
+        link.unreadable.iter().map(|it| it.get()).sum::<u64>()
+    );
+    for dropped in &link.dropped {
+        let _ = write!(text, "{dropped}");
+    }
+    text
+}

@@ -1,0 +1,221 @@
+use std::{cell::RefCell, path::PathBuf, rc::Rc};
+
+use plan::{Interface, Prefix, Route, Setting, Via};
+
+use super::*;
+
+/// A host that remembers what was asked of it.
+#[derive(Clone, Default)]
+struct Fake {
+    log: Rc<RefCell<Vec<String>>>,
+    refuse: Rc<RefCell<Option<String>>>,
+}
+
+impl Fake {
+    fn taken(&self) -> Vec<String> {
+        self.log.borrow_mut().drain(..).collect()
+    }
+
+    fn check(&self, what: &str) -> Result<(), SystemError> {
+        match &*self.refuse.borrow() {
+            Some(refused) if what.contains(refused.as_str()) => Err(SystemError {
+                what: what.to_owned(),
+                source: std::io::ErrorKind::PermissionDenied.into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl System for Fake {
+    async fn before(&mut self, item: &Item) -> Option<String> {
+        matches!(item, Item::Setting(_)).then(|| "0".to_owned())
+    }
+
+    async fn make(&mut self, item: &Item) -> Result<Made, SystemError> {
+        self.check(&item.to_string())?;
+        self.log.borrow_mut().push(format!("+ {item}"));
+        Ok(Made::Yes)
+    }
+
+    async fn unmake(&mut self, change: &Change) -> Result<(), SystemError> {
+        self.check(&change.item.to_string())?;
+        let before = change.before.as_deref().unwrap_or("-");
+        let item = &change.item;
+        self.log.borrow_mut().push(format!("- {item} ({before})"));
+        Ok(())
+    }
+}
+
+fn black_hole(address: &str) -> Item {
+    Item::Route(Route {
+        destination: Prefix::host(address.parse().unwrap()),
+        via: Via::Blackhole,
+        metric: None,
+    })
+}
+
+fn setting(value: &str) -> Item {
+    Item::Setting(Setting {
+        path: "net/x".into(),
+        value: value.into(),
+    })
+}
+
+fn interface(mtu: u16) -> Item {
+    Item::Interface(Interface {
+        name: "clat0".into(),
+        mtu,
+    })
+}
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("openclat-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        Self(directory)
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.0.join("journal.jsonl")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn only_the_difference_is_changed() {
+    let (directory, fake) = (Directory::new("difference"), Fake::default());
+    let mut netcfg = NetCfg::open(fake.clone(), &directory.journal())
+        .await
+        .unwrap();
+    let plan = Plan::new([setting("1"), black_hole("2001:db8::1"), interface(1472)]);
+    netcfg.apply(&plan).await.unwrap();
+    assert_eq!(
+        fake.taken(),
+        [
+            "+ setting net/x = 1",
+            "+ route to 2001:db8::1/128 into a black hole",
+            "+ interface clat0 up with MTU 1472",
+        ]
+    );
+    netcfg.apply(&plan).await.unwrap();
+    assert!(fake.taken().is_empty());
+
+    // Another address, another MTU: the old black hole goes first, the interface only changes.
+    let plan = Plan::new([setting("1"), black_hole("2001:db8::2"), interface(1252)]);
+    netcfg.apply(&plan).await.unwrap();
+    assert_eq!(
+        fake.taken(),
+        [
+            "- route to 2001:db8::1/128 into a black hole (-)",
+            "+ route to 2001:db8::2/128 into a black hole",
+            "+ interface clat0 up with MTU 1252",
+        ]
+    );
+    netcfg.apply(&Plan::nothing()).await.unwrap();
+    assert_eq!(
+        fake.taken(),
+        [
+            "- route to 2001:db8::2/128 into a black hole (-)",
+            "- interface clat0 up with MTU 1252 (-)",
+            "- setting net/x = 1 (0)",
+        ]
+    );
+    assert_eq!(std::fs::read(directory.journal()).unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_changed_setting_still_knows_what_was_there_first() {
+    let (directory, fake) = (Directory::new("setting"), Fake::default());
+    let mut netcfg = NetCfg::open(fake.clone(), &directory.journal())
+        .await
+        .unwrap();
+    netcfg.apply(&Plan::new([setting("1")])).await.unwrap();
+    netcfg.apply(&Plan::new([setting("2")])).await.unwrap();
+    assert_eq!(
+        fake.taken(),
+        [
+            "+ setting net/x = 1",
+            "- setting net/x = 1 (0)",
+            "+ setting net/x = 2",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_refused_change_can_be_taken_back_with_the_rest() {
+    let (directory, fake) = (Directory::new("refused"), Fake::default());
+    let mut netcfg = NetCfg::open(fake.clone(), &directory.journal())
+        .await
+        .unwrap();
+    *fake.refuse.borrow_mut() = Some("interface".into());
+    let plan = Plan::new([black_hole("2001:db8::1"), interface(1472), setting("1")]);
+    let error = netcfg.apply(&plan).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "interface clat0 up with MTU 1472: permission denied"
+    );
+    *fake.refuse.borrow_mut() = None;
+    fake.taken();
+    netcfg.apply(&Plan::nothing()).await.unwrap();
+    // The change that failed may have been made in part.
+    assert_eq!(
+        fake.taken(),
+        [
+            "- interface clat0 up with MTU 1472 (-)",
+            "- route to 2001:db8::1/128 into a black hole (-)",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_successor_takes_back_what_a_crash_left() {
+    let (directory, fake) = (Directory::new("crash"), Fake::default());
+    let path = directory.journal();
+    let mut netcfg = NetCfg::open(fake.clone(), &path).await.unwrap();
+    netcfg
+        .apply(&Plan::new([setting("1"), black_hole("2001:db8::1")]))
+        .await
+        .unwrap();
+    drop(netcfg);
+    fake.taken();
+
+    // One change cannot be taken back yet; the other is, and only the first is tried again.
+    *fake.refuse.borrow_mut() = Some("setting".into());
+    assert!(NetCfg::open(fake.clone(), &path).await.is_err());
+    assert_eq!(
+        fake.taken(),
+        ["- route to 2001:db8::1/128 into a black hole (-)"]
+    );
+    *fake.refuse.borrow_mut() = None;
+    let left = NetCfg::cleanup(fake.clone(), &path).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(fake.taken(), ["- setting net/x = 1 (0)"]);
+    assert!(
+        NetCfg::cleanup(fake.clone(), &path)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn two_instances_do_not_share_a_host() {
+    let (directory, fake) = (Directory::new("twice"), Fake::default());
+    let _netcfg = NetCfg::open(fake.clone(), &directory.journal())
+        .await
+        .unwrap();
+    let error = NetCfg::open(fake, &directory.journal())
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(error, Error::Journal(JournalError::InUse { .. })));
+}

@@ -1,0 +1,66 @@
+//! What the host's network is right now, and when it changes.
+//!
+//! Changes are only a reason to look again: whoever is told reads a new [`Snapshot`]. So nothing is
+//! missed when the system drops notifications because there are too many.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use wire::ethernet::Mac;
+
+#[cfg(target_os = "linux")]
+pub mod linux;
+
+/// The interfaces of the host, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All of them.
+    pub interfaces: Vec<Interface>,
+    /// The interfaces that have an IPv4 default route, by index.
+    pub ipv4_default: Vec<u32>,
+    /// The interfaces that have an IPv6 default route, by index, best first.
+    pub ipv6_default: Vec<u32>,
+}
+
+impl Snapshot {
+    /// The interface with this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|it| it.name == name)
+    }
+
+    /// The interface with this index.
+    #[must_use]
+    pub fn by_index(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|it| it.index == index)
+    }
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Up, and with a carrier.
+    pub running: bool,
+    /// Its link-layer address, if it is Ethernet.
+    pub mac: Option<Mac>,
+    /// Bytes per IPv6 packet: the smaller of the link's and the router's.
+    pub ipv6_mtu: u32,
+    /// Its IPv6 addresses.
+    pub addresses: Vec<Address>,
+    /// Its IPv4 addresses.
+    pub ipv4: Vec<Ipv4Addr>,
+}
+
+/// An IPv6 address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// The length of its network.
+    pub prefix_len: u8,
+    /// Neither deprecated nor tentative nor a duplicate.
+    pub preferred: bool,
+}

@@ -1,0 +1,174 @@
+//! TUN devices with offloads (`IFF_VNET_HDR`): super-segments and unfinished checksums pass as they
+//! are, described by a virtio-net header before every packet.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
+
+use tun_rs::{DeviceBuilder, SyncDevice};
+use wire::{
+    offload::{Offload, VIRTIO_NET_HEADER},
+    packet::PacketBuf,
+};
+
+use super::{Received, SendError, Tun};
+use crate::wait::{Waker, Woken, until_readable};
+
+/// Why there is no virtual interface.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The program may not.
+    #[error("no permission to create the virtual interface {name}")]
+    Permission {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system has no TUN devices.
+    #[error("this system has no /dev/net/tun")]
+    NoDevice {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An interface of that name is in use.
+    #[error("the interface {name} is in use by another program")]
+    Busy {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something else.
+    #[error("the virtual interface {name} could not be created")]
+    Other {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    fn new(name: &str, source: io::Error) -> Self {
+        let name = name.to_owned();
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Self::Permission { name, source },
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => Self::NoDevice { source },
+            Some(libc::EBUSY) => Self::Busy { name, source },
+            _ => Self::Other { name, source },
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Permission { .. } => {
+                "run as root, or with CAP_NET_ADMIN and a /dev/net/tun that the user may open"
+            }
+            Self::NoDevice { .. } => "load the kernel module: modprobe tun",
+            Self::Busy { .. } => "stop that program, or choose another interface name",
+            Self::Other { .. } => "see what the system said",
+        }
+    }
+}
+
+/// A TUN device. It disappears with this value, and its addresses and routes with it.
+pub struct LinuxTun {
+    device: SyncDevice,
+    name: String,
+    waker: Waker,
+}
+
+impl LinuxTun {
+    /// Creates the interface `name`, down and without any address.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(name: &str) -> Result<Self, OpenError> {
+        let open = || -> io::Result<Self> {
+            let device = DeviceBuilder::new()
+                .name(name)
+                .offload(true)
+                .enable(false)
+                .build_sync()?;
+            device.set_nonblocking(true)?;
+            Ok(Self {
+                name: device.name()?,
+                device,
+                waker: Waker::new()?,
+            })
+        };
+        open().map_err(|source| OpenError::new(name, source))
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to `self.device`, which outlives the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
+    }
+}
+
+impl Tun for LinuxTun {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn recv(&self, buf: &mut PacketBuf, timeout: Option<Duration>) -> io::Result<Received> {
+        loop {
+            let area = buf.receive_area(VIRTIO_NET_HEADER);
+            match self.device.recv(area) {
+                Ok(len) => {
+                    let decoded = Offload::decode(&area[..len.min(area.len())], 0);
+                    return Ok(match decoded {
+                        Ok(offload) => {
+                            buf.received(len - VIRTIO_NET_HEADER, offload);
+                            Received::Packet
+                        }
+                        Err(error) => Received::Unreadable(error),
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            match until_readable(self.fd(), &self.waker, timeout)? {
+                Woken::Readable => {}
+                Woken::ByWaker => return Ok(Received::Woken),
+                Woken::TimedOut => return Ok(Received::TimedOut),
+            }
+        }
+    }
+
+    fn send(&self, buf: &mut PacketBuf) -> Result<(), SendError> {
+        let header = buf.offload.encode(0);
+        if buf.replace_front(0, &header).is_err() {
+            return Err(SendError::Refused(io::ErrorKind::OutOfMemory.into()));
+        }
+        let sent = self.device.send(buf.bytes());
+        buf.advance(VIRTIO_NET_HEADER);
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error)
+                if buf.offload.gso.is_some() && error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                Err(SendError::NoSegmentation)
+            }
+            Err(error) => Err(SendError::Refused(error)),
+        }
+    }
+
+    fn wake(&self) {
+        self.waker.wake();
+    }
+}
+
+impl std::fmt::Debug for LinuxTun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinuxTun")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,96 @@
+//! `plat`: a stateful NAT64 (RFC 6146), so that IPv6-only hosts reach IPv4.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use cli::{Exit, Failure};
+use host::netcfg::{NetCfg, linux::LinuxSystem};
+
+mod config;
+mod host_plan;
+mod lan;
+mod report;
+mod run;
+mod worker;
+
+/// A stateful NAT64: IPv6-only hosts reach IPv4 through it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run in the foreground until SIGTERM or Ctrl-C
+    ///
+    /// Prints what the LAN needs besides it. SIGUSR1 prints what was counted so far.
+    Run(Run),
+    /// Take back what a crashed `plat run` left on the host
+    Cleanup(Cleanup),
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// Configuration file
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "/etc/openclat/plat.toml"
+    )]
+    config: PathBuf,
+
+    /// Where to keep the journal
+    #[arg(long, value_name = "DIRECTORY", default_value = run::STATE_DIRECTORY)]
+    state_dir: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Cleanup {
+    /// Where `plat run` kept its journal
+    #[arg(long, value_name = "DIRECTORY", default_value = run::STATE_DIRECTORY)]
+    state_dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    cli::log_to_stderr("info");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            match arguments.command {
+                Command::Run(arguments) => {
+                    let config = config::read(&arguments.config)?;
+                    run::run(config, &run::journal(&arguments.state_dir)).await
+                }
+                Command::Cleanup(arguments) => clean_up(&arguments).await,
+            }
+        }),
+        Err(error) => Err(Failure::io("cannot start", &error)),
+    };
+    cli::finish(result)
+}
+
+async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {
+    let system =
+        LinuxSystem::open().map_err(|error| Failure::io("cannot reach the kernel", &error))?;
+    let path = run::journal(&arguments.state_dir);
+    if !path.exists() {
+        println!("nothing to clean up");
+        return Ok(Exit::Ok);
+    }
+    let left = NetCfg::cleanup(system, &path)
+        .await
+        .map_err(run::netcfg_failure)?;
+    if left.is_empty() {
+        println!("nothing to clean up");
+    }
+    for change in left.iter().rev() {
+        println!("taken back: {}", change.item);
+    }
+    Ok(Exit::Ok)
+}
