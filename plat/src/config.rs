@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use cli::{Exit, Failure, config::Parsed};
 use nat64::{
-    config::{Limits, PoolEntry, Timers},
+    config::{Limits, PoolEntry, Timers, reassembly},
     destinations::Network4,
     pool::PortRange,
 };
@@ -168,13 +168,15 @@ fn limits(file: &LimitsFile) -> Limits {
     Limits {
         bindings: file.bindings.unwrap_or(default.bindings),
         sessions: file.sessions.unwrap_or(default.sessions),
-        fragmented_datagrams: file
-            .fragmented_datagrams
-            .unwrap_or(default.fragmented_datagrams),
-        fragment_bytes: file.fragment_bytes.unwrap_or(default.fragment_bytes),
-        fragmented_datagrams_per_source: file
-            .fragmented_datagrams_per_source
-            .unwrap_or(default.fragmented_datagrams_per_source),
+        fragments: reassembly::Limits {
+            datagrams: file
+                .fragmented_datagrams
+                .unwrap_or(default.fragments.datagrams),
+            bytes: file.fragment_bytes.unwrap_or(default.fragments.bytes),
+            datagrams_per_source: file
+                .fragmented_datagrams_per_source
+                .unwrap_or(default.fragments.datagrams_per_source),
+        },
     }
 }
 

@@ -2,20 +2,42 @@
 //! IPv6 packets. Each belongs to one thread; their counters can be read from any.
 
 use core::net::Ipv6Addr;
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pref64::{Pref64, siit::NonGlobal};
 use wire::{
     counters::{Counter, ReasonCounters},
+    ipv4::Ipv4,
+    ipv6::Ipv6,
     packet::PacketBuf,
+    pieces::Pieces,
+    protocol,
     verdict::Verdict,
 };
-use xlat::{Config, DropReason, V4ToV6, V6ToV4, config::ErrorPolicy};
+use xlat::{
+    Config, DropReason, V4ToV6, V6ToV4,
+    config::ErrorPolicy,
+    key::Key,
+    reassembly::{Limits, Outcome, Reassembly},
+};
 
 use crate::mapping::{ClatMapping, Instance};
 
 /// Room that the IPv4 MTU leaves for a longer header and a Fragment Header (CLAT-M-01).
 const MTU_ROOM: u16 = 28;
+
+/// How long the fragments of an ICMP message are waited for.
+const FRAGMENT_LIFETIME: Duration = Duration::from_secs(5);
+
+/// Only ICMP is put together, and that is rarely fragmented.
+const FRAGMENT_LIMITS: Limits = Limits {
+    datagrams: 64,
+    bytes: 1 << 20,
+    datagrams_per_source: 16,
+};
 
 /// Everything the engine must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +99,7 @@ pub struct DirectionStats {
     pub packets_in: Counter,
     /// Their bytes.
     pub bytes_in: Counter,
-    /// Packets that were translated.
+    /// Packets that were translated, or kept until the rest of their message comes.
     pub translated: Counter,
     /// Packets that were dropped, whether or not their sender was told.
     pub dropped: ReasonCounters<DropReason>,
@@ -103,11 +125,63 @@ impl DirectionStats {
     }
 }
 
+/// Puts fragmented ICMP together, which cannot be translated in pieces. Everything else passes
+/// untouched: fragments of other protocols are translated one by one.
+#[derive(Debug)]
+struct IcmpFragments(Reassembly);
+
+impl IcmpFragments {
+    fn new(key: u64) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&key.to_ne_bytes());
+        Self(Reassembly::new(
+            Key::new(bytes),
+            FRAGMENT_LIFETIME,
+            FRAGMENT_LIMITS,
+        ))
+    }
+
+    /// A verdict, if the packet in `buf` is not to be translated now.
+    fn hold(
+        &mut self,
+        buf: &mut PacketBuf,
+        now: Instant,
+        stats: &DirectionStats,
+    ) -> Option<Verdict<DropReason>> {
+        if !is_icmp_fragment(buf.bytes()) {
+            return None;
+        }
+        let timed_out = DropReason::FragmentTimeout;
+        self.0.expire(now, |_| stats.dropped.count(timed_out));
+        match self.0.take(buf, now) {
+            Ok(Outcome::Whole) => None,
+            Ok(Outcome::Kept) => Some(Verdict::Forward(Pieces::none())),
+            Err(reason) => Some(Verdict::Drop(reason)),
+        }
+    }
+}
+
+fn is_icmp_fragment(bytes: &[u8]) -> bool {
+    if let Ok(packet) = Ipv4::new_embedded(bytes) {
+        return packet.protocol() == protocol::ICMP && packet.fragment().is_fragment();
+    }
+    let Ok(packet) = Ipv6::new_embedded(bytes) else {
+        return false;
+    };
+    // Cheap for everything that has no extension header.
+    packet.next_header() != protocol::ICMPV6
+        && packet.upper().is_ok_and(|upper| {
+            let is_fragment = upper.fragment.is_some_and(|it| it.fragment.is_fragment());
+            is_fragment && upper.protocol == protocol::ICMPV6
+        })
+}
+
 /// From the host to the network.
 #[derive(Debug)]
 pub struct Outbound {
     translator: V4ToV6,
     mapping: ClatMapping,
+    icmp_fragments: IcmpFragments,
     stats: Arc<DirectionStats>,
 }
 
@@ -118,6 +192,7 @@ impl Outbound {
         Self {
             translator: V4ToV6::new(settings.config(), key),
             mapping: settings.mapping(),
+            icmp_fragments: IcmpFragments::new(key),
             stats: Arc::default(),
         }
     }
@@ -137,7 +212,8 @@ impl Outbound {
     /// Takes an IPv4 packet of the host. A reply goes back to the host.
     pub fn handle_host(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<DropReason> {
         self.stats.came(buf);
-        let verdict = self.translator.translate(buf, &self.mapping, now);
+        let held = self.icmp_fragments.hold(buf, now, &self.stats);
+        let verdict = held.unwrap_or_else(|| self.translator.translate(buf, &self.mapping, now));
         self.stats.went(&verdict);
         verdict
     }
@@ -148,6 +224,7 @@ impl Outbound {
 pub struct Inbound {
     translator: V6ToV4,
     mapping: ClatMapping,
+    icmp_fragments: IcmpFragments,
     stats: Arc<DirectionStats>,
 }
 
@@ -158,6 +235,7 @@ impl Inbound {
         Self {
             translator: V6ToV4::new(Self::config(settings), key),
             mapping: settings.mapping(),
+            icmp_fragments: IcmpFragments::new(key),
             stats: Arc::default(),
         }
     }
@@ -185,7 +263,8 @@ impl Inbound {
     /// Takes an IPv6 packet of the network. A reply goes back to the network.
     pub fn handle_net(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<DropReason> {
         self.stats.came(buf);
-        let verdict = self.translator.translate(buf, &self.mapping, now);
+        let held = self.icmp_fragments.hold(buf, now, &self.stats);
+        let verdict = held.unwrap_or_else(|| self.translator.translate(buf, &self.mapping, now));
         self.stats.went(&verdict);
         verdict
     }
@@ -195,11 +274,7 @@ impl Inbound {
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;
-    use wire::{
-        compose::{self, Pair, V4, V6},
-        ipv4::Ipv4,
-        ipv6::Ipv6,
-    };
+    use wire::compose::{self, Pair, V4, V6};
 
     const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
     const CLAT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, 0x464);
@@ -329,5 +404,49 @@ mod tests {
             assert_eq!(packet.dst(), wanted.parse::<Ipv6Addr>().unwrap());
         }
         assert_eq!(outbound.stats().translated.get(), 2);
+    }
+
+    /// XLAT-1.2-01 leaves fragmented ICMP untranslated; a CLAT puts it together first.
+    #[test]
+    fn xlat_1_2_01_fragmented_icmp_is_put_together() {
+        let data: Vec<u8> = (0..3000u32).map(|n| n as u8).collect();
+        let echo = compose::icmp4(8, 0, [0x46, 0x40, 0, 1], &data);
+        let mut outbound = Outbound::new(&settings(), 1);
+        let mut sent = Vec::new();
+        for (i, chunk) in echo.chunks(1448).enumerate() {
+            let mut header = V4::new(HOST4, PEER4, 1);
+            (header.offset, header.mf) = ((i * 1448 / 8) as u16, (i + 1) * 1448 < echo.len());
+            let mut buf = loaded(&header.carrying(chunk));
+            let Verdict::Forward(mut pieces) = outbound.handle_host(&mut buf, now()) else {
+                panic!("not forwarded");
+            };
+            while pieces.next(&mut buf) {
+                sent.push(buf.bytes().to_vec());
+            }
+        }
+        let joined: Vec<u8> = sent.iter().flat_map(|it| it[48..].to_vec()).collect();
+        let wanted = compose::icmp6(CLAT, PEER6, 128, 0, [0x46, 0x40, 0, 1], &data);
+        assert_eq!(joined, wanted);
+
+        // The answer in fragments too, the last one first.
+        let answer = compose::icmp6(PEER6, CLAT, 129, 0, [0x46, 0x40, 0, 1], &data);
+        let mut inbound = Inbound::new(&settings(), 1);
+        let chunks: Vec<_> = answer.chunks(1232).enumerate().collect();
+        let mut received = Vec::new();
+        for (i, chunk) in chunks.iter().rev() {
+            let more = i + 1 < chunks.len();
+            let payload = compose::fragment(58, (i * 1232 / 8) as u16, more, 9, chunk);
+            let mut buf = loaded(&V6::new(PEER6, CLAT, 44).carrying(&payload));
+            let Verdict::Forward(mut pieces) = inbound.handle_net(&mut buf, now()) else {
+                panic!("not forwarded");
+            };
+            while pieces.next(&mut buf) {
+                received.push(buf.bytes().to_vec());
+            }
+        }
+        assert_eq!(received.len(), 1);
+        let wanted = compose::icmp4(0, 0, [0x46, 0x40, 0, 1], &data);
+        assert_eq!(received[0][20..], wanted);
+        assert_eq!(inbound.stats().dropped.total(), 0);
     }
 }

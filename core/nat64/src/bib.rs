@@ -3,11 +3,9 @@
 
 use hashbrown::HashTable;
 use slab::Slab;
+use xlat::key::Key;
 
-use crate::{
-    key::Key,
-    tuple::{Endpoint4, Endpoint6, Protocol},
-};
+use crate::tuple::{Endpoint4, Endpoint6, Protocol};
 
 /// A binding's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

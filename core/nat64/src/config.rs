@@ -7,7 +7,7 @@ use core::{
 };
 
 use pref64::{Pref64, siit::NonGlobal};
-pub use xlat::config::ErrorPolicy;
+pub use xlat::{config::ErrorPolicy, reassembly};
 
 use crate::{destinations::Network4, pool::PortRange};
 
@@ -114,12 +114,8 @@ pub struct Limits {
     pub bindings: usize,
     /// Sessions, about 40 bytes each. Default 1 000 000.
     pub sessions: usize,
-    /// Datagrams being put together. Default 1024.
-    pub fragmented_datagrams: usize,
-    /// Bytes of fragments that wait for the rest. Default 16 MiB.
-    pub fragment_bytes: usize,
-    /// Datagrams being put together for one source address. Default 64.
-    pub fragmented_datagrams_per_source: usize,
+    /// Fragments that wait for the rest of their datagram.
+    pub fragments: reassembly::Limits,
 }
 
 impl Default for Limits {
@@ -127,9 +123,7 @@ impl Default for Limits {
         Self {
             bindings: 1_000_000,
             sessions: 1_000_000,
-            fragmented_datagrams: 1024,
-            fragment_bytes: 16 << 20,
-            fragmented_datagrams_per_source: 64,
+            fragments: reassembly::Limits::default(),
         }
     }
 }

@@ -5,16 +5,19 @@ use std::time::{Duration, Instant};
 
 use pref64::{Pref64, siit::NonGlobal, special::is_global};
 use wire::{icmp::v6, ipv4::Ipv4, ipv6::Ipv6, packet::PacketBuf, pieces::Pieces, verdict::Verdict};
-use xlat::{V4ToV6, V6ToV4, icmp_error::Message};
+use xlat::{
+    V4ToV6, V6ToV4,
+    icmp_error::Message,
+    key::Key,
+    reassembly::{Family, Outcome, Reassembly},
+};
 
 use crate::{
     bib::Binding,
     config::{Config, ConfigError},
     destinations::Destinations,
     filtering_and_updating::Tables,
-    fragments::{Family, Fragments, Outcome},
     incoming_tuple::{self, Incoming, Refused, refused},
-    key::Key,
     outgoing_tuple::{self, Outgoing},
     reason::{DropReason, Why},
     session::Tick,
@@ -30,7 +33,7 @@ pub struct Engine {
     wkp_non_global: NonGlobal,
     own_ipv6: Ipv6Addr,
     tables: Tables,
-    fragments: Fragments,
+    fragments: Reassembly,
     v6_to_v4: V6ToV4,
     v4_to_v6: V4ToV6,
     stats: Stats,
@@ -58,7 +61,7 @@ impl Engine {
         Ok(Self {
             v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"])),
             v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"])),
-            fragments: Fragments::new(key, config.timers.fragment, config.limits),
+            fragments: Reassembly::new(key, config.timers.fragment, config.limits.fragments),
             destinations: Destinations {
                 allowed: config.allow_destinations,
                 own: config.own_addresses,
@@ -119,10 +122,10 @@ impl Engine {
     /// Ends what is over.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tables.expire(self.tick(now));
-        let reason = DropReason::FragmentTimeout;
+        let reason = xlat::DropReason::FragmentTimeout;
         self.fragments.expire(now, |family| match family {
-            Family::V4 => self.stats.from_v4.dropped_by_state.count(reason),
-            Family::V6 => self.stats.from_v6.dropped_by_state.count(reason),
+            Family::V4 => self.stats.from_v4.dropped_by_translation.count(reason),
+            Family::V6 => self.stats.from_v6.dropped_by_translation.count(reason),
         });
     }
 

@@ -7,11 +7,13 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashMap;
 
+use xlat::key::Key;
+
 use crate::{
     bib::{Bib, BibId},
     config::{Config, Timers},
-    key::{Key, Random},
     pool::Pool,
+    random::Random,
     reason::DropReason,
     session::{SessionId, Sessions, State, Tick},
     stats::TableStats,

@@ -2,7 +2,8 @@
 //!
 //! The files follow the steps of RFC 6146 §3:
 //!
-//! 1. [`incoming_tuple`] (§3.4): what the packet is, behind its fragments ([`fragments`]);
+//! 1. [`incoming_tuple`] (§3.4): what the packet is, its fragments put together
+//!    ([`xlat::reassembly`]);
 //! 2. [`filtering_and_updating`] (§3.5): its binding ([`bib`]) and session ([`session`]), by
 //!    protocol; the TCP state machine is [`tcp`], the free ports are the [`pool`]'s;
 //! 3. [`outgoing_tuple`] (§3.6): the mapping that translation is given;
@@ -27,11 +28,11 @@ pub mod config;
 pub mod destinations;
 pub mod engine;
 mod filtering_and_updating;
-pub mod fragments;
 mod incoming_tuple;
-mod key;
+
 mod outgoing_tuple;
 pub mod pool;
+mod random;
 pub mod reason;
 pub mod session;
 pub mod stats;

@@ -4,7 +4,7 @@ use core::{fmt, net::Ipv4Addr};
 
 use crate::{
     config::PoolEntry,
-    key::Random,
+    random::Random,
     tuple::{Endpoint4, Protocol},
 };
 
@@ -279,9 +279,9 @@ fn choose(ports: &FreePorts, protocol: Protocol, wanted: u16, random: &mut Rando
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::Key;
     use proptest::prelude::*;
     use std::collections::HashSet;
+    use xlat::key::Key;
 
     const A: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
     const B: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);

@@ -33,14 +33,6 @@ drop_reasons! {
             "The configured number of bindings is reached; none is evicted for a new one (RFC 6888 REQ-11).",
         TooManySessions = "too-many-sessions":
             "The configured number of sessions is reached; none is evicted for a new one (RFC 6888 REQ-11).",
-        FragmentMalformed = "fragment-malformed":
-            "A fragment with an impossible place or length (RFC 8200 §4.5).",
-        FragmentOverlap = "fragment-overlap":
-            "A fragment overlaps another; the whole datagram is discarded (RFC 5722).",
-        FragmentTimeout = "fragment-timeout":
-            "A datagram whose other fragments did not come in time (RFC 6146 §3.4).",
-        FragmentMemory = "fragment-memory":
-            "The configured memory for fragments is used up (RFC 6146 §3.4, §5.3).",
     }
 }
 

@@ -6,10 +6,10 @@
 
 use hashbrown::HashTable;
 use slab::Slab;
+use xlat::key::Key;
 
 use crate::{
     bib::BibId,
-    key::Key,
     tcp::TcpState,
     tuple::{Endpoint4, Protocol},
 };

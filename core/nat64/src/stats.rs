@@ -19,10 +19,10 @@ pub struct DirectionStats {
     pub bytes_in: Counter,
     /// Packets that were translated, or kept until the rest of their datagram comes.
     pub passed: Counter,
-    /// Packets dropped by state, whether or not their sender was told;
-    /// [`DropReason::FragmentTimeout`] counts datagrams.
+    /// Packets dropped by state, whether or not their sender was told.
     pub dropped_by_state: ReasonCounters<DropReason>,
-    /// Packets dropped by translation, whether or not their sender was told.
+    /// Packets dropped by translation, whether or not their sender was told;
+    /// [`xlat::DropReason::FragmentTimeout`] counts datagrams.
     pub dropped_by_translation: ReasonCounters<xlat::DropReason>,
     /// Dropped packets whose sender was told.
     pub errors_sent: Counter,

@@ -32,7 +32,7 @@ drop_reasons! {
         ExcludedAddress = "excluded-address":
             "The address is never translated here: loopback, link-local, or the translator's own (RFC 7335).",
         FragmentedIcmp = "fragmented-icmp":
-            "A fragmented ICMP message: its checksum covers bytes that are not in this packet (RFC 7915 §1.2).",
+            "A fragmented ICMP message that was not put together first: its checksum covers bytes that are not in this packet (RFC 7915 §1.2).",
         TruncatedTransport = "truncated-transport":
             "The packet ends inside its TCP, UDP or ICMP header, or a length inside contradicts the packet.",
         UdpChecksumMissing = "udp-checksum-missing":
@@ -57,6 +57,14 @@ drop_reasons! {
             "An ICMP error about an ICMP error (RFC 7915 §4.3, §5.3).",
         NoQuoteMapping = "no-quote-mapping":
             "An ICMP error about a packet that was not translated here (RFC 7915 §4.3, §5.3).",
+        FragmentMalformed = "fragment-malformed":
+            "A fragment with an impossible place or length (RFC 8200 §4.5).",
+        FragmentOverlap = "fragment-overlap":
+            "A fragment overlaps another; the whole datagram is discarded (RFC 5722).",
+        FragmentTimeout = "fragment-timeout":
+            "A datagram whose other fragments did not come in time (RFC 6146 §3.4).",
+        FragmentMemory = "fragment-memory":
+            "The configured memory for fragments is used up (RFC 6146 §3.4, §5.3).",
         BadOffload = "bad-offload":
             "The virtio-net header contradicts the packet.",
         NoRoom = "no-room":

@@ -835,10 +835,8 @@ fn everything_is_counted() {
     let stats = nat.engine.stats();
     assert_eq!(stats.from_v6.packets_in.get(), 2);
     assert_eq!(stats.from_v6.passed.get(), 2);
-    let timeouts = stats
-        .from_v6
-        .dropped_by_state
-        .get(DropReason::FragmentTimeout);
+    let timed_out = xlat::DropReason::FragmentTimeout;
+    let timeouts = stats.from_v6.dropped_by_translation.get(timed_out);
     assert_eq!(timeouts, 1);
     assert_eq!(stats.from_v4.packets_in.get(), 2);
     assert_eq!(stats.from_v4.dropped_by_state.total(), 2);

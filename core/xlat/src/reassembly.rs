@@ -1,6 +1,7 @@
-//! Fragmented datagrams are put together before they are translated (RFC 6146 §3.4): only then are
-//! their ports known for every fragment, their ICMP and missing UDP checksums computable, and their
-//! fragments safe from overlapping each other (RFC 5722).
+//! Fragmented datagrams, put together before they are translated. Only then are their ports known
+//! for every fragment, their ICMP and missing UDP checksums computable, and their fragments safe
+//! from overlapping each other (RFC 5722). A NAT64 does it with all (RFC 6146 §3.4), a CLAT with
+//! ICMP, which cannot be translated in pieces (RFC 7915 §1.2).
 //!
 //! Memory is bounded by bytes, by datagrams, and by datagrams per source (a /64 for IPv6). When it
 //! is used up, new fragments are dropped and old ones kept.
@@ -20,7 +21,7 @@ use wire::{
     protocol,
 };
 
-use crate::{config::Limits, key::Key, reason::DropReason};
+use crate::{key::Key, reason::DropReason};
 
 /// Pieces one datagram may come in: 65 535 bytes over links of 576 bytes are 118.
 const MAX_PIECES: usize = 256;
@@ -53,8 +54,10 @@ enum Source {
 
 /// The family of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
+pub enum Family {
+    /// IPv4.
     V4,
+    /// IPv6.
     V6,
 }
 
@@ -140,9 +143,30 @@ struct Arrival {
     payload_at: usize,
 }
 
+/// How much may be kept. Memory grows up to this and no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Datagrams being put together. Default 1024.
+    pub datagrams: usize,
+    /// Bytes of fragments that wait for the rest. Default 16 MiB.
+    pub bytes: usize,
+    /// Datagrams being put together for one source: an IPv4 address or an IPv6 /64. Default 64.
+    pub datagrams_per_source: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            datagrams: 1024,
+            bytes: 16 << 20,
+            datagrams_per_source: 64,
+        }
+    }
+}
+
 /// The fragments that wait for others.
 #[derive(Debug)]
-pub struct Fragments {
+pub struct Reassembly {
     datagrams: HashMap<DatagramKey, Datagram, Key>,
     per_source: HashMap<Source, usize, Key>,
     /// In the order of their arrival, which is that of their deadlines.
@@ -155,15 +179,18 @@ pub struct Fragments {
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+#[must_use]
+pub enum Outcome {
     /// The buffer holds a whole packet: it was none of a fragment, or the last one missing.
     Whole,
     /// It was kept until the rest comes.
     Kept,
 }
 
-impl Fragments {
-    pub(crate) fn new(key: Key, lifetime: Duration, limits: Limits) -> Self {
+impl Reassembly {
+    /// Keeps nothing yet.
+    #[must_use]
+    pub fn new(key: Key, lifetime: Duration, limits: Limits) -> Self {
         Self {
             datagrams: HashMap::with_hasher(key),
             per_source: HashMap::with_hasher(key),
@@ -188,12 +215,13 @@ impl Fragments {
     }
 
     /// When the oldest datagram runs out of time.
-    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Instant> {
         self.deadlines.front().map(|(deadline, ..)| *deadline)
     }
 
     /// Gives up datagrams that have run out of time, and tells of each.
-    pub(crate) fn expire(&mut self, now: Instant, mut given_up: impl FnMut(Family)) {
+    pub fn expire(&mut self, now: Instant, mut given_up: impl FnMut(Family)) {
         while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
             if deadline > now {
                 break;
@@ -207,12 +235,12 @@ impl Fragments {
         }
     }
 
-    /// Takes a packet of either family.
-    pub(crate) fn take(
-        &mut self,
-        buf: &mut PacketBuf,
-        now: Instant,
-    ) -> Result<Outcome, DropReason> {
+    /// Takes a packet of either family. If it is the last fragment that was missing, `buf` holds
+    /// the whole packet afterwards.
+    ///
+    /// # Errors
+    /// One of the reasons about fragments.
+    pub fn take(&mut self, buf: &mut PacketBuf, now: Instant) -> Result<Outcome, DropReason> {
         let Some(arrival) = arrival(buf.bytes())? else {
             return Ok(Outcome::Whole);
         };
@@ -251,7 +279,7 @@ impl Fragments {
 
     /// Makes sure that there is an entry for the datagram and memory for the fragment.
     fn make_room(&mut self, arrival: &Arrival, len: usize, now: Instant) -> Result<(), DropReason> {
-        if self.bytes + len > self.limits.fragment_bytes {
+        if self.bytes + len > self.limits.bytes {
             return Err(DropReason::FragmentMemory);
         }
         if self.datagrams.contains_key(&arrival.key) {
@@ -259,8 +287,8 @@ impl Fragments {
         }
         let source = arrival.key.source();
         let of_source = self.per_source.get(&source).copied().unwrap_or_default();
-        if self.datagrams.len() >= self.limits.fragmented_datagrams
-            || of_source >= self.limits.fragmented_datagrams_per_source
+        if self.datagrams.len() >= self.limits.datagrams
+            || of_source >= self.limits.datagrams_per_source
         {
             return Err(DropReason::FragmentMemory);
         }

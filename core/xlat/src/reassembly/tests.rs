@@ -14,8 +14,8 @@ fn origin() -> Instant {
 
 const LIFETIME: Duration = Duration::from_secs(5);
 
-fn fragments(limits: Limits) -> Fragments {
-    Fragments::new(Key::new([9; 16]), LIFETIME, limits)
+fn fragments(limits: Limits) -> Reassembly {
+    Reassembly::new(Key::new([9; 16]), LIFETIME, limits)
 }
 
 fn noise(len: usize) -> Vec<u8> {
@@ -44,7 +44,7 @@ fn fragment(v6: bool, id: u32, offset: usize, more: bool, part: &[u8]) -> Vec<u8
 }
 
 fn take(
-    fragments: &mut Fragments,
+    fragments: &mut Reassembly,
     packet: &[u8],
     now: Instant,
 ) -> Result<Option<Vec<u8>>, DropReason> {
@@ -241,10 +241,9 @@ fn plat_5_3_01_fragments_are_limited_in_every_way() {
     let refused = Err(DropReason::FragmentMemory);
     let start = |id, len| fragment(true, id, 0, true, &noise(len));
     let mut fragments = fragments(Limits {
-        fragmented_datagrams: 10,
-        fragmented_datagrams_per_source: 4,
-        fragment_bytes: 8000,
-        ..Limits::default()
+        datagrams: 10,
+        datagrams_per_source: 4,
+        bytes: 8000,
     });
     for id in 0..4 {
         assert_eq!(take(&mut fragments, &start(id, 800), now), Ok(None));
@@ -291,10 +290,9 @@ proptest! {
         ),
     ) {
         let limits = Limits {
-            fragmented_datagrams: 5,
-            fragmented_datagrams_per_source: 3,
-            fragment_bytes: 2000,
-            ..Limits::default()
+            datagrams: 5,
+            datagrams_per_source: 3,
+            bytes: 2000,
         };
         let mut fragments = fragments(limits);
         let mut now = origin();

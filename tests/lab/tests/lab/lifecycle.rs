@@ -1,0 +1,211 @@
+//! Start, end, crash: what is made is taken back.
+
+use std::{fs, time::Duration};
+
+use lab::{
+    eventually,
+    namespace::Namespace,
+    process::Daemon,
+    topology::{Network, Options, SERVER, program},
+};
+use nix::sys::signal::Signal;
+
+use crate::Running;
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Everything that configures a host's network, as text. Lifetimes and counters are left out.
+fn state(namespace: &Namespace) -> String {
+    let commands = [
+        "ip -o addr show | sed 's/valid_lft.*//'",
+        "ip -4 route show table all",
+        "ip -6 route show table all | sed 's/expires [0-9]*sec//; /^multicast/d'",
+        "ip -4 rule; ip -6 rule",
+        "ip -6 neigh show nud permanent; ip -6 neigh show proxy",
+        "nft list ruleset",
+        "sysctl -a 2>/dev/null | grep -v -e random -e '\\.stat' -e nr_ -e state -e net.netfilter -e nf_conntrack \
+         | grep '^net\\.' | sort",
+    ];
+    commands.map(|it| namespace.must(it)).join("\n----\n")
+}
+
+fn assert_same(before: &str, after: &str) {
+    for (one, other) in before.lines().zip(after.lines()) {
+        assert_eq!(one, other);
+    }
+    assert_eq!(
+        before.lines().count(),
+        after.lines().count(),
+        "{before}\n\n{after}"
+    );
+}
+
+/// A network whose host has settled, so that nothing changes by itself.
+fn settled(test: &str) -> Network {
+    let network = Network::new(test, &Options::default());
+    let is_settled = || {
+        let addresses = network.host.must("ip -6 addr show dev h0");
+        addresses.matches("inet6").count() >= 2 && !addresses.contains("tentative")
+    };
+    assert!(eventually(SOON, is_settled));
+    std::thread::sleep(Duration::from_millis(200));
+    network
+}
+
+#[test]
+fn sigterm_leaves_nothing() {
+    let network = settled("sigterm");
+    let _plat = network.start_plat();
+    let before = state(&network.host);
+    let mut clat = network.start_clat();
+    assert_ne!(state(&network.host), before);
+    network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+    assert!(clat.stop().success());
+    assert!(clat.output().contains("everything is taken back"));
+    assert_same(&before, &state(&network.host));
+}
+
+#[test]
+fn plat_sigterm_leaves_nothing() {
+    let network = settled("plat-sigterm");
+    let before = state(&network.plat);
+    let mut plat = network.start_plat();
+    assert_ne!(state(&network.plat), before);
+    assert!(plat.stop().success());
+    assert_same(&before, &state(&network.plat));
+}
+
+#[test]
+fn cleanup_after_a_crash() {
+    let network = settled("crash");
+    let _plat = network.start_plat();
+    let before = state(&network.host);
+    let mut clat = network.start_clat();
+
+    // Not while it lives.
+    let refused = start(&network, "cleanup");
+    assert_ne!(refused.0, Some(0));
+    assert!(
+        refused.1.contains("another instance is running"),
+        "{}",
+        refused.1
+    );
+
+    clat.signal(Signal::SIGKILL);
+    clat.wait(SOON);
+    // Native IPv6 works on while the remains are there.
+    network.host.must("ping -n -6 -c 1 -W 2 2001:db8:1:1::1");
+    let left = state(&network.host);
+    assert!(left.contains("blackhole"), "{left}");
+    let cleaned = start(&network, "cleanup");
+    assert_eq!(cleaned.0, Some(0), "{}", cleaned.1);
+    assert!(cleaned.1.contains("taken back: "), "{}", cleaned.1);
+    assert_same(&before, &state(&network.host));
+    let again = start(&network, "cleanup");
+    assert_eq!((again.0, again.1.trim()), (Some(0), "nothing to clean up"));
+}
+
+/// Runs a subcommand of clat to its end: exit code and everything it said.
+fn start(network: &Network, subcommand: &str) -> (Option<i32>, String) {
+    let command = network.clat_command(subcommand, &[]);
+    let mut daemon = Daemon::start(&network.host, "clat", command).unwrap();
+    let code = daemon.wait(SOON).code();
+    std::thread::sleep(Duration::from_millis(100));
+    (code, daemon.output())
+}
+
+#[test]
+fn a_successor_cleans_up_by_itself() {
+    let network = settled("successor");
+    let _plat = network.start_plat();
+    let before = state(&network.host);
+    let mut clat = network.start_clat();
+    clat.signal(Signal::SIGKILL);
+    clat.wait(SOON);
+    let mut clat = network.start_clat();
+    assert!(clat.output().contains("cleaning up after a crash"));
+    network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+    clat.stop();
+    assert_same(&before, &state(&network.host));
+}
+
+#[test]
+fn a_second_instance_refuses() {
+    let running = Running::new("twice");
+    let (code, said) = start(&running.network, "run");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("another instance is running"), "{said}");
+    assert!(said.contains("what to do:"), "{said}");
+    running
+        .network
+        .host
+        .must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+}
+
+#[test]
+fn without_permission_it_says_what_to_do() {
+    let network = Network::new("eperm", &Options::default());
+    let program = program("clat");
+    let line = format!(
+        "setpriv --inh-caps=-all --bounding-set=-net_raw,-net_admin {} run --state-dir {}",
+        program.display(),
+        network.path("x").display()
+    );
+    let ran = network.host.sh(&line);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.stderr.contains("CAP_NET_RAW"), "{ran:?}");
+}
+
+/// An ordinary user with two capabilities, and a /dev/net/tun that users may open.
+#[test]
+fn a_user_with_capabilities_is_enough() {
+    let network = Network::new("user", &Options::default());
+    let _plat = network.start_plat();
+    let directory = network.path("user");
+    fs::create_dir_all(&directory).unwrap();
+    for path in [&directory, &network.path("")] {
+        network.host.must(&format!("chmod 0777 {}", path.display()));
+    }
+    // The program must lie where the user can see it.
+    let copy = directory.join("clat");
+    fs::copy(program("clat"), &copy).unwrap();
+    let caps = "+net_admin,+net_raw";
+    let script = format!(
+        "mount -t tmpfs none /dev/net && mknod -m 0666 /dev/net/tun c 10 200 && \
+         exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps={caps} \
+         --ambient-caps={caps} --bounding-set=-all,{caps} {} run --state-dir {}",
+        copy.display(),
+        directory.join("state").display()
+    );
+    let mut command = lab::process::command("unshare");
+    command.args(["--mount", "sh", "-c", &script]);
+    let mut clat = Daemon::start(&network.host, "clat", command).unwrap();
+    clat.wait_for(" running: ", Duration::from_secs(10));
+    network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+    let uid = network
+        .host
+        .must(&format!("grep ^Uid /proc/{}/status", clat.pid()));
+    assert!(uid.contains("65534"), "{uid}");
+    assert!(clat.stop().success());
+    assert!(!network.host.must("ip -6 route").contains("blackhole"));
+}
+
+#[test]
+fn counters_are_printed_on_request() {
+    let running = Running::new("counters");
+    running
+        .network
+        .host
+        .must(&format!("ping -n -c 3 -i 0.2 -W 2 {SERVER}"));
+    let _ = running
+        .network
+        .host
+        .sh(&format!("ping -n -c 1 -W 1 -t 1 {SERVER}"));
+    for daemon in [&running.clat, &running.plat] {
+        daemon.signal(Signal::SIGUSR1);
+        daemon.wait_for("so far", SOON);
+    }
+    running.clat.wait_for("hop-limit-exceeded: ", SOON);
+    running.clat.wait_for("out: 4 packets", SOON);
+    running.plat.wait_for("ICMP: 1 sessions", SOON);
+}
