@@ -18,6 +18,10 @@ pub(crate) fn state(state: &State, link: Option<&str>) -> String {
         State::NativeIpv4 => "resting: the network has native IPv4".to_owned(),
         State::NoNat64 => format!("waiting: no NAT64 prefix is known{on}"),
         State::NoAddress => format!("waiting for an IPv6 address in a /64{on}"),
+        State::AddressInUse(address) => format!(
+            "waiting: {address} is this host's own address{on}; the CLAT needs one to itself: \
+             choose another --address, or none"
+        ),
         State::Claiming(settings) => {
             format!("claiming {}{on} for {}", settings.clat, settings.prefix)
         }

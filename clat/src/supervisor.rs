@@ -13,7 +13,7 @@ use clat_core::{
 use cli::{Exit, Failure};
 use host::{
     clock::Clock,
-    netcfg::{self, NetCfg, journal::JournalError, linux::LinuxSystem},
+    netcfg::{self, NetCfg, linux::LinuxSystem},
     netwatch::{
         Interface, Snapshot,
         linux::{NetWatch, Nudger},
@@ -118,7 +118,7 @@ impl Supervisor {
         })?;
         let netcfg = NetCfg::open(system, &config.journal)
             .await
-            .map_err(netcfg_failure)?;
+            .map_err(|error| netcfg_failure(&error))?;
         let seed = random()?;
         Ok(Self {
             nudger: watch.nudger(),
@@ -318,7 +318,11 @@ impl Supervisor {
                     dataplane.configure(settings);
                 }
             }
-            Effect::Apply(plan) => self.netcfg.apply(&plan).await.map_err(netcfg_failure)?,
+            Effect::Apply(plan) => self
+                .netcfg
+                .apply(&plan)
+                .await
+                .map_err(|error| netcfg_failure(&error))?,
             Effect::Release => {
                 self.stop_dataplane();
                 self.tun = None;
@@ -367,21 +371,9 @@ impl Supervisor {
             return Ok(Arc::clone(tun));
         }
         let name = &self.config.session.identity.interface;
-        let tun: Arc<dyn Tun> = match LinuxTun::open(name) {
-            Ok(tun) => Arc::new(tun),
-            Err(error) => {
-                let exit = match &error {
-                    host::tun::linux::OpenError::Permission { .. } => Exit::Permission,
-                    host::tun::linux::OpenError::NoDevice { .. }
-                    | host::tun::linux::OpenError::Busy { .. }
-                    | host::tun::linux::OpenError::Other { .. } => Exit::Error,
-                };
-                let said = std::error::Error::source(&error)
-                    .map_or_else(String::new, |source| format!(": {source}"));
-                let failure = Failure::new(exit, format_args!("{error}{said}"));
-                return Err(failure.hint(error.hint()));
-            }
-        };
+        let opened = LinuxTun::open(name);
+        let opened = opened.map_err(|it| Failure::system(it.kind(), &it, it.hint()))?;
+        let tun: Arc<dyn Tun> = Arc::new(opened);
         self.tun = Some(Arc::clone(&tun));
         Ok(tun)
     }
@@ -444,7 +436,7 @@ impl Supervisor {
         self.report();
         let undone = self.netcfg.apply(&plan::Plan::nothing()).await;
         self.stop_dataplane();
-        undone.map_err(netcfg_failure)?;
+        undone.map_err(|error| netcfg_failure(&error))?;
         tracing::info!("ended, and everything is taken back");
         Ok(Exit::Ok)
     }
@@ -498,23 +490,8 @@ fn nonce() -> Result<[u8; 6], Failure> {
 }
 
 /// A failure of `netcfg`, for people.
-pub(crate) fn netcfg_failure(error: netcfg::Error) -> Failure {
-    match &error {
-        netcfg::Error::System(refused) => {
-            let failure = Failure::new(Exit::of_io(&refused.source), &error);
-            if refused.source.kind() == std::io::ErrorKind::PermissionDenied {
-                return failure.hint("run it as root, or give it CAP_NET_ADMIN");
-            }
-            failure
-        }
-        netcfg::Error::Journal(JournalError::InUse { .. }) => {
-            Failure::error(&error).hint("stop it first; there can be one CLAT per host")
-        }
-        netcfg::Error::Journal(JournalError::Io { source, .. }) => {
-            Failure::new(Exit::of_io(source), &error)
-                .hint("choose a directory that may be written with --state-dir")
-        }
-    }
+pub(crate) fn netcfg_failure(error: &netcfg::Error) -> Failure {
+    Failure::system(error.kind(), error, error.hint())
 }
 
 fn log_discovery(event: &DiscoveryEvent, now: Instant) {

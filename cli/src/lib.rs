@@ -35,12 +35,12 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit code that belongs to an error of the system.
+    /// The exit code that belongs to a kind of error of the system.
     #[must_use]
-    pub fn of_io(error: &io::Error) -> Self {
-        if error.kind() == io::ErrorKind::PermissionDenied {
+    pub fn of(kind: io::ErrorKind) -> Self {
+        if kind == io::ErrorKind::PermissionDenied {
             Self::Permission
-        } else if error.kind() == io::ErrorKind::NotFound {
+        } else if kind == io::ErrorKind::NotFound {
             Self::NotFound
         } else {
             Self::Error
@@ -79,7 +79,15 @@ impl Failure {
 
     /// What the system said, and the exit code that belongs to it.
     pub fn io(what: impl fmt::Display, error: &io::Error) -> Self {
-        Self::new(Exit::of_io(error), format_args!("{what}: {error}"))
+        Self::new(Exit::of(error.kind()), format_args!("{what}: {error}"))
+    }
+
+    /// What the system said to something, and what to do about it if that is known.
+    pub fn system(kind: io::ErrorKind, what: impl fmt::Display, hint: Option<&str>) -> Self {
+        Self {
+            hint: hint.map(str::to_owned),
+            ..Self::new(Exit::of(kind), what)
+        }
     }
 
     /// Says what to do about it.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use cli::{Exit, Failure};
-use host::netcfg::{NetCfg, linux::LinuxSystem};
+use host::netcfg;
 
 mod config;
 mod host_plan;
@@ -76,16 +76,8 @@ fn main() -> ExitCode {
 }
 
 async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {
-    let system =
-        LinuxSystem::open().map_err(|error| Failure::io("cannot reach the kernel", &error))?;
-    let path = run::journal(&arguments.state_dir);
-    if !path.exists() {
-        println!("nothing to clean up");
-        return Ok(Exit::Ok);
-    }
-    let left = NetCfg::cleanup(system, &path)
-        .await
-        .map_err(run::netcfg_failure)?;
+    let left = netcfg::linux::clean_up(&run::journal(&arguments.state_dir)).await;
+    let left = left.map_err(|error| run::netcfg_failure(&error))?;
     if left.is_empty() {
         println!("nothing to clean up");
     }

@@ -10,12 +10,9 @@ use std::{
 use cli::{Exit, Failure};
 use host::{
     clock::Clock,
-    netcfg::{self, NetCfg, journal::JournalError, linux::LinuxSystem},
+    netcfg::{self, NetCfg, linux::LinuxSystem},
     netwatch::{Snapshot, linux::NetWatch},
-    tun::{
-        Tun,
-        linux::{LinuxTun, OpenError},
-    },
+    tun::{Tun, linux::LinuxTun},
 };
 use nat64::{Engine, stats::Stats};
 use plan::Plan;
@@ -49,7 +46,7 @@ pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure>
     let mut watch = NetWatch::open().map_err(cannot("cannot watch the network"))?;
     let mut netcfg = NetCfg::open(system, journal)
         .await
-        .map_err(netcfg_failure)?;
+        .map_err(|error| netcfg_failure(&error))?;
     let snapshot = read(&watch).await?;
 
     let shared = Arc::new(Shared::default());
@@ -66,9 +63,12 @@ pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure>
                 .map_err(cannot("cannot start a thread"))?;
             serve(worker, &mut watch, &config, &shared, &stats).await
         }
-        Err(error) => Err(netcfg_failure(error)),
+        Err(error) => Err(netcfg_failure(&error)),
     };
-    let undone = netcfg.apply(&Plan::nothing()).await.map_err(netcfg_failure);
+    let undone = netcfg
+        .apply(&Plan::nothing())
+        .await
+        .map_err(|error| netcfg_failure(&error));
     served.and_then(|exit| undone.map(|()| exit))
 }
 
@@ -163,33 +163,10 @@ fn engine(
 }
 
 fn open_tun(name: &str) -> Result<LinuxTun, Failure> {
-    LinuxTun::open(name).map_err(|error| {
-        let exit = match &error {
-            OpenError::Permission { .. } => Exit::Permission,
-            OpenError::NoDevice { .. } | OpenError::Busy { .. } | OpenError::Other { .. } => {
-                Exit::Error
-            }
-        };
-        Failure::new(exit, &error).hint(error.hint())
-    })
+    LinuxTun::open(name).map_err(|it| Failure::system(it.kind(), &it, it.hint()))
 }
 
 /// A failure of `netcfg`, for people.
-pub(crate) fn netcfg_failure(error: netcfg::Error) -> Failure {
-    match &error {
-        netcfg::Error::System(refused) => {
-            let failure = Failure::new(Exit::of_io(&refused.source), &error);
-            if refused.source.kind() == std::io::ErrorKind::PermissionDenied {
-                return failure.hint("run it as root, or give it CAP_NET_ADMIN");
-            }
-            failure
-        }
-        netcfg::Error::Journal(JournalError::InUse { .. }) => {
-            Failure::error(&error).hint("stop it first")
-        }
-        netcfg::Error::Journal(JournalError::Io { source, .. }) => {
-            Failure::new(Exit::of_io(source), &error)
-                .hint("choose a directory that may be written with --state-dir")
-        }
-    }
+pub(crate) fn netcfg_failure(error: &netcfg::Error) -> Failure {
+    Failure::system(error.kind(), error, error.hint())
 }

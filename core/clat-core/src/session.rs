@@ -7,11 +7,13 @@
 //! ```text
 //!                 ┌──────────── facts allow it ────────────┐
 //!                 │                                        ▼
-//!  Offline ── NativeIpv4 ── NoNat64 ── NoAddress       Claiming ── assigned ──> Running
+//!  Offline ── NativeIpv4 ── NoNat64 ── NoAddress*      Claiming ── assigned ──> Running
 //!                 ▲                                     │    ▲                   │
 //!                 │                       three conflicts    └── duplicate ──────┤
 //!                 │                                     ▼                        │
 //!                 └──── facts forbid it ──── Backoff <──┘    facts forbid it ────┘
+//!
+//!  * AddressInUse, if the address is a configured one
 //! ```
 
 use core::{net::Ipv6Addr, time::Duration};
@@ -101,6 +103,9 @@ pub enum State {
     NoNat64,
     /// The host has no IPv6 address in a /64 yet.
     NoAddress,
+    /// The address that was configured is the host's own. Sharing it would take state per flow: the
+    /// host's flows to the prefix and the CLAT's would be mistaken for each other (RFC 6877 §6.3).
+    AddressInUse(Ipv6Addr),
     /// The address is being checked for duplicates.
     Claiming(Settings),
     /// Packets are translated.
@@ -197,6 +202,7 @@ impl Session {
             | State::NativeIpv4
             | State::NoNat64
             | State::NoAddress
+            | State::AddressInUse(_)
             | State::Claiming(_)
             | State::Running(_) => None,
         }
@@ -285,6 +291,7 @@ impl Session {
         }
         let prefix = *self.facts.prefixes.first().ok_or(State::NoNat64)?;
         let network = match self.config.address {
+            Some(address) if self.is_hosts(address) => return Err(State::AddressInUse(address)),
             Some(address) => address,
             None => choose_network(&self.facts.addresses, prefix).ok_or(State::NoAddress)?,
         };
@@ -299,12 +306,11 @@ impl Session {
     /// it (checksums are updated then), the network may not.
     fn still_fits(&self, settings: &Settings, target: &Target) -> bool {
         let network = |address: Ipv6Addr| address.to_bits() >> 64;
-        let taken = self
-            .facts
-            .addresses
-            .iter()
-            .any(|it| it.address == settings.clat);
-        network(settings.clat) == network(target.network) && !taken
+        network(settings.clat) == network(target.network) && !self.is_hosts(settings.clat)
+    }
+
+    fn is_hosts(&self, address: Ipv6Addr) -> bool {
+        self.facts.addresses.iter().any(|it| it.address == address)
     }
 
     fn settings(&self, target: &Target, clat: Ipv6Addr) -> Settings {
@@ -326,6 +332,7 @@ impl Session {
             | State::NativeIpv4
             | State::NoNat64
             | State::NoAddress
+            | State::AddressInUse(_)
             | State::Backoff { .. } => None,
         }
     }
@@ -382,9 +389,7 @@ impl Session {
             let random = self.next_random();
             let instance = self.config.instance;
             let candidate = neutral_address(target.network, instance, target.prefix, random);
-            let is_free =
-                |address: &Ipv6Addr| !self.facts.addresses.iter().any(|it| it.address == *address);
-            if let Some(address) = candidate.filter(is_free) {
+            if let Some(address) = candidate.filter(|it| !self.is_hosts(*it)) {
                 return address;
             }
         }

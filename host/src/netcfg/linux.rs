@@ -16,7 +16,23 @@ use rtnetlink::{
     },
 };
 
-use super::{Change, Made, System, SystemError, nft};
+use super::{Change, Error, Made, NetCfg, System, SystemError, nft};
+
+/// Takes back what a crashed process left on this host, as the journal at `path` tells. Returns
+/// what that was: nothing if there is no journal.
+///
+/// # Errors
+/// [`JournalError::InUse`](super::journal::JournalError) if the process is not dead.
+pub async fn clean_up(path: &Path) -> Result<Vec<Change>, Error> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let system = LinuxSystem::open().map_err(|source| SystemError {
+        what: "cannot reach the kernel".to_owned(),
+        source,
+    })?;
+    NetCfg::cleanup(system, path).await
+}
 
 /// The host, by its kernel's interfaces.
 #[derive(Clone)]

@@ -6,7 +6,7 @@
 //!   back. A successor of a crashed process finds it there and cleans up; so does
 //!   [`NetCfg::cleanup`].
 
-use std::{future::Future, path::Path};
+use std::{future::Future, io, path::Path};
 
 use plan::{Item, Plan};
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ pub struct SystemError {
     /// The change, for people.
     pub what: String,
     /// What the system said.
-    pub source: std::io::Error,
+    pub source: io::Error,
 }
 
 /// The part of a system that makes changes.
@@ -69,6 +69,33 @@ pub enum Error {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+impl Error {
+    /// What kind of error it was to the system.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::System(SystemError { source, .. })
+            | Self::Journal(JournalError::Io { source, .. }) => source.kind(),
+            Self::Journal(JournalError::InUse { .. }) => io::ErrorKind::ResourceBusy,
+        }
+    }
+
+    /// What a person can do about it, if that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::System(_) if self.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run it as root, or give it CAP_NET_ADMIN")
+            }
+            Self::System(_) => None,
+            Self::Journal(JournalError::InUse { .. }) => Some("stop that instance first"),
+            Self::Journal(JournalError::Io { .. }) => {
+                Some("choose a directory that may be written with --state-dir")
+            }
+        }
+    }
 }
 
 /// What was made on this host, by this process.

@@ -20,7 +20,7 @@ impl Fake {
         match &*self.refuse.borrow() {
             Some(refused) if what.contains(refused.as_str()) => Err(SystemError {
                 what: what.to_owned(),
-                source: std::io::ErrorKind::PermissionDenied.into(),
+                source: io::ErrorKind::PermissionDenied.into(),
             }),
             _ => Ok(()),
         }

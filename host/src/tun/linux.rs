@@ -20,7 +20,7 @@ use crate::wait::{Waker, Woken, until_readable};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The program may not.
-    #[error("no permission to create the virtual interface {name}")]
+    #[error("no permission to create the virtual interface {name}: {source}")]
     Permission {
         /// Its name.
         name: String,
@@ -28,13 +28,13 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The system has no TUN devices.
-    #[error("this system has no /dev/net/tun")]
+    #[error("this system has no /dev/net/tun: {source}")]
     NoDevice {
         /// What the system said.
         source: io::Error,
     },
     /// An interface of that name is in use.
-    #[error("the interface {name} is in use by another program")]
+    #[error("the interface {name} is in use by another program: {source}")]
     Busy {
         /// Its name.
         name: String,
@@ -42,7 +42,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Something else.
-    #[error("the virtual interface {name} could not be created")]
+    #[error("the virtual interface {name} could not be created: {source}")]
     Other {
         /// Its name.
         name: String,
@@ -62,16 +62,26 @@ impl OpenError {
         }
     }
 
-    /// What a person can do about it.
+    /// What kind of error it was to the system.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn kind(&self) -> io::ErrorKind {
+        let (Self::Permission { source, .. }
+        | Self::NoDevice { source }
+        | Self::Busy { source, .. }
+        | Self::Other { source, .. }) = self;
+        source.kind()
+    }
+
+    /// What a person can do about it, if that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Permission { .. } => {
-                "run as root, or with CAP_NET_ADMIN and a /dev/net/tun that the user may open"
+                Some("run as root, or with CAP_NET_ADMIN and a /dev/net/tun that the user may open")
             }
-            Self::NoDevice { .. } => "load the kernel module: modprobe tun",
-            Self::Busy { .. } => "stop that program, or choose another interface name",
-            Self::Other { .. } => "see what the system said",
+            Self::NoDevice { .. } => Some("load the kernel module: modprobe tun"),
+            Self::Busy { .. } => Some("stop that program, or choose another interface name"),
+            Self::Other { .. } => None,
         }
     }
 }

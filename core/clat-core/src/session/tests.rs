@@ -137,6 +137,28 @@ fn clat_c_02_not_beside_native_ipv4_unless_configured() {
 }
 
 #[test]
+fn clat_6_3_03_an_address_of_the_host_is_not_shared() {
+    let own = good().addresses[0].address;
+    let config = Config {
+        address: Some(own),
+        ..config()
+    };
+    let mut session = Session::new(config, 1);
+    let effects = session.update(good(), now());
+    assert_eq!(names(&effects), ["report"]);
+    assert_eq!(*session.state(), State::AddressInUse(own));
+    assert!(session.update(good(), now()).is_empty());
+    // Once the host has given it up, it is claimed.
+    let mut facts = good();
+    facts.addresses = vec![host("2001:db8:1:2::11")];
+    session.update(facts, now());
+    assert_eq!(settings(&session).clat, own);
+    // And given up when the host takes it.
+    let effects = session.update(good(), now());
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+}
+
+#[test]
 fn clat_c_02_it_stops_when_the_prefix_goes() {
     let mut session = running();
     let without = Facts {
