@@ -210,6 +210,20 @@ pub struct Response {
 /// # Errors
 /// The system's.
 pub fn fetch(server: IpAddr, path: &str) -> io::Result<Response> {
+    let (status, body) = get(server, path)?;
+    let (sha256, len) = sha256(body)?;
+    Ok(Response {
+        status,
+        sha256,
+        len,
+    })
+}
+
+/// Asks a web server for `path`, in the current namespace: the status code, and the body to read.
+///
+/// # Errors
+/// The system's.
+pub fn get(server: IpAddr, path: &str) -> io::Result<(u16, impl Read)> {
     let address = SocketAddr::new(server, 80);
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -230,10 +244,5 @@ pub fn fetch(server: IpAddr, path: &str) -> io::Result<Response> {
             break;
         }
     }
-    let (sha256, len) = sha256(reader)?;
-    Ok(Response {
-        status: status.unwrap_or(0),
-        sha256,
-        len,
-    })
+    Ok((status.unwrap_or(0), reader))
 }
