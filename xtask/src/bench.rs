@@ -1,0 +1,45 @@
+//! `cargo xtask bench`.
+
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    lab::require_root,
+    run::{PROGRAMS, Result, build, run},
+};
+
+/// Arguments of the benchmarks.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure
+    what: What,
+    /// Print one JSON object per row
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// The CLAT, beside native IPv6 from the same host
+    Clat,
+}
+
+impl Bench {
+    /// Builds the programs and measures.
+    ///
+    /// # Errors
+    /// If something could not be measured. A low figure is no error.
+    pub(crate) fn run(&self) -> Result {
+        require_root("bench")?;
+        let programs = build(&[&PROGRAMS[..], &["bench"]].concat())?;
+        let mut bench = Command::new(programs.join("openclat-bench"));
+        bench.env("OPENCLAT_BIN", &programs).arg(match self.what {
+            What::Clat => "clat",
+        });
+        if self.json {
+            bench.arg("--json");
+        }
+        run(&mut bench)
+    }
+}
