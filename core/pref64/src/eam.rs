@@ -6,6 +6,8 @@ use core::{
     str::FromStr,
 };
 
+use crate::prefix::parse_length;
+
 /// One mapping: an IPv4 prefix and the IPv6 prefix it becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eam {
@@ -91,7 +93,8 @@ impl Eam {
         Ok(eam)
     }
 
-    /// How far the IPv4 suffix is shifted to the left in the IPv6 address.
+    /// How far the IPv4 suffix is shifted to the left in the IPv6 address: 128, one more than a
+    /// shift can do, when a single IPv4 address stands for all of IPv6.
     fn shift(&self) -> u32 {
         u32::from(128 - self.v6_len) - u32::from(32 - self.v4_len)
     }
@@ -107,14 +110,14 @@ impl Eam {
     /// RFC 7757 §3.3.1.
     fn to_v6(self, address: u32) -> Ipv6Addr {
         let suffix = address & !mask32(self.v4_len);
-        // A whole-internet mapping to ::/0 would shift by 96 at most: within 128 bits.
-        Ipv6Addr::from_bits(self.v6 | u128::from(suffix) << self.shift())
+        let suffix = u128::from(suffix).checked_shl(self.shift());
+        Ipv6Addr::from_bits(self.v6 | suffix.unwrap_or_default())
     }
 
     /// RFC 7757 §3.3.2; low bits that the IPv4 suffix has no room for are dropped.
     fn to_v4(self, address: u128) -> Ipv4Addr {
-        let suffix = (address & !mask128(self.v6_len)) >> self.shift();
-        let suffix = u32::try_from(suffix).unwrap_or_default();
+        let suffix = (address & !mask128(self.v6_len)).checked_shr(self.shift());
+        let suffix = u32::try_from(suffix.unwrap_or_default()).unwrap_or_default();
         Ipv4Addr::from_bits(self.v4 | suffix)
     }
 }
@@ -129,7 +132,7 @@ impl fmt::Display for Eam {
 fn split<A: FromStr + Into<IpAddr>>(text: &str, full: u8) -> Result<(A, u8), Error> {
     let syntax = || Error::Syntax(text.to_owned());
     let (address, len) = match text.trim().split_once('/') {
-        Some((address, len)) => (address, len.parse().map_err(|_| syntax())?),
+        Some((address, len)) => (address, parse_length(len).ok_or_else(syntax)?),
         None => (text.trim(), full),
     };
     if len > full {
@@ -327,10 +330,25 @@ mod tests {
             ("x", "::"),
             ("1.2.3.4/33", "::"),
             ("1.2.3.4", "::/129"),
+            ("1.2.3.0/+24", "2001:db8::/96"),
+            ("1.2.3.0/24/24", "2001:db8::/96"),
+            ("1.2.3.4/", "::"),
             ("::", "::"),
         ] {
             assert!(matches!(Eam::parse(v4, v6), Err(Error::Syntax(_))), "{v4}");
         }
+    }
+
+    /// The widest difference between the two suffixes, where no bit of the IPv6 one is used.
+    #[test]
+    fn eam_3_2_01_one_address_for_all_of_ipv6() {
+        let table = EamTable::new(vec![Eam::parse("192.0.2.1", "::/0").unwrap()]).unwrap();
+        let one = Ipv4Addr::new(192, 0, 2, 1);
+        assert_eq!(table.to_v6(one), Some(Ipv6Addr::UNSPECIFIED));
+        assert_eq!(table.to_v4("2001:db8::1".parse().unwrap()), Some(one));
+        let all = EamTable::new(vec![Eam::parse("0.0.0.0/0", "::/0").unwrap()]).unwrap();
+        assert_eq!(all.to_v6(one), Some("c000:201::".parse().unwrap()));
+        assert_eq!(all.to_v4("c000:201::1".parse().unwrap()), Some(one));
     }
 
     #[test]
@@ -345,6 +363,16 @@ mod tests {
         assert_eq!(map("192.0.2.1"), "2001:db8:2::");
         assert_eq!(map("192.0.2.2"), "2001:db8:1::2");
         assert_eq!(map("8.8.8.8"), "2001:db8::808:808");
+
+        // In the other direction the IPv6 lengths decide, whatever the IPv4 lengths are.
+        let table = EamTable::new(vec![
+            Eam::parse("198.51.100.1", "2001:db8::/64").unwrap(),
+            Eam::parse("203.0.113.0/24", "2001:db8::/120").unwrap(),
+        ])
+        .unwrap();
+        let map = |text: &str| table.to_v4(text.parse().unwrap()).unwrap().to_string();
+        assert_eq!(map("2001:db8::7"), "203.0.113.7");
+        assert_eq!(map("2001:db8::7:0"), "198.51.100.1");
     }
 
     #[test]
@@ -410,6 +438,34 @@ mod tests {
         #[test]
         fn no_text_panics(v4 in "\\PC{0,30}", v6 in "\\PC{0,30}") {
             let _ = Eam::parse(&v4, &v6);
+        }
+
+        /// Of text that looks right, exactly what RFC 7757 §3.2 allows is accepted, and maps
+        /// every address of the IPv4 prefix there and back.
+        #[test]
+        fn eam_3_2_01_what_is_accepted_maps_there_and_back(
+            v4 in any::<u32>(),
+            v4_len in 0u8..=40,
+            v6 in any::<u128>(),
+            v6_len in 0u8..=136,
+            masked in prop::bool::weighted(0.9),
+            probe in any::<u32>(),
+        ) {
+            let (mask4, mask6) = (mask32(v4_len.min(32)), mask128(v6_len.min(128)));
+            let (v4, v6) = if masked { (v4 & mask4, v6 & mask6) } else { (v4, v6) };
+            let (first, second) = (Ipv4Addr::from_bits(v4), Ipv6Addr::from_bits(v6));
+            let parsed = Eam::parse(&format!("{first}/{v4_len}"), &format!("{second}/{v6_len}"));
+            let lengths_fit = v4_len <= 32 && v6_len <= 128 && v4_len + 96 >= v6_len;
+            let no_host_bits = v4 & !mask4 == 0 && v6 & !mask6 == 0;
+            let allowed = lengths_fit && no_host_bits;
+            prop_assert_eq!(parsed.is_ok(), allowed);
+            if let Ok(eam) = parsed {
+                let table = EamTable::new(vec![eam]).unwrap();
+                let inside = Ipv4Addr::from_bits(v4 | probe & !mask32(v4_len));
+                let mapped = table.to_v6(inside).unwrap();
+                prop_assert!(eam.covers6(mapped.to_bits()));
+                prop_assert_eq!(table.to_v4(mapped), Some(inside));
+            }
         }
     }
 }

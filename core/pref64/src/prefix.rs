@@ -240,9 +240,15 @@ impl FromStr for Pref64 {
     fn from_str(text: &str) -> Result<Self, Error> {
         let (address, bits) = text.trim().split_once('/').ok_or(Error::Syntax)?;
         let address = address.parse().map_err(|_| Error::Syntax)?;
-        let bits = bits.parse().map_err(|_| Error::Syntax)?;
+        let bits = parse_length(bits).ok_or(Error::Syntax)?;
         Self::new(address, bits)
     }
+}
+
+/// The length behind the slash of a prefix. Digits only: the standard library takes a `+` too.
+pub(crate) fn parse_length(text: &str) -> Option<u8> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 impl fmt::Display for Pref64 {
@@ -311,6 +317,9 @@ pub(crate) mod tests {
         assert!(syntax("2001:db8::/x"));
         assert!(syntax("192.0.2.0/32"));
         assert!(syntax("2001:db8::/300"));
+        assert!(syntax("2001:db8::/+96"));
+        assert!(syntax("2001:db8::/96/96"));
+        assert!(syntax("/96"));
     }
 
     #[test]
@@ -364,6 +373,9 @@ pub(crate) mod tests {
             "64:ff9b::192.0.2.33".parse::<Ipv6Addr>().unwrap(),
             "64:ff9b::c000:221".parse::<Ipv6Addr>().unwrap()
         );
+        for text in ["64:ff9b::/96", "64:ff9b::0.0.0.0/96", " 64:ff9b::/96\n"] {
+            assert_eq!(text.parse(), Ok(well_known), "{text}");
+        }
         let zero = well_known.embed(Ipv4Addr::UNSPECIFIED);
         assert_eq!(well_known.display(zero).to_string(), "64:ff9b::0.0.0.0");
         let full = prefix("2001:db8:1:2:3:4::/96");
@@ -436,6 +448,33 @@ pub(crate) mod tests {
         #[test]
         fn no_text_panics(text in "\\PC{0,40}") {
             let _ = text.parse::<Pref64>();
+        }
+
+        /// Of text that looks right, exactly the prefixes of RFC 6052 §2.2 are accepted.
+        #[test]
+        fn addr_2_2_01_what_is_accepted_is_a_prefix(
+            bits in any::<u128>(),
+            length in any::<u8>(),
+            masked in prop::bool::weighted(0.9),
+            octet_8 in prop::bool::weighted(0.1),
+        ) {
+            let allowed_length = Length::from_bits(length);
+            let bits = match allowed_length {
+                Some(length) if masked => bits & length.mask(),
+                _ => bits,
+            };
+            let bits = if octet_8 { bits } else { bits & !(0xff << 56) };
+            let address = Ipv6Addr::from_bits(bits);
+            match format!("{address}/{length}").parse::<Pref64>() {
+                Ok(prefix) => {
+                    prop_assert!(allowed_length.is_some());
+                    prop_assert_eq!(prefix.address(), address);
+                    prop_assert_eq!(bits & !prefix.length().mask(), 0);
+                    prop_assert_eq!(address.octets()[8], 0);
+                    prop_assert!(!address.is_multicast() && !address.is_unicast_link_local());
+                }
+                Err(error) => prop_assert!(error != Error::Syntax),
+            }
         }
     }
 }

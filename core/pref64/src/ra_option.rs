@@ -92,7 +92,8 @@ impl Pref64Option {
 /// A lifetime in units of 8 seconds, rounded up, at most 8191 (RFC 8781 §4.1).
 #[must_use]
 pub fn scaled(lifetime: Duration) -> u16 {
-    let seconds = lifetime.as_secs() + u64::from(lifetime.subsec_nanos() != 0);
+    let begun = u64::from(lifetime.subsec_nanos() != 0);
+    let seconds = lifetime.as_secs().saturating_add(begun);
     u16::try_from(seconds.div_ceil(8).min(8191)).unwrap_or(8191)
 }
 
@@ -177,6 +178,61 @@ mod tests {
         assert_eq!(option.prefix.to_string(), "2001:db8:122:344::/64");
     }
 
+    /// RFC 8781 §4.1: what a router writes for the lifetime it was told.
+    #[test]
+    fn disc_8781_4_1_02_lifetimes_are_rounded_up_and_capped() {
+        for (seconds, wanted) in [
+            (0, 0),
+            (1, 1),
+            (7, 1),
+            (8, 1),
+            (9, 2),
+            (1800, 225),
+            (1801, 226),
+            (65521, 8191),
+            (65528, 8191),
+            (65529, 8191),
+            (u64::MAX, 8191),
+        ] {
+            assert_eq!(scaled(Duration::from_secs(seconds)), wanted, "{seconds}");
+        }
+        assert_eq!(scaled(Duration::from_nanos(1)), 1);
+        assert_eq!(scaled(Duration::from_millis(8001)), 2);
+        assert_eq!(scaled(Duration::MAX), 8191);
+    }
+
+    /// Section 11.6 of the checklist, both ways.
+    #[test]
+    fn disc_8781_4_01_the_six_lengths_are_read_and_written() {
+        for (hex, prefix, seconds) in [
+            ("260207080064ff9b0000000000000000", "64:ff9b::/96", 1800),
+            (
+                "2602025920010db80122034400000000",
+                "2001:db8:122:344::/64",
+                600,
+            ),
+            (
+                "2602fffa20010db80122030000000000",
+                "2001:db8:122:300::/56",
+                65528,
+            ),
+            ("2602000b20010db80122000000000000", "2001:db8:122::/48", 8),
+            (
+                "2602071420010db80100000000000000",
+                "2001:db8:100::/40",
+                1808,
+            ),
+            ("2602000520010db80000000000000000", "2001:db8::/32", 0),
+        ] {
+            let option = Pref64Option {
+                prefix: prefix.parse().unwrap(),
+                lifetime: Duration::from_secs(seconds),
+            };
+            assert_eq!(Pref64Option::parse(&bytes(hex)), Some(Ok(option)));
+            assert_eq!(option.to_bytes().as_slice(), bytes(hex));
+        }
+    }
+
     #[test]
     fn disc_8781_4_01_bits_behind_the_prefix_are_masked() {
         let option = Pref64Option::parse(&bytes("2602070d20010db8ffffffffffffffff"));
@@ -188,6 +244,31 @@ mod tests {
         #[test]
         fn no_bytes_panic(option in proptest::collection::vec(any::<u8>(), 0..40)) {
             let _ = Pref64Option::parse(&option);
+        }
+
+        /// Of options that look right, exactly those of RFC 8781 §4 are accepted.
+        #[test]
+        fn disc_8781_4_01_what_is_accepted_is_a_prefix(
+            mut option in any::<[u8; 16]>(),
+            length in prop_oneof![9 => Just(2u8), 1 => any::<u8>()],
+            octet_8 in prop::bool::weighted(0.1),
+        ) {
+            option[..2].copy_from_slice(&[TYPE, length]);
+            if !octet_8 {
+                option[12] = 0;
+            }
+            let parsed = Pref64Option::parse(&option).unwrap();
+            if let Ok(parsed) = parsed {
+                prop_assert_eq!(length, 2);
+                prop_assert!(option[3] & 7 <= 5);
+                prop_assert!(parsed.lifetime <= MAX_LIFETIME);
+                let prefix = parsed.prefix;
+                prop_assert_eq!(prefix.to_string().parse(), Ok(prefix));
+                // What it says is what was in the bytes, and nothing behind its length.
+                let mut address = [0; 16];
+                address[..12].copy_from_slice(&option[4..]);
+                prop_assert!(prefix.contains(address.into()));
+            }
         }
 
         #[test]

@@ -117,7 +117,7 @@ mod tests {
             }
             inside += u64::from(last - first) + 1;
         }
-        // One address in 256 of the whole space, so that no further range slipped in.
+        // One address in 251 of the whole space, so that no further range slipped in.
         let stride = 251;
         let counted = (0..u32::MAX / stride)
             .filter(|n| !is_global(Ipv4Addr::from_bits(n * stride)))
@@ -125,5 +125,8 @@ mod tests {
         assert!(counted.abs_diff(inside / u64::from(stride)) < 20);
         assert!(is_global(Ipv4Addr::new(192, 0, 0, 9)));
         assert!(is_global(Ipv4Addr::new(192, 0, 0, 10)));
+        let multicast = |text: &str| Special::of(text.parse().unwrap()) == Some(Special::Multicast);
+        assert!(multicast("224.0.0.0") && multicast("239.255.255.255"));
+        assert!(!multicast("240.0.0.0") && !multicast("223.255.255.255"));
     }
 }
