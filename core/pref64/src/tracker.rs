@@ -9,6 +9,9 @@
 //! ra(), dns(), manual() -> changes          usable() -> the prefixes to use, in order
 //! next_expiry() -> when to call expire() -> changes
 //! ```
+//!
+//! The order is the one in which the prefixes were learned, and a refresh does not change it: DNS
+//! servers rotate their answers, and whoever uses the first prefix should not move with them.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +21,15 @@ use std::{
 
 use crate::{Pref64, ra_option::Pref64Option};
 
-/// The most entries kept per interface. A network that announces more is broken or hostile.
+/// The most advertised prefixes kept per interface. A network that announces more is broken or
+/// hostile. What a person set and what DNS says is kept beside them.
 pub const MAX_ENTRIES: usize = 32;
+
+/// The most prefixes kept of one router, or of DNS, so that one cannot crowd out the others.
+pub const MAX_PER_SOURCE: usize = 16;
+
+/// The longest time to live of DNS (RFC 2181 §8).
+const MAX_TTL: Duration = Duration::from_secs(i32::MAX as u64);
 
 /// An interface, by the index the system gave it.
 pub type IfIndex = u32;
@@ -76,7 +86,7 @@ pub enum Change {
     Withdrawn(Entry),
     /// It was not refreshed in time.
     Expired(Entry),
-    /// There are [`MAX_ENTRIES`] already.
+    /// There are [`MAX_ENTRIES`] or [`MAX_PER_SOURCE`] already.
     Refused(Entry),
 }
 
@@ -94,7 +104,10 @@ impl Tracker {
     }
 
     /// A router advertisement with PREF64 options arrived. Options it does not repeat keep their
-    /// own lifetimes (RFC 8781 §5.1).
+    /// own lifetimes (RFC 8781 §5.1), and so do those of other routers.
+    ///
+    /// Whether it comes from a default router does not matter: the lifetime of the router is about
+    /// the default route alone (RFC 4861 §6.3.4).
     pub fn ra(
         &mut self,
         link: IfIndex,
@@ -104,22 +117,22 @@ impl Tracker {
     ) -> Vec<Change> {
         let source = Source::Ra { router };
         let entries = self.links.entry(link).or_default();
-        options
-            .iter()
-            .filter_map(|option| {
-                if option.lifetime.is_zero() {
-                    return withdraw(entries, source, option.prefix);
-                }
-                Some(put(
-                    entries,
-                    Entry {
-                        prefix: option.prefix,
-                        source,
-                        expires: Some(now + option.lifetime),
-                    },
-                ))
-            })
-            .collect()
+        let mut changes = expire(entries, now);
+        changes.extend(options.iter().filter_map(|option| {
+            if option.lifetime.is_zero() {
+                return withdraw(entries, source, option.prefix);
+            }
+            Some(put(
+                entries,
+                Entry {
+                    prefix: option.prefix,
+                    source,
+                    expires: Some(now + option.lifetime),
+                },
+            ))
+        }));
+        self.drop_empty_links();
+        changes
     }
 
     /// The answers for `ipv4only.arpa` are `prefixes`, for `ttl`. Replaces earlier ones.
@@ -130,12 +143,54 @@ impl Tracker {
         ttl: Duration,
         now: Instant,
     ) -> Vec<Change> {
-        self.replace(link, Source::Dns, prefixes, Some(now + ttl))
+        let source = Source::Dns;
+        let entries = self.links.entry(link).or_default();
+        let mut changes = expire(entries, now);
+        let gone = entries
+            .extract_if(.., |it| {
+                it.source == source && !prefixes.contains(&it.prefix)
+            })
+            .map(Change::Withdrawn);
+        changes.extend(gone);
+        let expires = Some(now + ttl.min(MAX_TTL));
+        changes.extend(prefixes.iter().map(|prefix| {
+            put(
+                entries,
+                Entry {
+                    prefix: *prefix,
+                    source,
+                    expires,
+                },
+            )
+        }));
+        self.drop_empty_links();
+        changes
     }
 
-    /// A person or policy sets the prefixes of an interface. Replaces earlier ones.
+    /// A person or policy sets the prefixes of an interface, best first. Replaces earlier ones.
     pub fn manual(&mut self, link: IfIndex, prefixes: &[Pref64]) -> Vec<Change> {
-        self.replace(link, Source::Manual, prefixes, None)
+        let source = Source::Manual;
+        let entries = self.links.entry(link).or_default();
+        let before: Vec<_> = entries.extract_if(.., |it| it.source == source).collect();
+        let gone = before.iter().filter(|it| !prefixes.contains(&it.prefix));
+        let mut changes: Vec<_> = gone.copied().map(Change::Withdrawn).collect();
+        for (at, prefix) in prefixes.iter().enumerate() {
+            if prefixes[..at].contains(prefix) {
+                continue;
+            }
+            let entry = Entry {
+                prefix: *prefix,
+                source,
+                expires: None,
+            };
+            entries.push(entry);
+            changes.push(match before.contains(&entry) {
+                true => Change::Refreshed(entry),
+                false => Change::Added(entry),
+            });
+        }
+        self.drop_empty_links();
+        changes
     }
 
     /// The interface is gone, or is on another network: forget what was learned on it. What a
@@ -148,7 +203,7 @@ impl Tracker {
             .extract_if(.., |entry| entry.source != Source::Manual)
             .map(Change::Withdrawn)
             .collect();
-        self.links.retain(|_, entries| !entries.is_empty());
+        self.drop_empty_links();
         forgotten
     }
 
@@ -156,10 +211,10 @@ impl Tracker {
     pub fn expire(&mut self, now: Instant) -> Vec<(IfIndex, Change)> {
         let mut changes = Vec::new();
         for (link, entries) in &mut self.links {
-            let over = entries.extract_if(.., |entry| entry.is_over(now));
-            changes.extend(over.map(|entry| (*link, Change::Expired(entry))));
+            let over = expire(entries, now);
+            changes.extend(over.into_iter().map(|change| (*link, change)));
         }
-        self.links.retain(|_, entries| !entries.is_empty());
+        self.drop_empty_links();
         changes
     }
 
@@ -203,44 +258,37 @@ impl Tracker {
         self.links.keys().copied()
     }
 
-    fn replace(
-        &mut self,
-        link: IfIndex,
-        source: Source,
-        prefixes: &[Pref64],
-        expires: Option<Instant>,
-    ) -> Vec<Change> {
-        let entries = self.links.entry(link).or_default();
-        let gone = entries.extract_if(.., |entry| {
-            entry.source == source && !prefixes.contains(&entry.prefix)
-        });
-        let mut changes: Vec<_> = gone.map(Change::Withdrawn).collect();
-        changes.extend(prefixes.iter().map(|prefix| {
-            put(
-                entries,
-                Entry {
-                    prefix: *prefix,
-                    source,
-                    expires,
-                },
-            )
-        }));
+    fn drop_empty_links(&mut self) {
         self.links.retain(|_, entries| !entries.is_empty());
-        changes
     }
 }
 
+/// Takes out what is over, so that it neither fills the table nor looks refreshed when its source
+/// speaks again.
+fn expire(entries: &mut Vec<Entry>, now: Instant) -> Vec<Change> {
+    let over = entries.extract_if(.., |entry| entry.is_over(now));
+    over.map(Change::Expired).collect()
+}
+
+/// Adds or refreshes a learned entry.
 fn put(entries: &mut Vec<Entry>, entry: Entry) -> Change {
     let same = |known: &&mut Entry| known.prefix == entry.prefix && known.source == entry.source;
     if let Some(known) = entries.iter_mut().find(same) {
         *known = entry;
         return Change::Refreshed(entry);
     }
-    if entries.len() >= MAX_ENTRIES {
+    if !has_room_for(entries, entry.source) {
         return Change::Refused(entry);
     }
     entries.push(entry);
     Change::Added(entry)
+}
+
+fn has_room_for(entries: &[Entry], source: Source) -> bool {
+    let sources = || entries.iter().map(|entry| entry.source);
+    let of_source = sources().filter(|it| *it == source).count();
+    let of_rank = sources().filter(|it| it.rank() == source.rank()).count();
+    of_source < MAX_PER_SOURCE && of_rank < MAX_ENTRIES
 }
 
 fn withdraw(entries: &mut Vec<Entry>, source: Source, prefix: Pref64) -> Option<Change> {
@@ -365,6 +413,114 @@ mod tests {
         assert_eq!(usable(&tracker, now), [prefix(2), prefix(3)]);
     }
 
+    /// RFC 2181 §8 allows 68 years; whatever a caller passes must not overflow a time.
+    #[test]
+    fn disc_8781_4_1_01_the_longest_lifetimes_do_not_overflow() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        let option = Pref64Option {
+            lifetime: crate::ra_option::MAX_LIFETIME,
+            ..option(1, 0)
+        };
+        tracker.ra(LINK, ONE, &[option], now);
+        assert_eq!(tracker.next_expiry(), Some(now + seconds(65528)));
+        tracker.dns(9, &[prefix(1)], Duration::MAX, now);
+        assert_eq!(tracker.usable(9, now + seconds(1 << 30)).count(), 1);
+    }
+
+    /// Time passes between two calls of `expire`.
+    #[test]
+    fn disc_8781_4_1_01_what_is_over_is_not_refreshed_but_new() {
+        let start = origin();
+        let mut tracker = Tracker::new();
+        tracker.ra(LINK, ONE, &[option(1, 600), option(2, 6000)], start);
+        let later = start + seconds(600);
+        let changes = tracker.ra(LINK, ONE, &[option(1, 600)], later);
+        assert!(
+            matches!(changes[..], [Change::Expired(_), Change::Added(_)]),
+            "{changes:?}"
+        );
+        // It has lost its place: prefix 2 was there all the time.
+        assert_eq!(usable(&tracker, later), [prefix(2), prefix(1)]);
+    }
+
+    #[test]
+    fn disc_8781_5_1_01_a_prefix_lives_as_long_as_any_router_announces_it() {
+        let start = origin();
+        let mut tracker = Tracker::new();
+        tracker.ra(LINK, ONE, &[option(1, 80)], start);
+        tracker.ra(LINK, TWO, &[option(1, 600)], start);
+        let entry = |tracker: &Tracker, now| tracker.usable(LINK, now).next().copied();
+        assert_eq!(
+            entry(&tracker, start).unwrap().source,
+            Source::Ra { router: ONE }
+        );
+        // The first one dies; nothing of its own refreshes it.
+        let later = start + seconds(80);
+        tracker.expire(later);
+        assert_eq!(
+            entry(&tracker, later).unwrap().source,
+            Source::Ra { router: TWO }
+        );
+        assert!(usable(&tracker, start + seconds(600)).is_empty());
+    }
+
+    #[test]
+    fn disc_8781_5_1_01_a_refresh_keeps_the_order() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.ra(LINK, ONE, &[option(1, 600), option(2, 600)], now);
+        tracker.ra(LINK, ONE, &[option(2, 600), option(1, 600)], now);
+        assert_eq!(usable(&tracker, now), [prefix(1), prefix(2)]);
+    }
+
+    #[test]
+    fn disc_7050_3_03_a_rotated_answer_keeps_the_order() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.dns(LINK, &[prefix(2), prefix(1)], seconds(60), now);
+        assert_eq!(usable(&tracker, now), [prefix(2), prefix(1)]);
+        tracker.dns(LINK, &[prefix(1), prefix(2)], seconds(60), now);
+        assert_eq!(usable(&tracker, now), [prefix(2), prefix(1)]);
+    }
+
+    /// A person's order is a preference.
+    #[test]
+    fn manual_prefixes_are_used_in_the_order_they_were_set_last() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.manual(LINK, &[prefix(1), prefix(2), prefix(1)]);
+        assert_eq!(usable(&tracker, now), [prefix(1), prefix(2)]);
+        assert_eq!(tracker.known(LINK).len(), 2);
+        let changes = tracker.manual(LINK, &[prefix(2), prefix(1), prefix(3)]);
+        assert!(matches!(
+            changes[..],
+            [Change::Refreshed(_), Change::Refreshed(_), Change::Added(_)]
+        ));
+        assert_eq!(usable(&tracker, now), [prefix(2), prefix(1), prefix(3)]);
+        let changes = tracker.manual(LINK, &[prefix(3)]);
+        assert!(matches!(
+            changes[..],
+            [
+                Change::Withdrawn(_),
+                Change::Withdrawn(_),
+                Change::Refreshed(_)
+            ]
+        ));
+    }
+
+    /// Most networks have no NAT64, and their routers advertise all the time.
+    #[test]
+    fn advertisements_without_prefixes_leave_no_trace() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.ra(LINK, ONE, &[], now);
+        tracker.ra(LINK, ONE, &[option(1, 0)], now);
+        tracker.dns(LINK, &[], seconds(60), now);
+        tracker.manual(LINK, &[]);
+        assert_eq!(tracker.links().count(), 0);
+    }
+
     #[test]
     fn another_network_forgets_what_was_learned_but_not_what_was_set() {
         let now = origin();
@@ -392,6 +548,34 @@ mod tests {
         let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 1, 0);
         let refreshed = tracker.ra(LINK, router, &[option(0, 600)], now);
         assert!(matches!(refreshed[..], [Change::Refreshed(_)]));
+        // A person is heard, and so is DNS, which takes over when the flood is over.
+        tracker.manual(LINK, &[prefix(600)]);
+        assert_eq!(usable(&tracker, now), [prefix(600)]);
+        tracker.manual(LINK, &[]);
+        tracker.dns(LINK, &[prefix(700)], seconds(900), now);
+        let later = now + seconds(600);
+        assert_eq!(usable(&tracker, later), [prefix(700)]);
+        // Dead entries make room, whether or not anybody has called `expire`.
+        tracker.ra(LINK, ONE, &[option(500, 600)], later);
+        assert_eq!(usable(&tracker, later), [prefix(500)]);
+    }
+
+    #[test]
+    fn one_router_cannot_crowd_out_the_others() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        let flood: Vec<_> = (0..100).map(|n| option(n, 600)).collect();
+        let changes = tracker.ra(LINK, ONE, &flood, now);
+        let refused = changes
+            .iter()
+            .filter(|it| matches!(it, Change::Refused(_)))
+            .count();
+        assert_eq!(refused, 100 - MAX_PER_SOURCE);
+        tracker.ra(LINK, TWO, &[option(500, 600)], now);
+        assert!(usable(&tracker, now).contains(&prefix(500)));
+        let many: Vec<_> = (0..100).map(prefix).collect();
+        tracker.dns(LINK, &many, seconds(60), now);
+        assert_eq!(tracker.known(LINK).len(), 2 * MAX_PER_SOURCE + 1);
     }
 
     proptest! {
@@ -419,7 +603,12 @@ mod tests {
                 for (i, entry) in entries.iter().enumerate() {
                     prop_assert!(entries[..i].iter().all(|other| other.prefix != entry.prefix));
                 }
-                prop_assert!(tracker.known(LINK).len() <= MAX_ENTRIES);
+                prop_assert!(tracker.known(LINK).len() <= MAX_ENTRIES + MAX_PER_SOURCE + 1);
+                // Nobody is told to wait for something that has happened, and nothing is empty.
+                if first {
+                    prop_assert!(tracker.next_expiry().is_none_or(|at| at > now));
+                    prop_assert_eq!(tracker.links().count(), usize::from(!tracker.known(LINK).is_empty()));
+                }
             }
         }
     }
