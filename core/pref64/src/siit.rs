@@ -25,8 +25,8 @@ pub enum Hairpin {
     Off,
     /// §4.2.1: IPv4 sources (and destinations inside ICMP errors) are never mapped explicitly.
     Simple,
-    /// §4.2.2: a packet to an explicitly mapped destination is turned around inside the
-    /// translator; only then do the restrictions of the simple rule hold.
+    /// §4.2.2: a packet to an explicitly mapped host that was addressed by the prefix is turned
+    /// around inside the translator; only then do the restrictions of the simple rule hold.
     Intrinsic,
 }
 
@@ -35,6 +35,9 @@ pub enum Hairpin {
 pub enum Place {
     /// Source of the packet.
     Source,
+    /// Source of an ICMP error that is not the destination of the packet it quotes: a router on
+    /// the way, which no hairpin rule is about.
+    Router,
     /// Destination of the packet.
     Destination,
     /// Source of the packet quoted in an ICMP error.
@@ -107,11 +110,18 @@ impl Siit {
         Ok(mapped)
     }
 
-    /// Whether a packet translated to IPv4 must be turned around to IPv6 at once, because its
-    /// destination is an explicitly mapped host (RFC 7757 §4.2.2).
+    /// Whether a packet translated to IPv4 must be turned around to IPv6 at once: its destination
+    /// was written with the prefix, and stands for an explicitly mapped host (RFC 7757 §4.2.2). For
+    /// an ICMP error, ask with the source of the packet that it quotes.
+    ///
+    /// A destination with an explicit mapping of its own is none: its sender had the choice, and
+    /// the packet leaves as IPv4.
     #[must_use]
-    pub fn hairpins(&self, destination: Ipv4Addr) -> bool {
-        self.hairpin == Hairpin::Intrinsic && self.eamt.to_v6(destination).is_some()
+    pub fn hairpins(&self, destination: Ipv6Addr) -> bool {
+        let by_prefix = self.pref64.and_then(|prefix| prefix.extract(destination));
+        self.hairpin == Hairpin::Intrinsic
+            && self.eamt.to_v4(destination).is_none()
+            && by_prefix.is_some_and(|address| self.eamt.to_v6(address).is_some())
     }
 
     fn to_v6_unless(&self, address: Ipv4Addr, restricted: bool) -> Result<Ipv6Addr, Unmappable> {
@@ -228,8 +238,9 @@ mod tests {
     #[test]
     fn eam_4_2_01_hairpin_rules() {
         let host = Ipv4Addr::new(192, 0, 2, 1);
-        let explicit = Ok("2001:db8:aaaa::1".parse().unwrap());
-        let algorithmic = Ok("2001:db8:64::c000:201".parse().unwrap());
+        let by_mapping: Ipv6Addr = "2001:db8:aaaa::1".parse().unwrap();
+        let by_prefix: Ipv6Addr = "2001:db8:64::c000:201".parse().unwrap();
+        let (explicit, algorithmic) = (Ok(by_mapping), Ok(by_prefix));
 
         // Simple: sources and inner destinations look like the peer's view of the translator.
         let simple = siit("2001:db8:64::/96", NonGlobal::Drop, Hairpin::Simple);
@@ -237,22 +248,29 @@ mod tests {
         assert_eq!(simple.to_v6(host, Place::InnerDestination), algorithmic);
         assert_eq!(simple.to_v6(host, Place::Destination), explicit);
         assert_eq!(simple.to_v6(host, Place::InnerSource), explicit);
-        assert!(!simple.hairpins(host));
+        assert_eq!(simple.to_v6(host, Place::Router), explicit);
+        assert!(!simple.hairpins(by_prefix));
 
         // Intrinsic: unrestricted, unless the packet is turned around.
         let intrinsic = siit("2001:db8:64::/96", NonGlobal::Drop, Hairpin::Intrinsic);
         assert_eq!(intrinsic.to_v6(host, Place::Source), explicit);
-        assert!(intrinsic.hairpins(host));
-        assert!(!intrinsic.hairpins(GLOBAL));
+        assert!(intrinsic.hairpins(by_prefix));
+        // Not the host's own address, which has no way around, and not other hosts.
+        assert!(!intrinsic.hairpins(by_mapping));
+        assert!(!intrinsic.hairpins(intrinsic.pref64.unwrap().embed(GLOBAL)));
+        assert!(!intrinsic.hairpins("2001:db8:ffff::1".parse().unwrap()));
         assert_eq!(intrinsic.to_v6_hairpinned(host, Place::Source), algorithmic);
         assert_eq!(
-            intrinsic.to_v6_hairpinned(host, Place::Destination),
-            explicit
+            intrinsic.to_v6_hairpinned(host, Place::InnerDestination),
+            algorithmic
         );
+        for place in [Place::Destination, Place::InnerSource, Place::Router] {
+            assert_eq!(intrinsic.to_v6_hairpinned(host, place), explicit);
+        }
 
         // Off, as in a CLAT: its host is a source that must be mapped explicitly.
         let off = siit("2001:db8:64::/96", NonGlobal::Drop, Hairpin::Off);
         assert_eq!(off.to_v6(host, Place::Source), explicit);
-        assert!(!off.hairpins(host));
+        assert!(!off.hairpins(by_prefix));
     }
 }

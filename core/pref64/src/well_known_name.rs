@@ -109,6 +109,43 @@ mod tests {
         assert!(find(&["2001:db8::1"]).is_empty());
         assert!(find(&["::ffff:192.0.0.170", "::ffff:192.0.0.171"]).is_empty());
         assert!(find(&[]).is_empty());
+        // Once each, in the order in which they were first seen.
+        assert_eq!(
+            find(&[
+                "64:ff9b::c000:ab",
+                "2001:db8:42::c000:aa",
+                "64:ff9b::c000:aa",
+                "2001:db8:42::c000:ab"
+            ]),
+            ["64:ff9b::/96", "2001:db8:42::/96"]
+        );
+    }
+
+    /// Only the six positions of RFC 6052 count, and octet 8 is part of each.
+    #[test]
+    fn disc_7050_3_02_other_positions_are_no_positions() {
+        for answer in [
+            "2001:db8:0:c000:aa::",
+            "2001:db8::c000:aa:0:0",
+            "2001:db8:c0::aa",
+            "2001:db8:1:2:1c0:0:aa00:0",
+            "2001:db8::100:0:c000:aa",
+            "2001:db8::c000:ac",
+            "2001:db8::192.0.0.169",
+        ] {
+            assert!(find(&[answer]).is_empty(), "{answer}");
+        }
+    }
+
+    /// A second occurrence at a place that is none of the six makes an answer doubtful too.
+    #[test]
+    fn disc_7050_3_02_a_second_occurrence_anywhere_asks_for_the_sibling() {
+        let doubtful = "2001:dc0:0:aa00::c000:aa";
+        assert!(find(&[doubtful]).is_empty());
+        assert_eq!(
+            find(&[doubtful, "2001:dc0:0:aa00::c000:ab"]),
+            ["2001:dc0:0:aa00::/96"]
+        );
     }
 
     proptest! {
@@ -116,6 +153,34 @@ mod tests {
         fn an_unambiguous_prefix_is_found(prefix in any_prefix()) {
             let answers = ADDRESSES.map(|address| prefix.embed(address));
             prop_assert_eq!(find_prefixes(&answers), [prefix]);
+        }
+
+        /// Whatever a server answers: every prefix found is one of an answer's that holds a
+        /// well-known address, none is found twice, and none is unusable.
+        #[test]
+        fn disc_7050_3_03_nothing_is_made_up(
+            parts in proptest::collection::vec((any::<u128>(), 0usize..8, any::<bool>()), 0..8),
+        ) {
+            let answers: Vec<_> = parts.iter().map(|(bits, length, second)| {
+                let mut octets = bits.to_be_bytes();
+                if let Some(length) = Length::ALL.get(*length) {
+                    octets[8] = 0;
+                    let wanted = ADDRESSES[usize::from(*second)].octets();
+                    for (at, octet) in length.octets().into_iter().zip(wanted) {
+                        octets[at] = octet;
+                    }
+                }
+                Ipv6Addr::from(octets)
+            }).collect();
+            let found = find_prefixes(&answers);
+            for (at, prefix) in found.iter().enumerate() {
+                prop_assert!(!found[..at].contains(prefix));
+                let holds = |answer: &Ipv6Addr| {
+                    prefix.extract(*answer).is_some_and(|it| ADDRESSES.contains(&it))
+                };
+                prop_assert!(answers.iter().any(holds));
+                prop_assert_eq!(prefix.to_string().parse(), Ok(*prefix));
+            }
         }
     }
 }
