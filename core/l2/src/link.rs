@@ -20,6 +20,10 @@ use crate::DropReason;
 /// How long an answer to a probe is waited for (RFC 4861 §10: RetransTimer).
 pub const PROBE_WAIT: Duration = Duration::from_secs(1);
 
+/// How often routers are told of the new address, [`PROBE_WAIT`] apart: multicast gets lost on
+/// Wi-Fi (RFC 9131 §6.1.2: MAX_NEIGHBOR_ADVERTISEMENT).
+pub const ANNOUNCEMENTS: u8 = 3;
+
 /// Two claims of our address within this time end its use.
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -83,12 +87,20 @@ pub enum Event {
 enum State {
     /// Probes are being sent; the next step is due at `next`.
     Tentative { sent: u8, next: Instant },
-    /// Routers are to be told at once.
-    Announcing,
     /// In use. `challenged` is when somebody last claimed the address too.
-    Assigned { challenged: Option<Instant> },
+    Assigned {
+        announcements: Announcements,
+        challenged: Option<Instant>,
+    },
     /// Given up.
     Duplicate,
+}
+
+/// What routers are still to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Announcements {
+    left: u8,
+    next: Instant,
 }
 
 /// One address on one link.
@@ -125,20 +137,23 @@ impl Link {
     /// [`DropReason::AddressTentative`] or [`DropReason::AddressDuplicate`].
     pub fn usable(&self) -> Result<(), DropReason> {
         match self.state {
-            State::Announcing | State::Assigned { .. } => Ok(()),
+            State::Assigned { .. } => Ok(()),
             State::Tentative { .. } => Err(DropReason::AddressTentative),
             State::Duplicate => Err(DropReason::AddressDuplicate),
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called next.
+    /// When [`Self::handle_timeout`] wants to be called next; never before `now`.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        match self.state {
+        let next = match self.state {
             State::Tentative { next, .. } => Some(next),
-            State::Announcing => Some(now),
-            State::Assigned { .. } | State::Duplicate => None,
-        }
+            State::Assigned { announcements, .. } => {
+                (announcements.left > 0).then_some(announcements.next)
+            }
+            State::Duplicate => None,
+        };
+        next.map(|next| next.max(now))
     }
 
     /// What happened since the last call.
@@ -148,25 +163,36 @@ impl Link {
 
     /// Does what is due. If it returns a [`Transmit`], `buf` holds the packet.
     pub fn handle_timeout(&mut self, buf: &mut PacketBuf, now: Instant) -> Option<Transmit> {
-        match self.state {
-            State::Tentative { sent, next } if next <= now => {
-                if sent < self.config.probes {
-                    self.state = State::Tentative {
-                        sent: sent + 1,
-                        next: now + PROBE_WAIT,
-                    };
+        match &mut self.state {
+            State::Tentative { sent, next } if *next <= now => {
+                if *sent < self.config.probes {
+                    *sent += 1;
+                    *next = now + PROBE_WAIT;
                     return self.write_probe(buf);
                 }
-                self.state = State::Announcing;
-                self.event = Some(Event::Assigned);
+                self.assign(now);
                 self.handle_timeout(buf, now)
             }
-            State::Announcing => {
-                self.state = State::Assigned { challenged: None };
-                self.write_advertisement(buf, ALL_ROUTERS, false, Mac::of_multicast(ALL_ROUTERS))
+            State::Assigned { announcements, .. }
+                if announcements.left > 0 && announcements.next <= now =>
+            {
+                announcements.left -= 1;
+                announcements.next = now + PROBE_WAIT;
+                self.write_announcement(buf)
             }
             State::Tentative { .. } | State::Assigned { .. } | State::Duplicate => None,
         }
+    }
+
+    fn assign(&mut self, now: Instant) {
+        self.state = State::Assigned {
+            announcements: Announcements {
+                left: ANNOUNCEMENTS,
+                next: now,
+            },
+            challenged: None,
+        };
+        self.event = Some(Event::Assigned);
     }
 
     /// Takes a frame whose IPv6 packet is in `buf`.
@@ -223,27 +249,37 @@ impl Link {
         if message.target != self.config.address || !for_us {
             return Received::Drop(DropReason::NotForUs);
         }
+        // No host has such an address, and the answer would go to everybody.
+        if envelope.src.is_multicast() {
+            return Received::Drop(DropReason::InvalidNeighborDiscovery);
+        }
         let is_probe = envelope.src.is_unspecified();
+        if is_probe && self.is_own_probe(frame, message) {
+            return Received::Nothing;
+        }
         match self.state {
-            State::Tentative { .. } if !is_probe => Received::Nothing,
             State::Tentative { .. } => {
-                // A bridge or an access point may send our own probe back to us.
-                let ours = message.nonce == Some(self.config.nonce) || frame.src == self.config.mac;
-                if !ours {
+                if is_probe {
                     self.give_up(frame.src);
                 }
                 Received::Nothing
             }
             State::Duplicate => Received::Drop(DropReason::AddressDuplicate),
-            State::Announcing | State::Assigned { .. } if is_probe => {
-                let to = Mac::of_multicast(ALL_NODES);
-                replied(self.write_advertisement(buf, ALL_NODES, false, to))
+            State::Assigned { .. } if is_probe => {
+                replied(self.write_advertisement(buf, ALL_NODES, Mac::of_multicast(ALL_NODES)))
             }
-            State::Announcing | State::Assigned { .. } => {
-                let to = message.source_link_layer.unwrap_or(frame.src);
-                replied(self.write_advertisement(buf, envelope.src, true, to))
+            State::Assigned { .. } => {
+                let told = message.source_link_layer.filter(|mac| !mac.is_group());
+                replied(self.write_advertisement(buf, envelope.src, told.unwrap_or(frame.src)))
             }
         }
+    }
+
+    /// A bridge or an access point may send our own probe back to us, at once or later. That is no
+    /// conflict (RFC 7527 §4.2). Nor is it a reason to probe longer, as §4.1 has it: where it
+    /// happens, it happens always, and the address would never be ours.
+    fn is_own_probe(&self, frame: FrameAddresses, probe: NeighborSolicitation) -> bool {
+        probe.nonce == Some(self.config.nonce) || frame.src == self.config.mac
     }
 
     /// Somebody says that the address is theirs (RFC 4862 §5.4.4).
@@ -261,26 +297,19 @@ impl Link {
         if claimed_by == self.config.mac {
             return Received::Nothing;
         }
-        match self.state {
+        match &mut self.state {
             State::Tentative { .. } => self.give_up(claimed_by),
             State::Duplicate => {}
-            State::Announcing => {
-                self.state = State::Assigned {
-                    challenged: Some(now),
-                }
-            }
-            State::Assigned { challenged } => {
+            State::Assigned { challenged, .. } => {
                 let again = challenged
                     .is_some_and(|at| now.saturating_duration_since(at) < DEFEND_INTERVAL);
                 if again {
                     self.give_up(claimed_by);
                 } else {
                     // Once may be a mistake: say whose it is and see.
-                    self.state = State::Assigned {
-                        challenged: Some(now),
-                    };
+                    *challenged = Some(now);
                     let to = Mac::of_multicast(ALL_NODES);
-                    return replied(self.write_advertisement(buf, ALL_NODES, false, to));
+                    return replied(self.write_advertisement(buf, ALL_NODES, to));
                 }
             }
         }
@@ -305,22 +334,37 @@ impl Link {
         })
     }
 
-    fn write_advertisement(
-        &self,
-        buf: &mut PacketBuf,
-        dst: Ipv6Addr,
-        solicited: bool,
-        to: Mac,
-    ) -> Option<Transmit> {
+    /// The answer to a question, or to a claim (RFC 4861 §7.2.4): what anybody else said before is
+    /// wrong.
+    fn write_advertisement(&self, buf: &mut PacketBuf, dst: Ipv6Addr, to: Mac) -> Option<Transmit> {
         let advertisement = NeighborAdvertisement {
-            target: self.config.address,
-            router: false,
-            solicited,
+            solicited: !dst.is_multicast(),
             override_cache: true,
-            target_link_layer: Some(self.config.mac),
+            ..self.advertisement()
         };
         advertisement.write(buf, self.config.address, dst).ok()?;
         Some(Transmit { to })
+    }
+
+    /// Nobody has asked, so an entry that a router has is not replaced (RFC 9131 §6.1.2).
+    fn write_announcement(&self, buf: &mut PacketBuf) -> Option<Transmit> {
+        let advertisement = self.advertisement();
+        advertisement
+            .write(buf, self.config.address, ALL_ROUTERS)
+            .ok()?;
+        Some(Transmit {
+            to: Mac::of_multicast(ALL_ROUTERS),
+        })
+    }
+
+    fn advertisement(&self) -> NeighborAdvertisement {
+        NeighborAdvertisement {
+            target: self.config.address,
+            router: false,
+            solicited: false,
+            override_cache: false,
+            target_link_layer: Some(self.config.mac),
+        }
     }
 }
 

@@ -134,13 +134,44 @@ fn clat_6_3_02_the_address_is_claimed_by_duplicate_address_detection() {
     assert_eq!(sent.to, Mac::of_multicast(ALL_ROUTERS));
     assert_eq!(envelope(&buf).dst, ALL_ROUTERS);
     let announced = advertisement_in(&buf);
-    assert!(announced.override_cache && !announced.solicited && !announced.router);
+    assert!(!announced.override_cache && !announced.solicited && !announced.router);
     assert_eq!(announced.target_link_layer, Some(OUR_MAC));
+}
+
+/// RFC 9131 §6.1.2: three times, a second apart.
+#[test]
+fn clat_6_3_02_routers_are_told_of_the_new_address() {
+    let start = origin();
+    let mut link = Link::new(config(), start);
+    let mut buf = buffer();
+    let _ = link.handle_timeout(&mut buf, start);
+    let mut times = Vec::new();
+    let mut now = start;
+    while let Some(next) = link.poll_timeout(now) {
+        now = next;
+        let sent = link.handle_timeout(&mut buf, now).unwrap();
+        assert_eq!(sent.to, Mac::of_multicast(ALL_ROUTERS));
+        assert_eq!(advertisement_in(&buf).target, CLAT);
+        // Not earlier than it is due.
+        assert_eq!(link.handle_timeout(&mut buf, now), None);
+        times.push((now - start).as_secs());
+    }
+    assert_eq!(times, [1, 2, 3]);
+    // A challenge in between neither stops nor repeats them.
+    let mut link = Link::new(config(), start);
+    let _ = link.handle_timeout(&mut buf, start);
+    let now = start + PROBE_WAIT;
+    let _ = link.handle_timeout(&mut buf, now);
+    let _ = link.receive(from(STRANGER), &mut claim(Some(STRANGER)), now);
+    assert_eq!(link.poll_timeout(now), Some(now + PROBE_WAIT));
+    // An address that was given up is not announced.
+    let _ = link.receive(from(STRANGER), &mut claim(Some(STRANGER)), now);
     assert_eq!(link.poll_timeout(now), None);
+    assert_eq!(link.handle_timeout(&mut buf, now + PROBE_WAIT), None);
 }
 
 #[test]
-fn as_many_probes_as_configured() {
+fn clat_6_3_02_as_many_probes_as_configured() {
     let mut now = origin();
     let config = Config {
         probes: 3,
@@ -197,7 +228,7 @@ fn clat_6_3_02_a_conflict_while_probing_gives_the_address_up() {
 
 /// RFC 7527: a link that loops our probe back must not look like a conflict.
 #[test]
-fn our_own_probe_is_no_conflict() {
+fn clat_6_3_02_our_own_probe_is_no_conflict() {
     let now = origin();
     let mut link = Link::new(config(), now);
     let mut probe = buffer();
@@ -213,11 +244,26 @@ fn our_own_probe_is_no_conflict() {
     );
     assert_eq!(link.poll_event(), None);
     assert_eq!(link.usable(), Err(DropReason::AddressTentative));
+
+    // An access point that keeps multicast back may do so until the address is assigned. It is
+    // not answered then.
+    let (mut link, now) = assigned();
+    let mut probe = solicitation(
+        Ipv6Addr::UNSPECIFIED,
+        solicited_node(CLAT),
+        Some(NONCE),
+        None,
+    );
+    assert_eq!(
+        link.receive(from(STRANGER), &mut probe, now),
+        Received::Nothing
+    );
+    assert_eq!(link.usable(), Ok(()));
 }
 
 /// RFC 4862 §5.4.3: questions about a tentative address are ignored.
 #[test]
-fn nothing_is_answered_while_tentative() {
+fn clat_6_3_02_nothing_is_answered_while_tentative() {
     let now = origin();
     let mut link = Link::new(config(), now);
     let mut question = solicitation(ROUTER, solicited_node(CLAT), None, Some(ROUTER_MAC));
@@ -255,6 +301,50 @@ fn clat_6_3_02_neighbours_get_an_answer() {
         assert!(answer.solicited && answer.override_cache && !answer.router);
         assert_eq!(answer.target_link_layer, Some(OUR_MAC));
     }
+}
+
+/// An answer to a group, or by way of one, would reach everybody.
+#[test]
+fn clat_6_3_02_answers_go_to_one_neighbour() {
+    let (mut link, now) = assigned();
+    let mut buf = solicitation(ALL_NODES, solicited_node(CLAT), None, Some(ROUTER_MAC));
+    assert_eq!(
+        link.receive(from(ROUTER_MAC), &mut buf, now),
+        Received::Drop(DropReason::InvalidNeighborDiscovery)
+    );
+    let group = Mac::of_multicast(ALL_NODES);
+    let mut buf = solicitation(ROUTER, solicited_node(CLAT), None, Some(group));
+    assert_eq!(
+        link.receive(from(ROUTER_MAC), &mut buf, now),
+        Received::Reply(Transmit { to: ROUTER_MAC })
+    );
+}
+
+#[test]
+fn clat_6_3_02_questions_about_other_addresses_are_not_ours() {
+    let (mut link, now) = assigned();
+    let other = Ipv6Addr::from_bits(CLAT.to_bits() ^ 1);
+    let mut buf = buffer();
+    NeighborSolicitation {
+        target: other,
+        source_link_layer: Some(ROUTER_MAC),
+        nonce: None,
+    }
+    .write(&mut buf, ROUTER, solicited_node(CLAT))
+    .unwrap();
+    let not_for_us = Received::Drop(DropReason::NotForUs);
+    assert_eq!(link.receive(from(ROUTER_MAC), &mut buf, now), not_for_us);
+    NeighborAdvertisement {
+        target: other,
+        router: false,
+        solicited: false,
+        override_cache: true,
+        target_link_layer: Some(STRANGER),
+    }
+    .write(&mut buf, other, ALL_NODES)
+    .unwrap();
+    assert_eq!(link.receive(from(STRANGER), &mut buf, now), not_for_us);
+    assert_eq!(link.poll_event(), None);
 }
 
 #[test]
@@ -359,6 +449,39 @@ fn neighbour_discovery_from_afar_is_refused() {
     assert_eq!(link.poll_event(), None);
 }
 
+/// An ICMPv6 message of `kind` about `target`, with a correct checksum unless `spoil` says
+/// otherwise, so that the checks behind the checksum are reached too.
+fn message(kind: u8, header: Envelope, target: Ipv6Addr, body: &[u8], spoil: u8) -> PacketBuf {
+    let mut icmp = vec![kind, u8::from(spoil == 1), 0, 0, 0x60, 0, 0, 0];
+    icmp.extend(target.octets());
+    icmp.extend(body);
+    let (src, dst) = (header.src.octets(), header.dst.octets());
+    let sum = wire::checksum::pseudo_v6(src, dst, 58, icmp.len() as u32).bytes(&icmp);
+    icmp[2..4].copy_from_slice(&(sum.checksum() ^ u16::from(spoil == 2)).to_be_bytes());
+    let fields = wire::ipv6::Fields {
+        traffic_class: 0,
+        payload_len: icmp.len() as u16,
+        next_header: 58,
+        hop_limit: header.hop_limit,
+        src: header.src,
+        dst: header.dst,
+    };
+    let mut buf = buffer();
+    buf.set(&[&fields.to_bytes()[..], &icmp].concat()).unwrap();
+    buf
+}
+
+fn any_address() -> impl Strategy<Value = Ipv6Addr> {
+    prop_oneof![
+        Just(CLAT),
+        Just(ROUTER),
+        Just(Ipv6Addr::UNSPECIFIED),
+        Just(ALL_NODES),
+        Just(solicited_node(CLAT)),
+        any::<u128>().prop_map(Ipv6Addr::from_bits),
+    ]
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(
@@ -377,5 +500,60 @@ proptest! {
         let mut buf = buffer();
         buf.set(&bytes).unwrap();
         let _ = link.receive(from(STRANGER), &mut buf, now);
+    }
+
+    /// Whatever neighbours say, only valid messages about our address have an effect: an answer
+    /// is a valid advertisement of ours to whoever asked, and only a foreign claim or probe costs
+    /// us the address.
+    #[test]
+    fn clat_6_3_02_only_valid_messages_have_an_effect(
+        kind in 135u8..137,
+        src in any_address(),
+        dst in any_address(),
+        target in any_address(),
+        hop_limit in prop_oneof![4 => Just(255u8), 1 => any::<u8>()],
+        body in proptest::collection::vec(any::<u8>(), 0..40),
+        whole in any::<bool>(),
+        spoil in 0u8..6,
+        tentative in any::<bool>(),
+    ) {
+        let header = Envelope { src, dst, hop_limit };
+        // Half of the time, options that are well-formed.
+        let body = if whole {
+            let mut options = vec![kind - 134, 1, 2, 0, 0, 0, 0, 7];
+            options.extend([14, 1, 1, 1, 1, 1, 1, 1]);
+            options
+        } else {
+            body
+        };
+        let mut buf = message(kind, header, target, &body, spoil);
+        let (mut link, now) = if tentative {
+            let now = origin();
+            (Link::new(config(), now), now)
+        } else {
+            assigned()
+        };
+        let valid = NeighborSolicitation::new_checked(&header, &buf.bytes()[40..]).is_ok()
+            || NeighborAdvertisement::new_checked(&header, &buf.bytes()[40..]).is_ok();
+        let about_us = target == CLAT && valid && hop_limit == 255 && spoil != 1 && spoil != 2;
+        match link.receive(from(STRANGER), &mut buf, now) {
+            Received::Reply(transmit) => {
+                prop_assert!(about_us && !tentative);
+                let answer = advertisement_in(&buf);
+                prop_assert_eq!((answer.target, envelope(&buf).src), (CLAT, CLAT));
+                prop_assert!(answer.override_cache && !answer.router);
+                prop_assert_eq!(answer.target_link_layer, Some(OUR_MAC));
+                let to_everybody = envelope(&buf).dst == ALL_NODES;
+                prop_assert_eq!(to_everybody, transmit.to.is_group());
+                prop_assert_eq!(to_everybody, !answer.solicited);
+            }
+            Received::Packet => prop_assert!(false, "neighbour discovery is not for the host"),
+            Received::Nothing | Received::Drop(_) => {}
+        }
+        if let Some(Event::Duplicate(by)) = link.poll_event() {
+            prop_assert!(about_us && tentative);
+            prop_assert!(kind == 136 || src.is_unspecified());
+            prop_assert!(by != OUR_MAC);
+        }
     }
 }
