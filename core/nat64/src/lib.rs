@@ -24,12 +24,12 @@
 )]
 
 pub mod bib;
+mod bits;
 pub mod config;
 pub mod destinations;
 pub mod engine;
 mod filtering_and_updating;
 mod incoming_tuple;
-
 mod outgoing_tuple;
 pub mod pool;
 mod random;

@@ -1,8 +1,9 @@
 //! [`Pool`]: the IPv4 addresses and ports that clients share, and which of them are free.
 
-use core::{fmt, net::Ipv4Addr};
+use core::{fmt, net::Ipv4Addr, ops::Range};
 
 use crate::{
+    bits::Bits,
     config::PoolEntry,
     random::Random,
     tuple::{Endpoint4, Protocol},
@@ -39,10 +40,6 @@ impl PortRange {
     pub fn is_empty(&self) -> bool {
         false
     }
-
-    fn contains(&self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
-    }
 }
 
 impl fmt::Display for PortRange {
@@ -51,26 +48,106 @@ impl fmt::Display for PortRange {
     }
 }
 
-const WORDS: usize = 65_536 / 64;
-const EVEN: u64 = 0x5555_5555_5555_5555;
 /// Ports under this are for well-known services (RFC 6146 §3.5.1.1).
 const WELL_KNOWN: u16 = 1024;
 
-/// The ports of one address and protocol: a bit for each, set when it is free.
-///
-/// A summary of 16 words says which of the 1024 words have a free port at all, so that finding one
-/// costs the same in an empty and in a nearly full pool.
+/// Ports that may stand for each other: of the same parity, and of the same range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Class {
+    odd: bool,
+    well_known: bool,
+}
+
+impl Class {
+    const COUNT: usize = 4;
+
+    /// Ports of each parity.
+    const OF_PARITY: usize = 65_536 / 2;
+
+    /// Of those, the well-known ones.
+    const WELL_KNOWN_OF_PARITY: usize = WELL_KNOWN as usize / 2;
+
+    const fn of(port: u16) -> Self {
+        Self {
+            odd: port % 2 != 0,
+            well_known: port < WELL_KNOWN,
+        }
+    }
+
+    const fn index(self) -> usize {
+        self.odd as usize * 2 + self.well_known as usize
+    }
+
+    const fn with_other_parity(self) -> Self {
+        Self {
+            odd: !self.odd,
+            ..self
+        }
+    }
+
+    const fn in_other_range(self) -> Self {
+        Self {
+            well_known: !self.well_known,
+            ..self
+        }
+    }
+
+    /// Where [`place`] puts its ports: next to each other, so that any of them is found at once.
+    const fn places(self) -> Range<usize> {
+        let first = self.odd as usize * Self::OF_PARITY;
+        if self.well_known {
+            first..first + Self::WELL_KNOWN_OF_PARITY
+        } else {
+            first + Self::WELL_KNOWN_OF_PARITY..first + Self::OF_PARITY
+        }
+    }
+
+    /// The classes that give a substitute for `wanted`, best first: the same range and, for UDP,
+    /// the same parity (RFC 6146 §3.5.1.1, RFC 4787 REQ-3, REQ-4). Identifiers have neither. Parity
+    /// and range give way before a client does, but none gets a well-known port that did not use
+    /// one itself.
+    fn substitutes(protocol: Protocol, wanted: u16, random: u64) -> impl Iterator<Item = Self> {
+        let [.., high, low] = random.to_be_bytes();
+        let anything = Self::of(u16::from_be_bytes([high, low]));
+        let own = Self::of(wanted);
+        let best = match protocol {
+            Protocol::Udp => own,
+            Protocol::Tcp => Self {
+                odd: anything.odd,
+                ..own
+            },
+            Protocol::Icmp => anything,
+        };
+        let both_ranges = protocol == Protocol::Icmp || own.well_known;
+        let in_range = [best, best.with_other_parity()];
+        let in_other = in_range.map(Self::in_other_range);
+        in_range
+            .into_iter()
+            .chain(in_other.into_iter().filter(move |_| both_ranges))
+    }
+}
+
+/// Where a port stands among the bits: even ones first.
+const fn place(port: u16) -> usize {
+    (port % 2) as usize * Class::OF_PARITY + (port / 2) as usize
+}
+
+/// The opposite of [`place`].
+fn port_at(place: usize) -> Option<u16> {
+    let port = place % Class::OF_PARITY * 2 + place / Class::OF_PARITY;
+    u16::try_from(port).ok()
+}
+
+/// The free ports of one address and protocol.
 struct FreePorts {
-    free: Box<[u64; WORDS]>,
-    summary: [u64; WORDS / 64],
+    free: Bits,
     count: usize,
 }
 
 impl FreePorts {
     fn new(range: PortRange) -> Self {
         let mut ports = Self {
-            free: Box::new([0; WORDS]),
-            summary: [0; WORDS / 64],
+            free: Bits::new(2 * Class::OF_PARITY),
             count: 0,
         };
         for port in range.first..=range.last {
@@ -80,56 +157,28 @@ impl FreePorts {
     }
 
     fn is_free(&self, port: u16) -> bool {
-        self.free[usize::from(port / 64)] >> (port % 64) & 1 != 0
+        self.free.contains(place(port))
+    }
+
+    fn has_any(&self, class: Class) -> bool {
+        self.free.first_in(class.places()).is_some()
     }
 
     fn take(&mut self, port: u16) {
-        let word = usize::from(port / 64);
-        self.free[word] &= !(1 << (port % 64));
-        if self.free[word] == 0 {
-            self.summary[word / 64] &= !(1 << (word % 64));
-        }
+        self.free.remove(place(port));
         self.count -= 1;
     }
 
     fn release(&mut self, port: u16) {
-        let word = usize::from(port / 64);
-        self.free[word] |= 1 << (port % 64);
-        self.summary[word / 64] |= 1 << (word % 64);
+        self.free.insert(place(port));
         self.count += 1;
     }
 
-    /// A free port among the words `from..to` whose bits in `mask` count, starting at a random one.
-    fn find(&self, from: usize, to: usize, mask: u64, random: u64) -> Option<u16> {
-        let span = (to - from) as u64;
-        let start = from + usize::try_from(random % span).unwrap_or_default();
-        let bit = u32::try_from(random >> 32 & 63).unwrap_or_default();
-        self.find_in(start, to, mask, bit)
-            .or_else(|| self.find_in(from, start, mask, bit))
-    }
-
-    fn find_in(&self, from: usize, to: usize, mask: u64, bit: u32) -> Option<u16> {
-        let mut word = from;
-        while word < to {
-            // Skip to the next word with any free port.
-            let ahead = self.summary[word / 64] >> (word % 64);
-            if ahead == 0 {
-                word = (word / 64 + 1) * 64;
-                continue;
-            }
-            word += ahead.trailing_zeros() as usize;
-            if word >= to {
-                break;
-            }
-            let candidates = self.free[word] & mask;
-            if candidates != 0 {
-                let rotated = candidates.rotate_right(bit);
-                let found = (rotated.trailing_zeros() + bit) % 64;
-                return u16::try_from(word * 64 + found as usize).ok();
-            }
-            word += 1;
-        }
-        None
+    /// A free port of `class`: the first one from a random one on (RFC 6056 §3.3.1).
+    fn find(&self, class: Class, random: u64) -> Option<u16> {
+        let places = class.places();
+        let start = places.start + reduce(random, places.len());
+        port_at(self.free.first_from(start, places)?)
     }
 }
 
@@ -139,17 +188,28 @@ impl fmt::Debug for FreePorts {
     }
 }
 
+/// A random number under `limit`, of the upper half of `random`; the lower half is used otherwise.
+fn reduce(random: u64, limit: usize) -> usize {
+    usize::try_from((random >> 32) % (limit as u64).max(1)).unwrap_or_default()
+}
+
 #[derive(Debug)]
 struct PoolAddress {
     entry: PoolEntry,
     ports: [FreePorts; 3],
 }
 
+/// The addresses that have a free port of each class, so that finding one costs the same in a full
+/// pool as in an empty one.
+type Room = [Bits; Class::COUNT];
+
 /// The pool.
 #[derive(Debug)]
 pub struct Pool {
     /// Sorted by address.
     addresses: Vec<PoolAddress>,
+    /// By protocol.
+    room: [Room; 3],
 }
 
 impl Pool {
@@ -164,7 +224,14 @@ impl Pool {
             })
             .collect();
         addresses.sort_by_key(|it| it.entry.address);
-        Self { addresses }
+        let mut room = [(); Class::COUNT].map(|()| Bits::new(addresses.len()));
+        for (at, address) in addresses.iter().enumerate() {
+            for port in address.entry.ports.first..=address.entry.ports.last {
+                room[Class::of(port).index()].insert(at);
+            }
+        }
+        let room = [room.clone(), room.clone(), room];
+        Self { addresses, room }
     }
 
     /// Whether `address` is one of the pool's.
@@ -187,12 +254,11 @@ impl Pool {
     }
 
     /// Takes a port for a client that uses `wanted` itself: on the address it already has bindings
-    /// on (`paired`), or else on the one its `hash` leads to.
+    /// on (`paired`), even when that is full (RFC 6888 REQ-2), or else on the one its `hash` leads
+    /// to.
     ///
-    /// The port is the client's own if that is free. Otherwise it is in the same range (under 1024
-    /// or not) and, for UDP, of the same parity, and cannot be foretold (RFC 6146 §3.5.1.1,
-    /// RFC 4787 REQ-2 to REQ-4, RFC 7857 §9). Parity and range give way before the request does,
-    /// but no client gets a well-known port that did not ask for one.
+    /// The port is the client's own if that is free, or else one of [`Class::substitutes`] that
+    /// cannot be foretold (RFC 7857 §9).
     pub(crate) fn allocate(
         &mut self,
         protocol: Protocol,
@@ -201,16 +267,45 @@ impl Pool {
         hash: u64,
         random: &mut Random,
     ) -> Option<Endpoint4> {
-        if let Some(address) = paired {
-            // A client keeps its one address, even when that is full (RFC 6888 REQ-2).
-            let at = self.position(address)?;
-            return self.addresses[at].allocate(protocol, wanted, random);
+        let paired = match paired {
+            Some(address) => Some(self.position(address)?),
+            None => None,
+        };
+        let own = paired.or_else(|| self.address_with(protocol, Class::of(wanted), hash));
+        if let Some(at) = own.filter(|at| self.ports(*at, protocol).is_free(wanted)) {
+            return Some(self.take(at, protocol, wanted));
         }
-        let count = self.addresses.len() as u64;
-        let start = usize::try_from(hash % count.max(1)).unwrap_or_default();
-        let (before, after) = self.addresses.split_at_mut(start);
-        let mut in_turn = after.iter_mut().chain(before);
-        in_turn.find_map(|address| address.allocate(protocol, wanted, random))
+        let random = random.next();
+        let (at, id) = Class::substitutes(protocol, wanted, random).find_map(|class| {
+            let at = paired.or_else(|| self.address_with(protocol, class, hash))?;
+            Some((at, self.ports(at, protocol).find(class, random)?))
+        })?;
+        Some(self.take(at, protocol, id))
+    }
+
+    /// The first address from the one that `hash` leads to on with a free port of `class`.
+    fn address_with(&self, protocol: Protocol, class: Class, hash: u64) -> Option<usize> {
+        let all = 0..self.addresses.len();
+        let start = reduce(hash, all.len());
+        self.room[protocol.index()][class.index()].first_from(start, all)
+    }
+
+    fn ports(&self, at: usize, protocol: Protocol) -> &FreePorts {
+        &self.addresses[at].ports[protocol.index()]
+    }
+
+    fn take(&mut self, at: usize, protocol: Protocol, id: u16) -> Endpoint4 {
+        let address = &mut self.addresses[at];
+        let ports = &mut address.ports[protocol.index()];
+        ports.take(id);
+        let class = Class::of(id);
+        if !ports.has_any(class) {
+            self.room[protocol.index()][class.index()].remove(at);
+        }
+        Endpoint4 {
+            address: address.entry.address,
+            id,
+        }
     }
 
     /// Gives a port back.
@@ -221,59 +316,9 @@ impl Pool {
         let ports = &mut self.addresses[at].ports[protocol.index()];
         if !ports.is_free(endpoint.id) {
             ports.release(endpoint.id);
+            self.room[protocol.index()][Class::of(endpoint.id).index()].insert(at);
         }
     }
-}
-
-impl PoolAddress {
-    fn allocate(
-        &mut self,
-        protocol: Protocol,
-        wanted: u16,
-        random: &mut Random,
-    ) -> Option<Endpoint4> {
-        let ports = &mut self.ports[protocol.index()];
-        let id = if self.entry.ports.contains(wanted) && ports.is_free(wanted) {
-            wanted
-        } else {
-            choose(ports, protocol, wanted, random)?
-        };
-        ports.take(id);
-        Some(Endpoint4 {
-            address: self.entry.address,
-            id,
-        })
-    }
-}
-
-/// A free port instead of the `wanted` one.
-fn choose(ports: &FreePorts, protocol: Protocol, wanted: u16, random: &mut Random) -> Option<u16> {
-    const BOUNDARY: usize = WELL_KNOWN as usize / 64;
-    let random = random.next();
-    if protocol == Protocol::Icmp {
-        // Identifiers have neither ranges nor parity.
-        return ports.find(0, WORDS, u64::MAX, random);
-    }
-    let parity = if wanted.is_multiple_of(2) {
-        EVEN
-    } else {
-        !EVEN
-    };
-    let masks = match protocol {
-        Protocol::Udp => [parity, u64::MAX],
-        Protocol::Tcp | Protocol::Icmp => [u64::MAX; 2],
-    };
-    let (low, high) = ((0, BOUNDARY), (BOUNDARY, WORDS));
-    let ranges = if wanted < WELL_KNOWN {
-        [low, high]
-    } else {
-        [high; 2]
-    };
-    ranges.iter().find_map(|(from, to)| {
-        masks
-            .iter()
-            .find_map(|mask| ports.find(*from, *to, *mask, random))
-    })
 }
 
 #[cfg(test)]
@@ -392,6 +437,16 @@ mod tests {
         assert_eq!(PortRange::new(5, 5).map(|range| range.len()), Some(1));
     }
 
+    /// Every port has a place of its own, next to those of its class.
+    #[test]
+    fn ports_lie_in_their_classes() {
+        for port in 0..=u16::MAX {
+            let at = place(port);
+            assert_eq!(port_at(at), Some(port));
+            assert!(Class::of(port).places().contains(&at));
+        }
+    }
+
     proptest! {
         /// Everything in the range is given out once, and nothing else ever.
         #[test]
@@ -412,6 +467,53 @@ mod tests {
             }
             prop_assert_eq!(seen.len(), usize::from(len).min(700));
             prop_assert_eq!(pool.free(Protocol::Icmp), usize::from(len) - seen.len());
+        }
+
+        /// Whatever is free and allowed is found, on whichever address it is left, and no high
+        /// port ever becomes a low one.
+        #[test]
+        fn plat_3_5_1_1_01_a_port_is_found_whenever_there_is_one(
+            ranges in proptest::collection::vec((1000u16..1040, 1u16..6), 1..80),
+            steps in proptest::collection::vec(
+                (any::<bool>(), 1000u16..1060, any::<u64>(), any::<prop::sample::Index>()),
+                0..400,
+            ),
+        ) {
+            let entries: Vec<_> = (1u32..)
+                .zip(&ranges)
+                .map(|(n, (first, len))| PoolEntry {
+                    address: Ipv4Addr::from_bits(0x0a00_0000 + n),
+                    ports: PortRange::new(*first, first + len - 1).unwrap(),
+                })
+                .collect();
+            let mut pool = Pool::new(&entries);
+            let mut random = random();
+            let mut free: HashSet<_> = entries
+                .iter()
+                .flat_map(|it| (it.ports.first..=it.ports.last).map(|id| (it.address, id)))
+                .collect();
+            let mut taken = Vec::new();
+            for (take, wanted, hash, at) in steps {
+                if take {
+                    let got = pool.allocate(Protocol::Udp, wanted, None, hash, &mut random);
+                    let allowed = |id: u16| wanted < 1024 || id >= 1024;
+                    let best = |id: u16| (id < 1024) == (wanted < 1024) && id % 2 == wanted % 2;
+                    match got {
+                        Some(got) => {
+                            prop_assert!(allowed(got.id));
+                            prop_assert!(best(got.id) || !free.iter().any(|(_, id)| best(*id)));
+                            prop_assert!(free.remove(&(got.address, got.id)));
+                            taken.push(got);
+                        }
+                        None => prop_assert!(!free.iter().any(|(_, id)| allowed(*id))),
+                    }
+                } else if !taken.is_empty() {
+                    let endpoint = taken.swap_remove(at.index(taken.len()));
+                    pool.release(Protocol::Udp, endpoint);
+                    free.insert((endpoint.address, endpoint.id));
+                }
+                prop_assert_eq!(pool.free(Protocol::Udp), free.len());
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use xlat::key::Key;
 
 use crate::{
     bib::BibId,
+    bits::Bits,
     tcp::TcpState,
     tuple::{Endpoint4, Protocol},
 };
@@ -55,7 +56,7 @@ pub(crate) struct Session {
     pub(crate) bib: BibId,
     /// Z,z: the server. For ICMP queries z is 0.
     pub(crate) remote: Endpoint4,
-    /// Which of the configured prefixes the client sees the server under.
+    /// Which of the configured prefixes the client saw the server under last.
     pub(crate) prefix: u8,
     pub(crate) state: State,
     /// When it is over.
@@ -75,6 +76,8 @@ pub(crate) struct Sessions {
     limit: usize,
     /// The first session of every slot.
     wheel: Box<[u32]>,
+    /// The slots with any session.
+    occupied: Bits,
     /// Everything due before this has been looked at.
     now: Tick,
 }
@@ -87,6 +90,7 @@ impl Sessions {
             index: HashTable::new(),
             limit,
             wheel: vec![NONE; SLOTS as usize].into_boxed_slice(),
+            occupied: Bits::new(SLOTS as usize),
             now: 0,
         }
     }
@@ -160,6 +164,10 @@ impl Sessions {
         self.sessions[id.0 as usize].state = state;
     }
 
+    pub(crate) fn set_prefix(&mut self, id: SessionId, prefix: u8) {
+        self.sessions[id.0 as usize].prefix = prefix;
+    }
+
     pub(crate) fn set_expiry(&mut self, id: SessionId, expires: Tick) {
         let session = &mut self.sessions[id.0 as usize];
         session.expires = expires;
@@ -174,32 +182,25 @@ impl Sessions {
     pub(crate) fn next_expired(&mut self, now: Tick) -> Option<SessionId> {
         // After a long pause one turn of the wheel sees every session.
         self.now = self.now.max(now.saturating_sub(SLOTS));
-        while self.now <= now {
-            let slot = slot(self.now);
-            let first = self.wheel[slot];
-            if first == NONE {
-                if self.now == now {
-                    return None;
-                }
-                self.now += 1;
-                continue;
-            }
-            let session = &self.sessions[first as usize];
-            if session.expires <= now {
+        while let Some(due) = self.next_due().filter(|due| *due <= now) {
+            self.now = due;
+            let first = self.wheel[slot(due)];
+            if self.sessions[first as usize].expires <= now {
                 return Some(SessionId(first));
             }
             self.unlink(first);
             self.link(first);
         }
+        self.now = self.now.max(now);
         None
     }
 
     /// When the next slot with any session in it comes up.
     pub(crate) fn next_due(&self) -> Option<Tick> {
-        if self.sessions.is_empty() {
-            return None;
-        }
-        (self.now..self.now + SLOTS).find(|tick| self.wheel[slot(*tick)] != NONE)
+        let start = slot(self.now);
+        let found = self.occupied.first_from(start, 0..SLOTS as usize)?;
+        let ahead = (found + SLOTS as usize - start) % SLOTS as usize;
+        Some(self.now + Tick::try_from(ahead).unwrap_or(SLOTS))
     }
 
     /// Puts a session into the slot of its expiry, or into the last slot of this turn.
@@ -213,6 +214,7 @@ impl Sessions {
         session.previous = NONE;
         session.next = next;
         self.wheel[slot] = id;
+        self.occupied.insert(slot);
         if next != NONE {
             self.sessions[next as usize].previous = id;
         }
@@ -227,6 +229,9 @@ impl Sessions {
         } = self.sessions[id as usize];
         if previous == NONE {
             self.wheel[slot(due)] = next;
+            if next == NONE {
+                self.occupied.remove(slot(due));
+            }
         } else {
             self.sessions[previous as usize].next = next;
         }
