@@ -20,7 +20,7 @@ pub struct Binding {
     pub inside: Endpoint6,
     /// Its address and port from the pool.
     pub outside: Endpoint4,
-    /// The number of the prefix it was made through.
+    /// The number of the prefix that its client used last.
     pub prefix: u8,
     /// How many sessions use it. A binding ends with its last session.
     pub sessions: u32,

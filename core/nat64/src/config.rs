@@ -6,7 +6,7 @@ use core::{
     time::Duration,
 };
 
-use pref64::{Pref64, siit::NonGlobal};
+use pref64::{Pref64, siit::NonGlobal, special::Special};
 pub use xlat::{config::ErrorPolicy, reassembly};
 
 use crate::{destinations::Network4, pool::PortRange};
@@ -87,23 +87,38 @@ impl Timers {
         fragment: Duration::from_secs(2),
     };
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let least = Self::LEAST;
-        let pairs = [
-            ("udp", self.udp, least.udp),
-            ("icmp", self.icmp, least.icmp),
-            (
-                "tcp_established",
-                self.tcp_established,
-                least.tcp_established,
-            ),
-            ("tcp_transitory", self.tcp_transitory, least.tcp_transitory),
-            ("fragment", self.fragment, least.fragment),
-        ];
-        match pairs.into_iter().find(|(_, value, least)| value < least) {
-            Some((name, _, least)) => Err(ConfigError::TimerTooShort { name, least }),
-            None => Ok(()),
+    /// The most that makes sense: a session that is idle for a month is over, and fragments wait
+    /// no longer than those of any host (RFC 1122 §3.3.2).
+    const MOST: Self = {
+        let month = Duration::from_secs(30 * 24 * 3600);
+        Self {
+            udp: month,
+            icmp: month,
+            tcp_established: month,
+            tcp_transitory: month,
+            fragment: Duration::from_secs(120),
         }
+    };
+
+    /// Every timer with its name in the configuration.
+    fn named(&self) -> [(&'static str, Duration); 5] {
+        [
+            ("udp", self.udp),
+            ("icmp", self.icmp),
+            ("tcp_established", self.tcp_established),
+            ("tcp_transitory", self.tcp_transitory),
+            ("fragment", self.fragment),
+        ]
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let bounds = Self::LEAST.named().into_iter().zip(Self::MOST.named());
+        for ((name, value), ((_, least), (_, most))) in self.named().into_iter().zip(bounds) {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigError::Timer { name, least, most });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -128,23 +143,50 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The most entries a table can have.
+    const MOST: usize = 100_000_000;
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let tables = [("bindings", self.bindings), ("sessions", self.sessions)];
+        let most = Self::MOST;
+        match tables.into_iter().find(|(_, n)| !(1..=most).contains(n)) {
+            Some((name, _)) => Err(ConfigError::Limit { name, most }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Why a configuration makes no NAT64.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
     /// There is no prefix.
     NoPrefix,
+    /// There are more prefixes than [`MAX_PREFIXES`].
+    TooManyPrefixes,
     /// One prefix lies in another.
     OverlappingPrefixes(Pref64, Pref64),
     /// There is no pool address.
     NoPool,
     /// An address stands twice in the pool.
     PoolTwice(Ipv4Addr),
-    /// A timer is shorter than the standard allows.
-    TimerTooShort {
+    /// An address of the pool is one that no packet can come from.
+    PoolUnusable(Ipv4Addr),
+    /// A timer is shorter than the standard allows, or longer than makes sense.
+    Timer {
         /// The timer's name in the configuration.
         name: &'static str,
         /// The least value.
         least: Duration,
+        /// The greatest value.
+        most: Duration,
+    },
+    /// A limit is zero or more than a table can hold.
+    Limit {
+        /// The limit's name in the configuration.
+        name: &'static str,
+        /// The greatest value.
+        most: usize,
     },
 }
 
@@ -152,6 +194,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPrefix => f.write_str("there is no NAT64 prefix"),
+            Self::TooManyPrefixes => {
+                write!(f, "there are more than {MAX_PREFIXES} NAT64 prefixes")
+            }
             Self::OverlappingPrefixes(inner, outer) => {
                 write!(
                     f,
@@ -160,16 +205,25 @@ impl fmt::Display for ConfigError {
             }
             Self::NoPool => f.write_str("the pool has no address"),
             Self::PoolTwice(address) => write!(f, "{address} stands twice in the pool"),
-            Self::TimerTooShort { name, least } => write!(
+            Self::PoolUnusable(address) => write!(
                 f,
-                "{name} must be at least {} s (RFC 6146 section 4)",
-                least.as_secs()
+                "{address} cannot be in the pool: no router passes on packets from it"
             ),
+            Self::Timer { name, least, most } => write!(
+                f,
+                "{name} must be from {} (RFC 6146 section 4) to {} seconds",
+                least.as_secs(),
+                most.as_secs()
+            ),
+            Self::Limit { name, most } => write!(f, "{name} must be from 1 to {most}"),
         }
     }
 }
 
 impl core::error::Error for ConfigError {}
+
+/// The most prefixes a NAT64 can serve: each packet is compared with all of them.
+pub const MAX_PREFIXES: usize = 16;
 
 impl Config {
     /// A NAT64 for `prefix` and the whole of every address in `pool`, with the defaults.
@@ -202,8 +256,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_prefixes()?;
+        self.check_pool()?;
+        self.limits.check()?;
+        self.timers.check()
+    }
+
+    fn check_prefixes(&self) -> Result<(), ConfigError> {
         if self.prefixes.is_empty() {
             return Err(ConfigError::NoPrefix);
+        }
+        if self.prefixes.len() > MAX_PREFIXES {
+            return Err(ConfigError::TooManyPrefixes);
         }
         for (i, one) in self.prefixes.iter().enumerate() {
             for other in &self.prefixes[i + 1..] {
@@ -215,14 +279,43 @@ impl Config {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn check_pool(&self) -> Result<(), ConfigError> {
         if self.pool.is_empty() {
             return Err(ConfigError::NoPool);
         }
-        for (i, entry) in self.pool.iter().enumerate() {
-            if self.pool[..i].iter().any(|it| it.address == entry.address) {
-                return Err(ConfigError::PoolTwice(entry.address));
-            }
+        let mut addresses: Vec<_> = self.pool.iter().map(|it| it.address).collect();
+        if let Some(address) = addresses.iter().find(|it| !can_be_source(**it)) {
+            return Err(ConfigError::PoolUnusable(*address));
         }
-        self.timers.check()
+        addresses.sort_unstable();
+        match addresses.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(ConfigError::PoolTwice(pair[0])),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether routers pass on packets from `address` (RFC 1812 §5.3.7, RFC 3927 §2.7).
+fn can_be_source(address: Ipv4Addr) -> bool {
+    match Special::of(address) {
+        Some(
+            Special::ThisNetwork
+            | Special::Loopback
+            | Special::LinkLocal
+            | Special::Multicast
+            | Special::Broadcast,
+        ) => false,
+        None
+        | Some(
+            Special::Private
+            | Special::SharedAddressSpace
+            | Special::ProtocolAssignments
+            | Special::Documentation
+            | Special::Benchmarking
+            | Special::Reserved,
+        ) => true,
     }
 }

@@ -57,6 +57,12 @@ impl Network4 {
         self.len
     }
 
+    /// How many addresses lie in it.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        u64::from(!mask(self.len)) + 1
+    }
+
     /// Every address in it, in order.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
         let last = self.address | !mask(self.len);
@@ -175,7 +181,9 @@ mod tests {
     fn networks_are_read_and_written() {
         let network: Network4 = "198.51.100.0/30".parse().unwrap();
         assert_eq!(network.to_string(), "198.51.100.0/30");
-        assert_eq!(network.addresses().count(), 4);
+        assert_eq!((network.addresses().count(), network.size()), (4, 4));
+        let everything: Network4 = "0.0.0.0/0".parse().unwrap();
+        assert_eq!(everything.size(), 1 << 32);
         assert_eq!("1.2.3.4".parse::<Network4>().unwrap().prefix_len(), 32);
         assert_eq!(
             "0.0.0.0/0".parse::<Network4>().unwrap().to_string(),

@@ -119,7 +119,8 @@ impl Engine {
             .min()
     }
 
-    /// Ends what is over.
+    /// Ends what is over. Every packet does so first: what was over while the machine slept is not
+    /// brought back to life by whoever speaks first afterwards.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tables.expire(self.tick(now));
         let reason = xlat::DropReason::FragmentTimeout;
@@ -131,6 +132,7 @@ impl Engine {
 
     /// Takes an IPv6 packet. Forwarded is an IPv4 packet, a reply is IPv6.
     pub fn handle_v6(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+        self.handle_timeout(now);
         self.stats.from_v6.came(buf);
         let verdict = self.client_packet(buf, now);
         self.stats.from_v6.went(&verdict);
@@ -139,6 +141,7 @@ impl Engine {
 
     /// Takes an IPv4 packet. Forwarded is an IPv6 packet, a reply is IPv4.
     pub fn handle_v4(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+        self.handle_timeout(now);
         self.stats.from_v4.came(buf);
         let verdict = self.server_packet(buf, now);
         self.stats.from_v4.went(&verdict);

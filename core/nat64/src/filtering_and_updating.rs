@@ -68,7 +68,8 @@ impl Lifetimes {
     fn new(timers: &Timers) -> Self {
         // Rounded up, and one more: the tick that is running does not count.
         let ticks = |time: core::time::Duration| {
-            let seconds = time.as_secs() + u64::from(time.subsec_nanos() != 0);
+            let part = u64::from(time.subsec_nanos() != 0);
+            let seconds = time.as_secs().saturating_add(part);
             Tick::try_from(seconds)
                 .unwrap_or(Tick::MAX / 2)
                 .saturating_add(1)
@@ -121,6 +122,7 @@ impl Tables {
         let remote = session_end(protocol, remote);
         let known = self.bib.of_inside(protocol, inside);
         if let Some(id) = known.and_then(|bib| self.sessions.find(bib, remote)) {
+            self.show_under(id, prefix);
             self.update(id, Side::V6, segment, now);
             return Ok(self.flow(id));
         }
@@ -133,7 +135,10 @@ impl Tables {
             return Err(DropReason::TooManySessions);
         }
         let bib = match known {
-            Some(bib) => bib,
+            Some(bib) => {
+                self.bib.get_mut(bib).prefix = prefix;
+                bib
+            }
             None => self.bind(protocol, inside, prefix)?,
         };
         let state = match protocol {
@@ -286,6 +291,16 @@ impl Tables {
         binding.sessions -= 1;
         if binding.sessions == 0 {
             self.unbind(session.bib);
+        }
+    }
+
+    /// A client that moves to another prefix (its network is renumbered, its CLAT found another)
+    /// keeps its ports, and must be answered under the prefix it uses now.
+    fn show_under(&mut self, id: SessionId, prefix: u8) {
+        let session = self.sessions.get(id);
+        if session.prefix != prefix {
+            self.bib.get_mut(session.bib).prefix = prefix;
+            self.sessions.set_prefix(id, prefix);
         }
     }
 

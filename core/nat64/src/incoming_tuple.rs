@@ -185,11 +185,12 @@ fn quoted_v6(message: &[u8]) -> Result<Tuple<Endpoint6>, DropReason> {
     })
 }
 
-/// The tuple of the packet that an ICMPv4 error quotes.
+/// The tuple of the packet that an ICMPv4 error quotes. Its header must be whole, as its checksum
+/// tells (RFC 5508 REQ-3 b); a forger who guesses ports has to get that right too.
 fn quoted_v4(message: &[u8]) -> Result<Tuple<Endpoint4>, DropReason> {
     let quote = message.get(icmp::HEADER_LEN..).unwrap_or_default();
     let packet = Ipv4::new_embedded(quote).map_err(|_| DropReason::UnreadableError)?;
-    if !packet.fragment().is_first() {
+    if !packet.checksum_ok() || !packet.fragment().is_first() {
         return Err(DropReason::UnreadableError);
     }
     let (protocol, src, dst) =
