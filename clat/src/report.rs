@@ -17,6 +17,9 @@ pub(crate) fn state(state: &State, link: Option<&str>) -> String {
         State::Offline => "waiting for an IPv6 network".to_owned(),
         State::NativeIpv4 => "resting: the network has native IPv4".to_owned(),
         State::NoNat64 => format!("waiting: no NAT64 prefix is known{on}"),
+        State::OwnPrefix(prefix) => format!(
+            "waiting: this host is itself inside {prefix}{on}, which cannot be the NAT64 prefix then"
+        ),
         State::NoAddress => format!("waiting for an IPv6 address in a /64{on}"),
         State::AddressInUse(address) => format!(
             "waiting: {address} is this host's own address{on}; the CLAT needs one to itself: \

@@ -19,23 +19,37 @@ pub struct HostAddress {
 }
 
 /// The /64 out of which the CLAT should take its address to reach hosts under `prefix`: not a
-/// deprecated one (rule 3), of the same label (rule 6), the longest match (rule 8).
+/// deprecated one (rule 3), of the same label (rule 6), the longest match (rule 8). Between equals
+/// the one in use stays, and else the lowest is taken: systems list addresses in no lasting order.
 ///
 /// `None` if the host has no address in a /64 but link-local ones.
 #[must_use]
-pub fn choose_network(addresses: &[HostAddress], prefix: Pref64) -> Option<Ipv6Addr> {
+pub fn choose_network(
+    addresses: &[HostAddress],
+    prefix: Pref64,
+    in_use: Option<Ipv6Addr>,
+) -> Option<Ipv6Addr> {
     let destination = prefix.address();
     let best = addresses
         .iter()
         .filter(|it| it.prefix_len == 64 && is_candidate(it.address))
         .min_by_key(|it| {
+            let network = network_of(it.address);
             (
                 !it.preferred,
                 label(it.address) != label(destination),
                 Reverse(common_bits(it.address, destination).min(64)),
+                Some(network) != in_use.map(network_of),
+                network,
             )
         })?;
-    Some(Ipv6Addr::from_bits(best.address.to_bits() >> 64 << 64))
+    Some(network_of(best.address))
+}
+
+/// The /64 that `address` is in.
+#[must_use]
+pub fn network_of(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)
 }
 
 fn is_candidate(address: Ipv6Addr) -> bool {
@@ -127,7 +141,7 @@ mod tests {
     }
 
     fn chosen(addresses: &[HostAddress], prefix: &str) -> Option<String> {
-        let network = choose_network(addresses, prefix.parse().unwrap())?;
+        let network = choose_network(addresses, prefix.parse().unwrap(), None)?;
         Some(network.to_string())
     }
 
@@ -168,9 +182,37 @@ mod tests {
         assert_eq!(chosen(&[single], "2001:db8:64::/96"), None);
     }
 
+    /// Systems list the newest address first, and privacy extensions make new ones every day.
+    #[test]
+    fn clat_c_01_the_order_of_addresses_does_not_matter() {
+        let mut addresses = [
+            host("2001:db8:1:3::1", true),
+            host("2001:db8:1:2::1", true),
+            host("fd00:1:2:3::1", true),
+        ];
+        for _ in 0..addresses.len() {
+            let wanted = Some("2001:db8:1:2::".to_owned());
+            assert_eq!(chosen(&addresses, "64:ff9b::/96"), wanted);
+            addresses.rotate_left(1);
+        }
+        // What is in use stays while nothing is better, and only then.
+        let keep = |in_use: &str, prefix: &str| {
+            let in_use = Some(in_use.parse().unwrap());
+            choose_network(&addresses, prefix.parse().unwrap(), in_use).map(|it| it.to_string())
+        };
+        let (second, third) = ("2001:db8:1:2::", "2001:db8:1:3::");
+        assert_eq!(keep("2001:db8:1:3::464", "64:ff9b::/96").unwrap(), third);
+        assert_eq!(
+            keep("2001:db8:1:3::464", "2001:db8:1:2::/96").unwrap(),
+            second
+        );
+        assert_eq!(keep("fd00:1:2:3::464", "64:ff9b::/96").unwrap(), second);
+        assert_eq!(keep("2001:db8:9:9::464", "64:ff9b::/96").unwrap(), second);
+    }
+
     /// RFC 6724 §2.1, the default policy table.
     #[test]
-    fn labels() {
+    fn clat_c_01_labels() {
         for (address, wanted) in [
             ("::1", 0),
             ("2620::1", 1),
@@ -200,20 +242,71 @@ mod tests {
         assert_eq!(address.unwrap().to_string(), "2001:db8:1:2:246:c1a7:1:a039");
     }
 
+    /// RFC 6052 §4.1: other lengths put the IPv4 address across words, and neutrality is out of
+    /// reach. The address is an ordinary one then, and nobody takes it for neutral.
+    #[test]
+    fn addr_4_1_01_some_lengths_cannot_be_neutral() {
+        let network: Ipv6Addr = "2001:db8:1:2::".parse().unwrap();
+        for length in [Length::L40, Length::L48, Length::L56, Length::L64] {
+            let prefix = Pref64::masked("2001:db8:122:344::".parse().unwrap(), length).unwrap();
+            let clat = neutral_address(network, Instance::FIRST, prefix, 0x0246_c1a7_0001_0000);
+            let clat = clat.unwrap();
+            assert_eq!(network_of(clat), network);
+            assert!(!is_neutral(clat, Instance::FIRST, prefix));
+            let peer = Ipv4Addr::new(198, 51, 100, 10);
+            let v6 = Sum::of(&clat.octets()).bytes(&prefix.embed(peer).octets());
+            let v4 = Sum::of(&Instance::FIRST.host().octets()).bytes(&peer.octets());
+            assert_ne!(v6.fold() % 0xffff, v4.fold() % 0xffff, "{prefix}");
+        }
+    }
+
+    /// The last 16 bits are given, so a reserved identifier can only be avoided by another
+    /// `random` (RFC 5453).
+    #[test]
+    fn addr_4_1_01_a_reserved_identifier_is_not_returned() {
+        let prefix: Pref64 = "64:ff9b::/96".parse().unwrap();
+        // Networks whose sum leaves exactly the reserved last word.
+        for (random, last) in [
+            (0, 0),
+            (0xfdff_ffff_ffff_0000, 0xff80),
+            (0xfdff_ffff_ffff_0000, 0xfffe),
+            (0x0200_5eff_fe00_0000, 0x5213),
+            (0x0200_5eff_fe77_0000, 0x1234),
+        ] {
+            let host = Sum::of(&Instance::FIRST.host().octets()).fold();
+            let rest = Sum::of(&(0x2001_0db8_u128 << 96 | u128::from(random)).to_be_bytes()).fold();
+            let fill = (i64::from(host) - i64::from(rest) - last).rem_euclid(0xffff);
+            let network = 0x2001_0db8_u128 << 96 | u128::try_from(fill).unwrap() << 64;
+            let network = Ipv6Addr::from_bits(network);
+            let made = neutral_address(network, Instance::FIRST, prefix, random);
+            assert_eq!(made, None, "{random:x} {last:x}");
+            assert!(neutral_address(network, Instance::FIRST, prefix, !random).is_some());
+        }
+    }
+
     #[test]
     fn reserved_identifiers_are_not_used() {
         for reserved in [
             "::",
             "::fdff:ffff:ffff:ff80",
             "::fdff:ffff:ffff:ffff",
+            "::200:5eff:fe00:0",
             "::200:5eff:fe00:5213",
+            "::200:5eff:feff:ffff",
         ] {
             assert!(
                 is_reserved_identifier(reserved.parse().unwrap()),
                 "{reserved}"
             );
         }
-        for free in ["::1", "::fdff:ffff:ffff:ff7f", "::246:c1a7:1:a039"] {
+        for free in [
+            "::1",
+            "::fdff:ffff:ffff:ff7f",
+            "::fe00:0:0:0",
+            "::200:5eff:fdff:ffff",
+            "::200:5eff:ff00:0",
+            "::246:c1a7:1:a039",
+        ] {
             assert!(!is_reserved_identifier(free.parse().unwrap()), "{free}");
         }
     }

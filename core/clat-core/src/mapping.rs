@@ -209,6 +209,33 @@ mod tests {
         assert_eq!(mapping.inner_destination(peer6), Ok(peer4));
     }
 
+    /// RFC 7757 appendix A.1: the simple hairpin rule would forbid what a CLAT lives by, the
+    /// explicit mapping of a source. And there is nothing to turn around: the one mapped address
+    /// is never a destination.
+    #[test]
+    fn eam_4_2_01_a_clat_has_no_hairpin_rules() {
+        let mapping = mapping("2001:db8:64::/96", NonGlobal::Translate);
+        let host = Instance::FIRST.host();
+        assert_eq!(mapping.source(host), Ok(CLAT));
+        assert_eq!(mapping.inner_destination(host), Ok(CLAT));
+        assert_eq!(mapping.destination(host), Err(Refusal::Excluded));
+        assert_eq!(mapping.inner_source(host), Err(Refusal::Excluded));
+        let own = mapping.prefix.embed(host);
+        assert_eq!(mapping.source(own), Err(Refusal::Excluded));
+        assert_eq!(mapping.inner_destination(own), Err(Refusal::Excluded));
+    }
+
+    #[test]
+    fn addr_3_1_02_the_restriction_is_for_the_well_known_prefix_only() {
+        for prefix in ["64:ff9b:1::/48", "64:ff9b:1:fffe::/96", "2001:db8:64::/96"] {
+            let mapping = mapping(prefix, NonGlobal::Drop);
+            let private = Ipv4Addr::new(10, 0, 0, 1);
+            let written = mapping.prefix.embed(private);
+            assert_eq!(mapping.destination(private), Ok(written));
+            assert_eq!(mapping.source(written), Ok(private));
+        }
+    }
+
     #[test]
     fn clat_m_02_sources_outside_the_prefix_are_not_mapped() {
         let mapping = mapping("2001:db8:64::/96", NonGlobal::Translate);
@@ -229,8 +256,11 @@ mod tests {
         }
         for special in [
             "127.0.0.1",
+            "127.255.255.255",
+            "169.254.0.0",
             "169.254.169.254",
             "224.0.0.251",
+            "239.255.255.250",
             "255.255.255.255",
             "0.0.0.0",
         ] {

@@ -7,25 +7,25 @@
 //! ```text
 //!                 ┌──────────── facts allow it ────────────┐
 //!                 │                                        ▼
-//!  Offline ── NativeIpv4 ── NoNat64 ── NoAddress*      Claiming ── assigned ──> Running
+//!  Offline ── NativeIpv4 ── NoNat64* ── NoAddress*     Claiming ── assigned ──> Running
 //!                 ▲                                     │    ▲                   │
 //!                 │                       three conflicts    └── duplicate ──────┤
 //!                 │                                     ▼                        │
 //!                 └──── facts forbid it ──── Backoff <──┘    facts forbid it ────┘
 //!
-//!  * AddressInUse, if the address is a configured one
+//!  * OwnPrefix or AddressInUse, if there is one that cannot be used
 //! ```
 
 use core::{net::Ipv6Addr, time::Duration};
 use std::time::Instant;
 
 use plan::Plan;
-use pref64::{Pref64, siit::NonGlobal};
+use pref64::{Length, Pref64, siit::NonGlobal};
 use wire::ethernet::Mac;
 pub use xlat::config::ErrorPolicy;
 
 use crate::{
-    address::{HostAddress, choose_network, neutral_address},
+    address::{HostAddress, choose_network, network_of, neutral_address},
     engine::Settings,
     host_plan::{self, Identity},
     mapping::Instance,
@@ -34,6 +34,11 @@ use crate::{
 /// After this many conflicts in a row the link is left alone for [`BACKOFF`] (RFC 7217 §7:
 /// `IDGEN_RETRIES`).
 pub const MAX_CONFLICTS: u8 = 3;
+
+/// Conflicts are in a row if each follows the one before within this time, whether or not an
+/// address was in use between them: where something contests every address, moving on each time
+/// would break connections without end.
+pub const CONFLICT_MEMORY: Duration = Duration::from_secs(300);
 
 /// How long the session waits after it could not get what it wanted.
 pub const BACKOFF: Duration = Duration::from_secs(60);
@@ -101,6 +106,9 @@ pub enum State {
     NativeIpv4,
     /// The network announces no NAT64 prefix.
     NoNat64,
+    /// The only prefix is one that the host's own addresses lie in. They would be taken for peers,
+    /// and peers for neighbours: the prefixes of the two sides must differ (RFC 6877 §6.3).
+    OwnPrefix(Pref64),
     /// The host has no IPv6 address in a /64 yet.
     NoAddress,
     /// The address that was configured is the host's own. Sharing it would take state per flow: the
@@ -160,7 +168,12 @@ pub struct Session {
     config: Config,
     facts: Facts,
     state: State,
-    conflicts: u8,
+    /// The link that the address was claimed on.
+    claimed_on: Option<Link>,
+    /// In a row, and when the last one was.
+    conflicts: (u8, Option<Instant>),
+    /// An effect failed, so something of ours may be left on the host.
+    unclean: bool,
     /// Applications have a route: there was an address, and it is at most being replaced.
     visible: bool,
     random: u64,
@@ -181,7 +194,9 @@ impl Session {
             config,
             facts: Facts::default(),
             state: State::Offline,
-            conflicts: 0,
+            claimed_on: None,
+            conflicts: (0, None),
+            unclean: false,
             visible: false,
             random: seed,
         }
@@ -201,6 +216,7 @@ impl Session {
             State::Offline
             | State::NativeIpv4
             | State::NoNat64
+            | State::OwnPrefix(_)
             | State::NoAddress
             | State::AddressInUse(_)
             | State::Claiming(_)
@@ -213,8 +229,7 @@ impl Session {
         if self.poll_timeout().is_none_or(|until| until > now) {
             return Vec::new();
         }
-        self.conflicts = 0;
-        self.state = State::Offline;
+        self.conflicts = (0, None);
         self.step(now)
     }
 
@@ -223,10 +238,10 @@ impl Session {
         let link = |facts: &Facts| facts.link.as_ref().map(|link| link.index);
         let moved = link(&self.facts) != link(&facts);
         self.facts = facts;
-        if moved && matches!(self.state, State::Backoff { .. }) {
+        if moved {
             // Another link may be another network.
-            self.conflicts = 0;
-            self.state = State::Offline;
+            self.conflicts = (0, None);
+            self.end_backoff(now);
         }
         self.step(now)
     }
@@ -237,7 +252,6 @@ impl Session {
             return Vec::new();
         };
         let settings = settings.clone();
-        self.conflicts = 0;
         self.visible = true;
         let plan = self.running_plan(&settings);
         let mut effects = vec![Effect::Apply(plan)];
@@ -251,9 +265,10 @@ impl Session {
             return Vec::new();
         };
         let address = settings.clat;
-        self.conflicts += 1;
-        if self.conflicts >= MAX_CONFLICTS || self.config.address.is_some() {
-            return self.back_off(Problem::AddressConflicts { address, by }, now);
+        if self.count_conflict(now) >= MAX_CONFLICTS || self.config.address.is_some() {
+            let mut effects = self.let_go();
+            effects.extend(self.back_off(Problem::AddressConflicts { address, by }, now));
+            return effects;
         }
         match self.target() {
             Ok(target) => self.claim(&target),
@@ -261,25 +276,52 @@ impl Session {
         }
     }
 
-    /// The system refused an effect.
+    fn count_conflict(&mut self, now: Instant) -> u8 {
+        let (before, last) = self.conflicts;
+        let in_a_row = last.is_some_and(|at| now.saturating_duration_since(at) < CONFLICT_MEMORY);
+        let count = if in_a_row {
+            before.saturating_add(1)
+        } else {
+            1
+        };
+        self.conflicts = (count, Some(now));
+        count
+    }
+
+    /// The system refused an effect; the effects after it were not carried out.
     pub fn failed(&mut self, what: String, now: Instant) -> Vec<Effect> {
-        self.back_off(Problem::Host(what), now)
+        let mut effects = if matches!(self.state, State::Backoff { .. }) {
+            // It was letting go that failed: again now would be without end.
+            Vec::new()
+        } else {
+            self.let_go()
+        };
+        if effects.is_empty() {
+            // Closing cannot fail, and nothing is translated after it.
+            effects.push(Effect::Release);
+        }
+        self.unclean = true;
+        effects.extend(self.back_off(Problem::Host(what), now));
+        effects
     }
 
     fn step(&mut self, now: Instant) -> Vec<Effect> {
-        let target = match self.target() {
-            Ok(target) => target,
-            Err(idle) => return self.idle(idle),
-        };
-        if self.poll_timeout().is_some_and(|until| until > now) {
-            return Vec::new();
+        let waiting = self.poll_timeout().is_some_and(|until| until > now);
+        match self.target() {
+            Err(_) if waiting && self.unclean => Vec::new(),
+            Err(idle) => self.idle(idle),
+            Ok(_) if waiting => Vec::new(),
+            Ok(target) => self.pursue(&target),
         }
+    }
+
+    fn pursue(&mut self, target: &Target) -> Vec<Effect> {
         match self.settings_in_use() {
-            Some(old) if self.still_fits(old, &target) => {
-                let settings = self.settings(&target, old.clat);
+            Some(old) if self.still_fits(old, target) => {
+                let settings = self.settings(target, old.clat);
                 self.adjust(settings)
             }
-            _ => self.claim(&target),
+            _ => self.claim(target),
         }
     }
 
@@ -289,11 +331,14 @@ impl Session {
         if self.facts.native_ipv4 && self.config.mode == Mode::Auto {
             return Err(State::NativeIpv4);
         }
-        let prefix = *self.facts.prefixes.first().ok_or(State::NoNat64)?;
+        let prefix = self.prefix()?;
+        let in_use = self.settings_in_use().map(|settings| settings.clat);
         let network = match self.config.address {
             Some(address) if self.is_hosts(address) => return Err(State::AddressInUse(address)),
             Some(address) => address,
-            None => choose_network(&self.facts.addresses, prefix).ok_or(State::NoAddress)?,
+            None => {
+                choose_network(&self.facts.addresses, prefix, in_use).ok_or(State::NoAddress)?
+            }
         };
         Ok(Target {
             link,
@@ -302,11 +347,32 @@ impl Session {
         })
     }
 
+    /// The best prefix that does not contain the host.
+    fn prefix(&self) -> Result<Pref64, State> {
+        let prefixes = || self.facts.prefixes.iter().copied();
+        let first = prefixes().next().ok_or(State::NoNat64)?;
+        let other = prefixes().find(|prefix| !self.is_inside(*prefix));
+        other.ok_or(State::OwnPrefix(first))
+    }
+
+    /// Whether this host lies where `prefix` has its peers.
+    fn is_inside(&self, prefix: Pref64) -> bool {
+        let hosts = self.facts.addresses.iter().map(|it| it.address);
+        hosts
+            .chain(self.config.address)
+            .any(|address| is_among_peers(address, prefix))
+    }
+
     /// Whether the address in use is still one that would be chosen: the prefix may change under
-    /// it (checksums are updated then), the network may not.
+    /// it (checksums are updated then), the network may not, and nor may the link, which has its
+    /// own neighbours.
     fn still_fits(&self, settings: &Settings, target: &Target) -> bool {
-        let network = |address: Ipv6Addr| address.to_bits() >> 64;
-        network(settings.clat) == network(target.network) && !self.is_hosts(settings.clat)
+        let now = &target.link;
+        let is_same =
+            |then: &Link| (then.index, then.mac, &then.name) == (now.index, now.mac, &now.name);
+        self.claimed_on.as_ref().is_some_and(is_same)
+            && network_of(settings.clat) == network_of(target.network)
+            && !self.is_hosts(settings.clat)
     }
 
     fn is_hosts(&self, address: Ipv6Addr) -> bool {
@@ -331,6 +397,7 @@ impl Session {
             State::Offline
             | State::NativeIpv4
             | State::NoNat64
+            | State::OwnPrefix(_)
             | State::NoAddress
             | State::AddressInUse(_)
             | State::Backoff { .. } => None,
@@ -358,6 +425,9 @@ impl Session {
     fn claim(&mut self, target: &Target) -> Vec<Effect> {
         let clat = self.choose_address(target);
         let settings = self.settings(target, clat);
+        self.claimed_on = Some(target.link.clone());
+        // The new plan replaces whatever was left.
+        self.unclean = false;
         // Applications keep their route over a change of address.
         let plan = if self.visible {
             self.running_plan(&settings)
@@ -410,19 +480,26 @@ impl Session {
         effects
     }
 
-    fn back_off(&mut self, problem: Problem, now: Instant) -> Vec<Effect> {
-        let mut effects = self.let_go();
+    fn back_off(&mut self, problem: Problem, now: Instant) -> Option<Effect> {
         let until = now + BACKOFF;
-        effects.extend(self.enter(State::Backoff { until, problem }));
-        effects
+        self.enter(State::Backoff { until, problem })
+    }
+
+    /// The next step does not wait.
+    fn end_backoff(&mut self, now: Instant) {
+        if let State::Backoff { until, .. } = &mut self.state {
+            *until = now.min(*until);
+        }
     }
 
     fn let_go(&mut self) -> Vec<Effect> {
         self.visible = false;
-        match self.settings_in_use() {
-            Some(_) => vec![Effect::Apply(Plan::nothing()), Effect::Release],
-            None => Vec::new(),
+        self.claimed_on = None;
+        let unclean = std::mem::take(&mut self.unclean);
+        if self.settings_in_use().is_none() && !unclean {
+            return Vec::new();
         }
+        vec![Effect::Apply(Plan::nothing()), Effect::Release]
     }
 
     fn enter(&mut self, state: State) -> Option<Effect> {
@@ -432,6 +509,14 @@ impl Session {
         self.state = state.clone();
         Some(Effect::Report(state))
     }
+}
+
+/// Whether the network of `address` is that of peers under `prefix`. None is in 0.0.0.0/8: that part
+/// of a short prefix is free for hosts.
+fn is_among_peers(address: Ipv6Addr, prefix: Pref64) -> bool {
+    let is_short = prefix.length() < Length::L64;
+    let peer = prefix.extract(address);
+    peer.is_some_and(|peer| !(is_short && peer.octets()[0] == 0))
 }
 
 #[cfg(test)]

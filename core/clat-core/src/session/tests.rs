@@ -323,6 +323,202 @@ fn the_link_goes_down_and_comes_back() {
     assert_eq!(names(&session.update(good(), now()))[0], "claim");
 }
 
+/// Docked: the same network by another interface. Its neighbours know nothing of the address, and
+/// the packet socket is bound to the old one.
+#[test]
+fn clat_6_3_02_another_link_to_the_same_network_claims_anew() {
+    for change in [
+        |link: &mut Link| link.index = 4,
+        |link: &mut Link| link.mac = STRANGER,
+        |link: &mut Link| link.name = "wan0".into(),
+    ] {
+        let mut session = running();
+        let mut facts = good();
+        change(facts.link.as_mut().unwrap());
+        let effects = session.update(facts.clone(), now());
+        assert_eq!(names(&effects), ["claim", "apply running", "report"]);
+        let Effect::Claim { link, .. } = &effects[0] else {
+            panic!("no claim");
+        };
+        assert_eq!(Some(link), facts.link.as_ref());
+        assert!(session.update(facts, now()).is_empty());
+    }
+}
+
+/// Privacy extensions add an address every day, and systems list the newest first.
+#[test]
+fn clat_c_01_equal_networks_in_another_order_change_nothing() {
+    let mut facts = good();
+    facts.addresses.push(host("2001:db8:1:3::10"));
+    let mut session = Session::new(config(), 1);
+    session.update(facts.clone(), now());
+    session.assigned();
+    facts.addresses.reverse();
+    assert!(session.update(facts.clone(), now()).is_empty());
+    // Nor does a network of lower number.
+    facts.addresses.push(host("2001:db8:1:1::10"));
+    assert!(session.update(facts.clone(), now()).is_empty());
+    // Deprecated, it gives way to one that is not.
+    facts
+        .addresses
+        .retain(|it| it.address != good().addresses[0].address);
+    facts.addresses.push(HostAddress {
+        preferred: false,
+        ..good().addresses[0]
+    });
+    assert_eq!(names(&session.update(facts, now()))[0], "claim");
+}
+
+#[test]
+fn clat_6_3_01_the_prefixes_of_the_two_sides_differ() {
+    let own = prefix("2001:db8:1:2::/64");
+    let facts = |prefixes: &[Pref64]| Facts {
+        prefixes: prefixes.to_vec(),
+        ..good()
+    };
+    let mut session = Session::new(config(), 1);
+    session.update(facts(&[own]), now());
+    assert_eq!(*session.state(), State::OwnPrefix(own));
+    // The next one serves.
+    session.update(facts(&[own, Pref64::WELL_KNOWN]), now());
+    assert_eq!(settings(&session).prefix, Pref64::WELL_KNOWN);
+
+    // A configured address must not be in it either.
+    let config = Config {
+        address: Some("2001:db8:64::464".parse().unwrap()),
+        ..config()
+    };
+    let mut session = Session::new(config, 1);
+    session.update(good(), now());
+    assert_eq!(*session.state(), State::OwnPrefix(good().prefixes[0]));
+
+    // Under 2001:db8::/40 the host would be the peer 1.0.2.x. Under 2001:db8::/32 it would be
+    // 0.1.0.2, which is nobody: a network may number its hosts in that part of its prefix.
+    let mut session = running();
+    session.update(facts(&[prefix("2001:db8::/40")]), now());
+    assert!(matches!(session.state(), State::OwnPrefix(_)));
+    session.update(facts(&[prefix("2001:db8::/32")]), now());
+    assert!(matches!(session.state(), State::Claiming(_)));
+}
+
+/// An address that was ours for seconds does not make the next conflict the first.
+#[test]
+fn clat_6_3_02_conflicts_count_although_addresses_were_assigned_between() {
+    let mut now = now();
+    let mut session = Session::new(config(), 1);
+    session.update(good(), now);
+    for _ in 1..MAX_CONFLICTS {
+        session.assigned();
+        now += CONFLICT_MEMORY - Duration::from_secs(1);
+        assert_eq!(names(&session.duplicate(STRANGER, now))[0], "claim");
+    }
+    session.assigned();
+    now += CONFLICT_MEMORY;
+    // Long after, it is the first again.
+    assert_eq!(names(&session.duplicate(STRANGER, now))[0], "claim");
+    session.assigned();
+    session.duplicate(STRANGER, now);
+    session.assigned();
+    let effects = session.duplicate(STRANGER, now);
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    assert!(matches!(session.state(), State::Backoff { .. }));
+}
+
+#[test]
+fn the_end_of_a_pause_is_reported() {
+    let start = now();
+    let down = Facts {
+        link: None,
+        ..good()
+    };
+    let mut session = running();
+    session.failed("no such device".into(), start);
+    assert_eq!(names(&session.update(down, start))[2..], ["report"]);
+    assert_eq!(*session.state(), State::Offline);
+
+    let mut session = running();
+    session.failed("no such device".into(), start);
+    let mut facts = good();
+    facts.native_ipv4 = true;
+    // Something may be left on the host: it is taken back when the pause is over.
+    assert!(session.update(facts, start).is_empty());
+    let effects = session.handle_timeout(start + BACKOFF);
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    assert_eq!(*session.state(), State::NativeIpv4);
+}
+
+/// The shell carries out effects in order and stops at the one that fails.
+#[test]
+fn what_could_not_be_taken_back_is_tried_again_and_not_without_end() {
+    let start = now();
+    let without = Facts {
+        prefixes: vec![],
+        ..good()
+    };
+    let mut session = running();
+    let effects = session.update(without.clone(), start);
+    assert_eq!(names(&effects)[0], "apply nothing");
+    // It fails, so "release" was not reached.
+    let effects = session.failed("busy".into(), start);
+    assert_eq!(names(&effects), ["release", "report"]);
+    assert!(session.update(without, start).is_empty());
+    let effects = session.handle_timeout(start + BACKOFF);
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    assert_eq!(*session.state(), State::NoNat64);
+
+    // While running, what is held is let go; if that fails too, it ends there.
+    let mut session = running();
+    let effects = session.failed("broken".into(), start);
+    assert_eq!(names(&effects)[0], "apply nothing");
+    let effects = session.failed("busy".into(), start);
+    assert_eq!(names(&effects), ["release", "report"]);
+    let effects = session.failed("busy".into(), start);
+    assert_eq!(names(&effects), ["release"]);
+}
+
+#[test]
+fn clat_c_02_native_ipv4_that_arrives_ends_a_claim_too() {
+    let mut session = Session::new(config(), 1);
+    session.update(good(), now());
+    let native = Facts {
+        native_ipv4: true,
+        ..good()
+    };
+    let effects = session.update(native, now());
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    assert_eq!(*session.state(), State::NativeIpv4);
+    // What the claim still has to say comes too late.
+    assert!(session.assigned().is_empty());
+    assert!(session.duplicate(STRANGER, now()).is_empty());
+}
+
+#[test]
+fn the_hosts_last_address_goes() {
+    let mut session = running();
+    let facts = Facts {
+        addresses: vec![host("fe80::10")],
+        ..good()
+    };
+    let effects = session.update(facts, now());
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    assert_eq!(*session.state(), State::NoAddress);
+}
+
+#[test]
+fn a_new_prefix_while_claiming_is_used_by_the_same_claim() {
+    let mut session = Session::new(config(), 1);
+    session.update(good(), now());
+    let facts = Facts {
+        prefixes: vec![Pref64::WELL_KNOWN],
+        ..good()
+    };
+    // No route yet: applications must not see a CLAT that is not ready.
+    let effects = session.update(facts, now());
+    assert_eq!(names(&effects), ["configure", "report"]);
+    session.assigned();
+    assert_eq!(settings(&session).prefix, Pref64::WELL_KNOWN);
+}
+
 fn any_facts() -> impl Strategy<Value = Facts> {
     (
         any::<bool>(),
@@ -330,9 +526,14 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         0usize..3,
         any::<bool>(),
         1000u16..3000,
+        3u32..5,
     )
-        .prop_map(|(up, addresses, prefixes, native_ipv4, mtu)| Facts {
-            link: up.then(|| Link { mtu, ..link() }),
+        .prop_map(|(up, addresses, prefixes, native_ipv4, mtu, index)| Facts {
+            link: up.then(|| Link {
+                mtu,
+                index,
+                ..link()
+            }),
             addresses: ["2001:db8:1:2::10", "2001:db8:9:9::10", "fe80::10"][..addresses.min(3)]
                 .iter()
                 .map(|text| host(text))
@@ -355,8 +556,13 @@ proptest! {
         let mut now = now();
         let mut session = Session::new(config(), 7);
         let (mut claimed, mut items) = (None, 0);
+        let (mut link, mut claimed_on, mut reported) = (None, None, State::Offline);
         for (what, facts, seconds) in steps {
             now += Duration::from_secs(seconds);
+            let is_update = what == 4 || what == 3 && seconds <= 90;
+            if is_update {
+                link = facts.link.as_ref().map(|link| link.index);
+            }
             let effects = match what {
                 0 => session.assigned(),
                 1 => session.duplicate(STRANGER, now),
@@ -366,15 +572,22 @@ proptest! {
             };
             for effect in effects {
                 match effect {
-                    Effect::Claim { settings, .. } => claimed = Some(settings),
+                    Effect::Claim { link, settings } => {
+                        claimed = Some(settings);
+                        claimed_on = Some(link.index);
+                    }
                     Effect::Configure(settings) => {
                         prop_assert_eq!(claimed.as_ref().map(|c| c.clat), Some(settings.clat));
                         claimed = Some(settings);
                     }
                     Effect::Release => claimed = None,
                     Effect::Apply(plan) => items = plan.items().len(),
-                    Effect::Report(_) => {}
+                    Effect::Report(state) => reported = state,
                 }
+            }
+            prop_assert_eq!(&reported, session.state());
+            if claimed.is_some() {
+                prop_assert_eq!(claimed_on, link);
             }
             match session.state() {
                 State::Running(settings) => {
