@@ -346,6 +346,33 @@ mod tests {
         assert_eq!(stats.translated.get(), 0);
     }
 
+    /// The translator is no router for others: their packets get no further, and nobody hears of
+    /// those that must not leave a host.
+    #[test]
+    fn clat_m_03_only_the_hosts_packets_and_only_to_the_network() {
+        let mut outbound = Outbound::new(&settings(), 1);
+        let mut verdict = |src: Ipv4Addr, dst: Ipv4Addr| {
+            let datagram = compose::udp(Pair::V4(src, dst), 40000, 53, b"q");
+            let mut buf = loaded(&V4::new(src, dst, 17).carrying(&datagram));
+            outbound.handle_host(&mut buf, now())
+        };
+        assert!(matches!(verdict(HOST4, PEER4), Verdict::Forward(_)));
+        let other = Ipv4Addr::new(192, 0, 0, 3);
+        assert!(!matches!(verdict(other, PEER4), Verdict::Forward(_)));
+        let other = Ipv4Addr::new(172, 17, 0, 2);
+        assert!(!matches!(verdict(other, PEER4), Verdict::Forward(_)));
+        for special in [
+            [127, 0, 0, 1],
+            [169, 254, 169, 254],
+            [192, 0, 0, 2],
+            [224, 0, 0, 251],
+            [255, 255, 255, 255],
+        ] {
+            let verdict = verdict(HOST4, special.into());
+            assert!(matches!(verdict, Verdict::Drop(_)), "{special:?}");
+        }
+    }
+
     /// CLAT-M-02: strangers are not translated, but routers on the way are.
     #[test]
     fn clat_m_02_only_errors_come_from_outside_the_prefix() {

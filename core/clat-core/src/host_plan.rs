@@ -118,14 +118,16 @@ mod tests {
     use crate::mapping::Instance;
     use pref64::siit::NonGlobal;
 
-    #[test]
-    fn clat_c_02_the_default_route_is_the_last_thing_and_the_worst_route() {
-        let mut identity = Identity {
+    fn identity(uplink: UplinkKind) -> Identity {
+        Identity {
             interface: "clat0".into(),
             metric: 100_000,
-            uplink: UplinkKind::Link,
-        };
-        let settings = Settings {
+            uplink,
+        }
+    }
+
+    fn settings() -> Settings {
+        Settings {
             instance: Instance::FIRST,
             clat: "2001:db8:1:2::464".parse().unwrap(),
             prefix: "2001:db8:64::/96".parse().unwrap(),
@@ -133,7 +135,69 @@ mod tests {
             fragment_above: 1280,
             wkp_non_global: NonGlobal::Translate,
             errors: xlat::config::ErrorPolicy::default(),
+        }
+    }
+
+    /// Nothing on a real link may see or reach the addresses, from before the first of them is
+    /// there.
+    #[test]
+    fn addr_7335_01_the_inside_is_hidden_first() {
+        let hidden = Item::Concealment(Concealment {
+            name: "openclat-clat0".into(),
+            addresses: Prefix::new(Ipv4Addr::new(192, 0, 0, 0).into(), 29),
+            interface: "clat0".into(),
+        });
+        for uplink in [UplinkKind::Link, UplinkKind::Routed] {
+            let identity = identity(uplink);
+            let claiming = while_claiming(&identity, settings().clat);
+            let running = while_running(&identity, &settings(), "eth0");
+            for plan in [claiming, running] {
+                assert_eq!(plan.items()[0], hidden);
+            }
+        }
+    }
+
+    /// Each CLAT of a host has its own address, interface and route.
+    #[test]
+    fn clat_c_03_another_instance_has_its_own_address_and_route() {
+        let identity = Identity {
+            interface: "clat1".into(),
+            ..identity(UplinkKind::Link)
         };
+        let settings = Settings {
+            instance: Instance::new(1).unwrap(),
+            ..settings()
+        };
+        let plan = while_running(&identity, &settings, "eth1");
+        let host = IpAddr::V4(Ipv4Addr::new(192, 0, 0, 3));
+        assert!(plan.items().contains(&Item::Address(Address {
+            interface: "clat1".into(),
+            prefix: Prefix::host(host),
+        })));
+        let via = Via::Interface {
+            name: "clat1".into(),
+            source: Some(host),
+        };
+        assert!(
+            plan.items()
+                .iter()
+                .any(|it| matches!(it, Item::Route(route) if route.via == via))
+        );
+    }
+
+    #[test]
+    fn clat_c_02_the_default_route_is_the_last_thing_and_the_worst_route() {
+        let mut identity = identity(UplinkKind::Link);
+        let settings = settings();
+        let plan = while_running(&identity, &settings, "eth0");
+        let Some(Item::Route(route)) = plan.items().last() else {
+            panic!("no route");
+        };
+        assert_eq!(route.metric, Some(100_000));
+        assert_eq!(
+            route.destination,
+            Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0)
+        );
         let lines =
             |plan: Plan| -> Vec<String> { plan.items().iter().map(ToString::to_string).collect() };
         assert_eq!(

@@ -237,5 +237,32 @@ mod tests {
         };
         assert!(interface(1472).same_subject(&interface(1252)));
         assert!(!interface(1472).same_subject(&one));
+        let setting = |value: &str| {
+            Item::Setting(Setting {
+                path: "net/ipv6/conf/all/forwarding".into(),
+                value: value.into(),
+            })
+        };
+        assert!(setting("0").same_subject(&setting("1")));
+        let hidden = |name: &str, interface: &str| {
+            Item::Concealment(Concealment {
+                name: name.into(),
+                addresses: Prefix::new("192.0.0.0".parse().unwrap(), 29),
+                interface: interface.into(),
+            })
+        };
+        assert!(hidden("a", "clat0").same_subject(&hidden("a", "clat1")));
+        assert!(!hidden("a", "clat0").same_subject(&hidden("b", "clat0")));
+        // Two addresses on one interface are two things, and so is one address on two.
+        let address = |interface: &str, address: &str| {
+            Item::Address(Address {
+                interface: interface.into(),
+                prefix: Prefix::host(address.parse().unwrap()),
+            })
+        };
+        let first = address("clat0", "192.0.0.1");
+        assert!(first.same_subject(&first));
+        assert!(!first.same_subject(&address("clat0", "192.0.0.3")));
+        assert!(!first.same_subject(&address("clat1", "192.0.0.1")));
     }
 }
