@@ -7,7 +7,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -90,6 +94,12 @@ impl Failure {
         }
     }
 
+    /// What the program ends with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// Says what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
@@ -114,10 +124,18 @@ pub fn finish(result: Result<Exit, Failure>) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("{failure}");
+            // Nobody may be reading any more, and that must not hide the exit code.
+            let _ = writeln!(io::stderr(), "{failure}");
             failure.exit.into()
         }
     }
+}
+
+/// Writes a part of the answer to standard output, with a line end. That nobody reads it any more
+/// (`| head`) is no reason to fail, and for a service none to leave the host as it is.
+pub fn say(answer: impl fmt::Display) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{answer}").and_then(|()| stdout.flush());
 }
 
 /// Sends log lines to standard error. `default` is a filter like `info`; the variable `OPENCLAT_LOG`
@@ -129,6 +147,8 @@ pub fn log_to_stderr(default: &str) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // They would go to the same closed pipe, by a macro that panics.
+        .log_internal_errors(false)
         .with_ansi(colours)
         .with_target(false)
         .without_time()
