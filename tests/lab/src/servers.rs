@@ -246,3 +246,20 @@ pub fn get(server: IpAddr, path: &str) -> io::Result<(u16, impl Read)> {
     }
     Ok((status.unwrap_or(0), reader))
 }
+
+/// Sends `len` bytes of [`Pattern`] to the TCP echo server, in the current namespace: the SHA-256 of
+/// what comes back, and how much it is.
+///
+/// # Errors
+/// The system's.
+pub fn echo_over_tcp(len: u64) -> io::Result<(String, u64)> {
+    let mut up = TcpStream::connect(ECHO)?;
+    let down = up.try_clone()?;
+    down.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let reader = thread::spawn(move || sha256(down));
+    io::copy(&mut Pattern::default().take(len), &mut up)?;
+    up.shutdown(std::net::Shutdown::Write)?;
+    reader
+        .join()
+        .map_err(|_| io::Error::other("the reader panicked"))?
+}

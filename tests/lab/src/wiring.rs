@@ -5,7 +5,10 @@ use std::{fs, future::Future, net::IpAddr, path::Path};
 use futures_util::TryStreamExt;
 use rtnetlink::{
     Handle, LinkUnspec, LinkVeth, RouteMessageBuilder,
-    packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags},
+    packet_route::{
+        address::{AddressAttribute, AddressFlags, AddressHeaderFlags},
+        link::LinkAttribute,
+    },
 };
 
 use crate::namespace::Namespace;
@@ -176,6 +179,24 @@ impl Namespace {
                     _ => None,
                 })
                 .collect())
+        })
+    }
+
+    /// The link-layer address of an interface, like `02:00:00:00:00:01`.
+    #[must_use]
+    pub fn mac(&self, interface: &str) -> String {
+        let interface = interface.to_owned();
+        self.netlink(async move |handle| {
+            let request = handle.link().get().match_name(interface);
+            let found = request.execute().try_next().await?;
+            let attributes = found.into_iter().flat_map(|it| it.attributes);
+            let mut macs = attributes.filter_map(|attribute| match attribute {
+                LinkAttribute::Address(bytes) => Some(bytes),
+                _ => None,
+            });
+            let bytes = macs.next().ok_or(rtnetlink::Error::RequestFailed)?;
+            let words: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok(words.join(":"))
         })
     }
 

@@ -128,17 +128,7 @@ fn addr_7335_01_the_inside_stays_inside() {
     let neighbours = network.router.must("ip -4 neigh show 192.0.0.1");
     assert!(!neighbours.contains("lladdr"), "{neighbours}");
     // Even with a neighbour entry that nobody had to tell.
-    let mac = network
-        .host
-        .must("cat /sys/class/net/h0/address 2>/dev/null || ip -o link show h0");
-    let mac = mac
-        .split("link/ether ")
-        .last()
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap()
-        .to_owned();
+    let mac = network.host.mac("h0");
     network
         .router
         .must(&format!("ip neigh replace 192.0.0.1 lladdr {mac} dev r0"));
@@ -170,15 +160,7 @@ fn clat_6_3_02_neighbours_are_answered() {
     network
         .host
         .must(&format!("ping -n -c 2 -i 0.2 -W 2 {SERVER}"));
-    let mac = network.host.must("ip -o link show h0");
-    let mac = mac
-        .split("link/ether ")
-        .last()
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap()
-        .to_owned();
+    let mac = network.host.mac("h0");
     let entry = network.router.must(&format!("ip -6 neigh show {address}"));
     assert!(entry.contains(&mac), "{entry}");
 }

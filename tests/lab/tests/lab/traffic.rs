@@ -10,7 +10,7 @@ use std::{
 
 use lab::{
     process::{Daemon, command},
-    servers::{ECHO, HELLO, Pattern, fetch, send_without_checksum, sha256},
+    servers::{ECHO, HELLO, Pattern, echo_over_tcp, fetch, send_without_checksum, sha256},
     topology::{NO_CHECKSUM_PORT, Options, SERVER},
 };
 
@@ -33,14 +33,7 @@ fn tcp_both_ways(test: &str, options: &Options) {
     assert_eq!(response.sha256, expected(LEN));
 
     // Up and back: the server sends what it receives.
-    let echoed = host.run(|| {
-        let mut up = TcpStream::connect(ECHO).unwrap();
-        let down = up.try_clone().unwrap();
-        let reader = thread::spawn(move || sha256(down));
-        std::io::copy(&mut Pattern::default().take(LEN), &mut up).unwrap();
-        up.shutdown(std::net::Shutdown::Write).unwrap();
-        reader.join().unwrap().unwrap()
-    });
+    let echoed = host.run(|| echo_over_tcp(LEN)).unwrap();
     assert_eq!(echoed, (expected(LEN), LEN));
 }
 
