@@ -8,13 +8,14 @@
 
 use core::{
     net::{Ipv4Addr, Ipv6Addr},
+    ops::Range,
     time::Duration,
 };
 use std::{collections::VecDeque, time::Instant};
 
 use hashbrown::HashMap;
 use wire::{
-    ipv4::{self, Ipv4},
+    ipv4::{self, Ipv4, SourceRoute},
     ipv6::{self, FragmentHeader, Ipv6},
     offload::Offload,
     packet::PacketBuf,
@@ -139,8 +140,8 @@ struct Arrival {
     head: Head,
     offset: usize,
     more: bool,
-    /// Where its payload lies in the packet.
-    payload_at: usize,
+    /// Where its payload lies in the packet. The link may have padded the packet behind it.
+    payload: Range<usize>,
 }
 
 /// How much may be kept. Memory grows up to this and no further.
@@ -244,7 +245,8 @@ impl Reassembly {
         let Some(arrival) = arrival(buf.bytes())? else {
             return Ok(Outcome::Whole);
         };
-        let payload = buf.bytes().get(arrival.payload_at..).unwrap_or_default();
+        let payload = buf.bytes().get(arrival.payload.clone());
+        let payload = payload.unwrap_or_default();
         self.add(&arrival, payload, now)?;
         if !self
             .datagrams
@@ -299,10 +301,21 @@ impl Reassembly {
         };
         self.datagrams.insert(arrival.key, datagram);
         *self.per_source.entry(source).or_default() += 1;
-        let deadline = now + self.lifetime;
-        self.deadlines
-            .push_back((deadline, arrival.key, self.serial));
+        self.set_deadline(arrival.key, now + self.lifetime);
         Ok(())
+    }
+
+    /// Completed datagrams leave their deadlines behind. Before those outnumber what the limits
+    /// allow to be waiting, they are cleared away: once for many datagrams.
+    fn set_deadline(&mut self, key: DatagramKey, deadline: Instant) {
+        if self.deadlines.len() >= 2 * self.limits.datagrams {
+            let datagrams = &self.datagrams;
+            self.deadlines.retain(|(_, key, serial)| {
+                let known = datagrams.get(key);
+                known.is_some_and(|datagram| datagram.serial == *serial)
+            });
+        }
+        self.deadlines.push_back((deadline, key, self.serial));
     }
 
     fn forget(&mut self, key: &DatagramKey) -> Option<Datagram> {
@@ -323,7 +336,15 @@ impl Reassembly {
 fn arrival(bytes: &[u8]) -> Result<Option<Arrival>, DropReason> {
     if let Ok(packet) = Ipv4::new_checked(bytes) {
         let fragment = packet.fragment();
-        return Ok(fragment.is_fragment().then(|| Arrival {
+        if !fragment.is_fragment() {
+            return Ok(None);
+        }
+        match ipv4::source_route(packet.options()) {
+            Ok(SourceRoute::None | SourceRoute::Expired) => {}
+            Ok(SourceRoute::Unexpired) => return Err(DropReason::SourceRoute),
+            Err(_) => return Err(DropReason::MalformedIpv4),
+        }
+        return Ok(Some(Arrival {
             key: DatagramKey::V4 {
                 src: packet.src(),
                 dst: packet.dst(),
@@ -337,7 +358,7 @@ fn arrival(bytes: &[u8]) -> Result<Option<Arrival>, DropReason> {
             },
             offset: usize::from(fragment.offset) * 8,
             more: fragment.more,
-            payload_at: packet.header_len(),
+            payload: packet.header_len()..packet.total_len().into(),
         }));
     }
     let packet = Ipv6::new_checked(bytes).map_err(|_| DropReason::FragmentMalformed)?;
@@ -345,6 +366,13 @@ fn arrival(bytes: &[u8]) -> Result<Option<Arrival>, DropReason> {
     let Some(header) = upper.fragment.filter(|it| it.fragment.is_fragment()) else {
         return Ok(None);
     };
+    // The whole packet would no longer show what it must be refused for.
+    if upper.segments_left_at.is_some() {
+        return Err(DropReason::RoutingHeader);
+    }
+    if upper.extension_after_fragment {
+        return Err(DropReason::ExtensionAfterFragment);
+    }
     Ok(Some(Arrival {
         key: DatagramKey::V6 {
             src: packet.src(),
@@ -358,7 +386,7 @@ fn arrival(bytes: &[u8]) -> Result<Option<Arrival>, DropReason> {
         },
         offset: usize::from(header.fragment.offset) * 8,
         more: header.fragment.more,
-        payload_at: upper.offset,
+        payload: upper.offset..ipv6::HEADER_LEN + usize::from(packet.payload_len()),
     }))
 }
 
@@ -437,9 +465,7 @@ fn write(buf: &mut PacketBuf, key: &DatagramKey, datagram: &Datagram) -> Result<
     let len = datagram.total.unwrap_or_default();
     let front_len = write_header(&mut front, key, head, datagram.congestion, len)?;
     let area = buf.receive_area(0);
-    let whole = area
-        .get_mut(..front_len + len)
-        .ok_or(DropReason::FragmentMalformed)?;
+    let whole = area.get_mut(..front_len + len).ok_or(DropReason::NoRoom)?;
     whole[..front_len].copy_from_slice(&front[..front_len]);
     for piece in &datagram.pieces {
         let from = &datagram.data[piece.at..piece.at + piece.len];

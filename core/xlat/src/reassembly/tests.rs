@@ -281,6 +281,84 @@ fn congestion_on_any_fragment_is_congestion_on_the_datagram() {
     }
 }
 
+/// Ethernet pads short frames, and the last fragment is often short.
+#[test]
+fn padding_behind_a_fragment_is_no_part_of_the_datagram() {
+    let payload = noise(1232 + 8);
+    for v6 in [false, true] {
+        let mut fragments = fragments(Limits::default());
+        let parts = split(v6, 1, &payload, 1232);
+        let now = origin();
+        assert_eq!(take(&mut fragments, &parts[0], now), Ok(None));
+        let padded = [&parts[1][..], &[0; 18]].concat();
+        let joined = take(&mut fragments, &padded, now);
+        assert_eq!(joined, Ok(Some(whole(v6, 1, &payload))));
+    }
+}
+
+/// A whole packet has neither the routing header nor the options of its fragments.
+#[test]
+fn fragments_of_what_must_be_refused_are_refused() {
+    let mut fragments = fragments(Limits::default());
+    let now = origin();
+    let mut options = V4::new(A4, B4, 1);
+    (options.mf, options.options) = (true, vec![131, 7, 4, 10, 0, 0, 1, 0]);
+    let source_route = options.carrying(&noise(8));
+    options.options = vec![131, 99, 0, 0];
+    let broken = options.carrying(&noise(8));
+    let fragment = compose::fragment(58, 0, true, 1, &noise(8));
+    let routing = [&[44, 0, 4, 1, 0, 0, 0, 0][..], &fragment].concat();
+    let routing = V6::new(A6, B6, 43).carrying(&routing);
+    let behind = compose::fragment(60, 0, true, 1, &[58, 0, 1, 4, 0, 0, 0, 0]);
+    let behind = V6::new(A6, B6, 44).carrying(&behind);
+    for (packet, reason) in [
+        (source_route, DropReason::SourceRoute),
+        (broken, DropReason::MalformedIpv4),
+        (routing, DropReason::RoutingHeader),
+        (behind, DropReason::ExtensionAfterFragment),
+    ] {
+        assert_eq!(take(&mut fragments, &packet, now), Err(reason));
+    }
+    assert_eq!(fragments.datagrams(), 0);
+}
+
+#[test]
+fn a_datagram_longer_than_its_buffer_has_no_room() {
+    let mut fragments = fragments(Limits::default());
+    let parts = split(false, 1, &noise(4000), 1232);
+    let (last, before) = parts.split_last().unwrap();
+    for part in before {
+        assert_eq!(take(&mut fragments, part, origin()), Ok(None));
+    }
+    let mut small = PacketBuf::for_packets_up_to(1500);
+    small.set(last).unwrap();
+    let refused = Err(DropReason::NoRoom);
+    assert_eq!(fragments.take(&mut small, origin()), refused);
+}
+
+/// Datagrams that were completed cost nothing, however many come within one lifetime.
+#[test]
+fn plat_5_3_01_completed_datagrams_leave_nothing_behind() {
+    let limits = Limits {
+        datagrams: 10,
+        ..Limits::default()
+    };
+    let mut fragments = fragments(limits);
+    let now = origin();
+    let waiting = fragment(true, 5000, 0, true, &noise(8));
+    assert_eq!(take(&mut fragments, &waiting, now), Ok(None));
+    for id in 0..1000 {
+        for part in split(true, id, &noise(16), 8) {
+            take(&mut fragments, &part, now).unwrap();
+        }
+        assert!(fragments.deadlines.len() <= 20, "{id}");
+    }
+    // The one that still waits was not forgotten.
+    let mut given_up = 0;
+    fragments.expire(now + LIFETIME, |_| given_up += 1);
+    assert_eq!((given_up, fragments.datagrams()), (1, 0));
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic_and_memory_is_accounted_for(
