@@ -73,6 +73,13 @@ impl Fragment {
     pub fn is_first(self) -> bool {
         self.offset == 0
     }
+
+    /// Whether a payload of `len` bytes ends within the longest datagram there is. One that does not
+    /// must be discarded (RFC 8200 §4.5), and has no offsets to be divided into.
+    #[must_use]
+    pub fn holds(self, len: usize) -> bool {
+        usize::from(self.offset) * 8 + len <= usize::from(u16::MAX)
+    }
 }
 
 impl<'a> Ipv4<'a> {

@@ -17,6 +17,7 @@ pub mod checksum;
 )]
 pub mod compose;
 pub mod counters;
+pub mod crc32c;
 pub mod ethernet;
 pub mod field;
 pub mod icmp;

@@ -20,7 +20,7 @@ use crate::{
     offload::{ChecksumState, GsoKind, Offload},
     packet::PacketBuf,
     protocol,
-    transport::{Tcp, tcp, udp},
+    transport::{Tcp, sctp, tcp, udp},
 };
 
 /// The longest header that is repeated: IPv4 with options and TCP with options.
@@ -81,7 +81,8 @@ impl Pieces {
     /// The packet's checksum must be complete and it must not be a super-segment.
     ///
     /// # Errors
-    /// [`Unsplittable`] if the packet is malformed or no payload fits into `mtu`.
+    /// [`Unsplittable`] if the packet is malformed, no payload fits into `mtu`, or it is a fragment
+    /// that reaches past the longest datagram.
     pub fn fragments(buf: &PacketBuf, mtu: u16, id: u32) -> Result<Self, Unsplittable> {
         let limit = Limit {
             mtu: usize::from(mtu),
@@ -107,22 +108,27 @@ impl Pieces {
     }
 
     /// The segments of a super-segment, those of more than `mtu` bytes fragmented. The fragments of
-    /// IPv6 segment number n get the Identification `first_id + n`.
+    /// IPv6 segment number n get the Identification `first_id + n`, in the 16 bits that it would
+    /// have had in IPv4.
     ///
     /// # Errors
-    /// [`Unsplittable`] if the packet is no super-segment, or its headers are malformed.
+    /// [`Unsplittable`] if the packet is no super-segment, its headers are malformed, or no payload
+    /// fits into `mtu`.
     pub fn fragmented_segments(
         buf: &PacketBuf,
         mtu: u16,
-        first_id: u32,
+        first_id: u16,
     ) -> Result<Self, Unsplittable> {
+        let limit = Limit {
+            mtu: usize::from(mtu),
+            id: first_id.into(),
+        };
+        // What cannot be fragmented as a whole cannot be in segments; those would be lost unseen.
+        Fragmenter::start(buf, limit)?;
         Ok(Self(State::Split {
             segments: Some(Segmenter::start(buf)?),
             fragments: None,
-            limit: Some(Limit {
-                mtu: usize::from(mtu),
-                id: first_id,
-            }),
+            limit: Some(limit),
         }))
     }
 
@@ -158,7 +164,7 @@ impl Pieces {
                     return true;
                 };
                 let this = *limit;
-                limit.id = limit.id.wrapping_add(1);
+                limit.id = (limit.id + 1) & 0xffff;
                 if buf.len() <= this.mtu {
                     return true;
                 }
@@ -261,7 +267,7 @@ impl Fragmenter {
     ) -> Result<Self, Unsplittable> {
         let (start, end) = buf.window();
         let chunk = limit.mtu.saturating_sub(headers.len) / 8 * 8;
-        if chunk == 0 {
+        if chunk == 0 || !base.holds(end - start - payload_at) {
             return Err(Unsplittable);
         }
         Ok(Self {
@@ -467,24 +473,62 @@ fn pseudo_header(family: Family, network: &[u8], number: u8, len: usize) -> Sum 
 /// Finishes a partial checksum in software, for packets that leave the kernel's care (fragments,
 /// ports without offload). Does nothing to a complete one.
 ///
+/// For SCTP the kernel means its CRC32c, although the virtio-net header cannot say so.
+///
 /// # Errors
 /// [`Unsplittable`] if the metadata points outside the packet.
 pub fn complete_checksum(buf: &mut PacketBuf) -> Result<(), Unsplittable> {
     let ChecksumState::Partial { start, field } = buf.offload.checksum else {
         return Ok(());
     };
-    let covered = buf
-        .bytes_mut()
-        .get_mut(usize::from(start)..)
-        .ok_or(Unsplittable)?;
-    if get_u16(covered, usize::from(field)).is_none() {
-        return Err(Unsplittable);
+    let (start, field) = (usize::from(start), usize::from(field));
+    let is_sctp = field == sctp::CHECKSUM_AT && is_sctp_at(buf.bytes(), start);
+    let covered = buf.bytes_mut().get_mut(start..).ok_or(Unsplittable)?;
+    if is_sctp {
+        sctp::write_checksum(covered).ok_or(Unsplittable)?;
+    } else {
+        finish_checksum(covered, field).ok_or(Unsplittable)?;
     }
-    // The field holds the pseudo-header's sum, so it is part of what is summed. A result of zero
-    // is legal as 0xffff everywhere, and required for UDP.
-    let checksum = never_zero(Sum::of(covered).checksum());
-    set_u16(covered, usize::from(field), checksum);
     buf.offload.checksum = ChecksumState::Complete;
+    Ok(())
+}
+
+/// The field holds the pseudo-header's sum, so it is part of what is summed. A result of zero is
+/// legal as 0xffff everywhere, and required for UDP.
+fn finish_checksum(covered: &mut [u8], field: usize) -> Option<()> {
+    get_u16(covered, field)?;
+    let checksum = never_zero(Sum::of(covered).checksum());
+    set_u16(covered, field, checksum);
+    Some(())
+}
+
+fn is_sctp_at(bytes: &[u8], at: usize) -> bool {
+    network_layer(bytes)
+        .is_ok_and(|(_, number, offset, _)| number == protocol::SCTP && offset == at)
+}
+
+/// Leaves the checksum of a TCP or UDP packet to whoever segments it: the opposite of
+/// [`complete_checksum`]. The kernel takes no super-segment with a complete one.
+///
+/// # Errors
+/// [`Unsplittable`] if the packet is malformed or of another protocol.
+pub fn begin_checksum(buf: &mut PacketBuf) -> Result<(), Unsplittable> {
+    let (family, number, at, _) = network_layer(buf.bytes())?;
+    let field = match number {
+        protocol::TCP => tcp::CHECKSUM_AT,
+        protocol::UDP => udp::CHECKSUM_AT,
+        _ => return Err(Unsplittable),
+    };
+    let short = |n: usize| u16::try_from(n).map_err(|_| Unsplittable);
+    let checksum = ChecksumState::Partial {
+        start: short(at)?,
+        field: short(field)?,
+    };
+    let packet = buf.bytes_mut();
+    let (network, transport) = packet.split_at_mut_checked(at).ok_or(Unsplittable)?;
+    let sum = pseudo_header(family, network, number, transport.len());
+    set_u16(transport, field, sum.fold());
+    buf.offload.checksum = checksum;
     Ok(())
 }
 

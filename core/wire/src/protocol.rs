@@ -22,6 +22,8 @@ pub const AUTHENTICATION: u8 = 51;
 pub const ICMPV6: u8 = 58;
 /// Destination options.
 pub const DESTINATION_OPTIONS: u8 = 60;
+/// SCTP.
+pub const SCTP: u8 = 132;
 /// Mobility header.
 pub const MOBILITY: u8 = 135;
 /// UDP-Lite.

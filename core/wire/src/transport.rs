@@ -44,6 +44,24 @@ pub mod udp {
     pub const CHECKSUM_AT: usize = 6;
 }
 
+/// SCTP (RFC 9260), whose checksum covers no addresses.
+pub mod sctp {
+    use crate::{crc32c::crc32c, field::set_u32};
+
+    /// Where the checksum lies.
+    pub const CHECKSUM_AT: usize = 8;
+
+    /// Computes the checksum of `packet` and writes it (RFC 9260 appendix A); `None` if there is no
+    /// place for it.
+    pub fn write_checksum(packet: &mut [u8]) -> Option<()> {
+        packet.get(CHECKSUM_AT..CHECKSUM_AT + 4)?;
+        set_u32(packet, CHECKSUM_AT, 0);
+        let checksum = crc32c(packet).swap_bytes();
+        set_u32(packet, CHECKSUM_AT, checksum);
+        Some(())
+    }
+}
+
 /// A TCP segment whose header is whole, options included.
 #[derive(Clone, Copy, Debug)]
 pub struct Tcp<'a> {

@@ -8,7 +8,7 @@ use wire::{
     field::{get_u16, set_u16},
     offload::{ChecksumState, GsoKind, Offload},
     packet::PacketBuf,
-    pieces::complete_checksum,
+    pieces::{begin_checksum, complete_checksum},
     protocol,
     transport::{DST_PORT_AT, SRC_PORT_AT, Tcp, tcp, udp},
 };
@@ -96,7 +96,8 @@ pub(crate) fn rewrite(
     let new = match field {
         // Ports are not part of the pseudo-header.
         Field::Partial => addresses.apply_partial(old),
-        Field::Complete if number == protocol::TCP => delta.apply(old),
+        // To these zero is a checksum like any other.
+        Field::Complete if matches!(number, protocol::TCP | protocol::DCCP) => delta.apply(old),
         // No checksum stays no checksum: only a quoted packet comes here with one.
         Field::Complete if old == 0 => 0,
         Field::Complete => never_zero(delta.apply(old)),
@@ -134,8 +135,9 @@ pub(crate) struct Shape {
     pub(crate) segments: usize,
 }
 
-/// Checks the offload metadata of a packet of IP `version` against the packet, finishes checksums
-/// that nobody else will finish, and measures it. The transport header starts at `at`.
+/// Checks the offload metadata of a packet of IP `version` against the packet, measures it, and
+/// brings its checksum into the state that its new self leaves in: finished if nobody else will
+/// finish it, partial on a super-segment. The transport header starts at `at`.
 pub(crate) fn settle(
     buf: &mut PacketBuf,
     version: u8,
@@ -143,16 +145,11 @@ pub(crate) fn settle(
     number: u8,
     is_fragment: bool,
 ) -> Result<Shape, DropReason> {
-    if let ChecksumState::Partial { start, field } = buf.offload.checksum {
-        let usual = usize::from(start) == at
-            && Some(usize::from(field)) == checksum_at(number)
-            && buf.len() >= at + header_needed(number)
-            && !is_fragment;
-        if !usual {
+    let is_ours = !is_fragment && is_partial_at(buf, at, number);
+    let Some(gso) = buf.offload.gso else {
+        if !is_ours {
             complete_checksum(buf).map_err(|_| DropReason::BadOffload)?;
         }
-    }
-    let Some(gso) = buf.offload.gso else {
         return Ok(Shape {
             segment_len: buf.len(),
             headers_len: 0,
@@ -164,7 +161,8 @@ pub(crate) fn settle(
         GsoKind::TcpV6 { .. } => version == 6 && number == protocol::TCP,
         GsoKind::Udp => number == protocol::UDP,
     };
-    if !right_kind || is_fragment {
+    let is_partial = matches!(buf.offload.checksum, ChecksumState::Partial { .. });
+    if !right_kind || is_fragment || is_partial != is_ours {
         return Err(DropReason::BadOffload);
     }
     let transport = buf.bytes().get(at..).unwrap_or_default();
@@ -175,6 +173,9 @@ pub(crate) fn settle(
     } else {
         udp::HEADER_LEN
     };
+    if !is_partial && !lacks_checksum(transport, number) {
+        begin_checksum(buf).map_err(|_| DropReason::TruncatedTransport)?;
+    }
     let headers_len = at + transport_len;
     let payload = buf.len().saturating_sub(headers_len);
     let size = usize::from(gso.size.get());
@@ -183,6 +184,21 @@ pub(crate) fn settle(
         headers_len,
         segments: payload.div_ceil(size).max(1),
     })
+}
+
+/// Whether the checksum that is still to be finished is that of the transport header at `at`.
+fn is_partial_at(buf: &PacketBuf, at: usize, number: u8) -> bool {
+    let ChecksumState::Partial { start, field } = buf.offload.checksum else {
+        return false;
+    };
+    usize::from(start) == at
+        && Some(usize::from(field)) == checksum_at(number)
+        && buf.len() >= at + header_needed(number)
+}
+
+/// Whether this is UDP without a checksum, about which others decide.
+fn lacks_checksum(transport: &[u8], number: u8) -> bool {
+    number == protocol::UDP && get_u16(transport, udp::CHECKSUM_AT) == Some(0)
 }
 
 /// The metadata of a translated packet, whose transport header moved from `old_at` to `new_at`.

@@ -74,7 +74,7 @@ struct Job {
     protocol: u8,
     fragment: Option<FragmentHeader>,
     /// The Fragment Header's Identification, should the packet be fragmented here.
-    id: u32,
+    id: u16,
     shape: Shape,
     payload: Payload,
     /// The size to fragment to, if it must be.
@@ -90,6 +90,12 @@ enum Payload {
     Icmp(IcmpJob),
     /// Not the first fragment: nothing in it is touched.
     LaterFragment,
+}
+
+impl Payload {
+    fn is_icmp_error(&self) -> bool {
+        matches!(self, Self::Icmp(IcmpJob::Error(_)))
+    }
 }
 
 impl V4ToV6 {
@@ -160,7 +166,8 @@ impl V4ToV6 {
         let Ok(packet) = Ipv4::new_embedded(buf.bytes()) else {
             return Verdict::Drop(reason);
         };
-        let sender = packet.src();
+        let (sender, len) = (packet.src(), packet.total_len());
+        buf.truncate(len.into());
         if !icmp_error::may_answer_v4(buf.bytes()) || !self.errors.allow(now) {
             return Verdict::Drop(reason);
         }
@@ -190,7 +197,12 @@ impl V4ToV6 {
         let payload = self.judge_payload(&packet, buf, mapping)?;
         let src = map_source(mapping, packet.src())?;
         let dst = map_destination(mapping, packet.dst())?;
-        let fragment_to = self.judge_size(&packet, &shape)?;
+        let fragment_to = if payload.is_icmp_error() {
+            // It is cut to what every link takes.
+            None
+        } else {
+            self.judge_size(&packet, &shape)?
+        };
         Ok(Job {
             old_header: at,
             src: (packet.src(), src),
@@ -205,7 +217,7 @@ impl V4ToV6 {
                 fragment,
                 id: packet.id().into(),
             }),
-            id: packet.id().into(),
+            id: packet.id(),
             shape,
             payload,
             fragment_to,
@@ -301,6 +313,9 @@ impl V4ToV6 {
 fn admit(bytes: &[u8]) -> Result<Ipv4<'_>, Refused> {
     let packet = Ipv4::new_checked(bytes).map_err(|_| DropReason::MalformedIpv4)?;
     check_addresses(&packet)?;
+    if !packet.fragment().holds(packet.payload_len().into()) {
+        return Err(DropReason::FragmentMalformed.into());
+    }
     check_options(&packet)?;
     check_ttl(&packet)?;
     Ok(packet)
@@ -468,13 +483,9 @@ fn split(buf: &mut PacketBuf, job: &Job) -> Result<Pieces, DropReason> {
     let Some(mtu) = job.fragment_to else {
         return Ok(Pieces::whole());
     };
-    if buf.len() <= usize::from(mtu) {
-        // An ICMP error that was cut to 1280 bytes.
-        return Ok(Pieces::whole());
-    }
     if buf.offload.gso.is_some() {
         return Pieces::fragmented_segments(buf, mtu, job.id).map_err(|_| DropReason::BadOffload);
     }
     complete_checksum(buf).map_err(|_| DropReason::BadOffload)?;
-    Pieces::fragments(buf, mtu, job.id).map_err(|_| DropReason::TooBig)
+    Pieces::fragments(buf, mtu, job.id.into()).map_err(|_| DropReason::TooBig)
 }

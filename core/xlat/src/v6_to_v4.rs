@@ -69,6 +69,12 @@ enum Payload {
     LaterFragment,
 }
 
+impl Payload {
+    fn is_icmp_error(&self) -> bool {
+        matches!(self, Self::Icmp(IcmpJob::Error(_)))
+    }
+}
+
 impl Job {
     /// The place in a fragmented datagram; an atomic fragment is no fragment (RFC 7915 §5.1.1).
     fn place(&self) -> Fragment {
@@ -144,7 +150,11 @@ impl V6ToV4 {
         let Ok(packet) = Ipv6::new_embedded(buf.bytes()) else {
             return Verdict::Drop(reason);
         };
-        let sender = packet.src();
+        let (sender, len) = (
+            packet.src(),
+            ipv6::HEADER_LEN + usize::from(packet.payload_len()),
+        );
+        buf.truncate(len);
         if !icmp_error::may_answer_v6(buf.bytes()) || !self.errors.allow(now) {
             return Verdict::Drop(reason);
         }
@@ -179,7 +189,12 @@ impl V6ToV4 {
             unmapped(refusal, DropReason::NoDestinationMapping, upper.protocol)
         })?;
         let reassembled = buf.offload.reassembled;
-        let fragment_to = self.judge_size(&packet, &upper, &shape, reassembled)?;
+        let fragment_to = if payload.is_icmp_error() {
+            // It is cut to 576 bytes, for which a link may still be too narrow.
+            Some(self.config.ipv4_mtu)
+        } else {
+            self.judge_size(&packet, &upper, &shape, reassembled)?
+        };
         Ok(Job {
             old_header: upper.offset,
             src: (packet.src(), src),
@@ -242,9 +257,7 @@ impl V6ToV4 {
     ) -> Result<Ipv4Addr, Refused> {
         match mapping.source(packet.src()) {
             Ok(address) => Ok(address),
-            Err(_) if matches!(payload, Payload::Icmp(IcmpJob::Error(_))) => {
-                Ok(self.config.untranslatable_source)
-            }
+            Err(_) if payload.is_icmp_error() => Ok(self.config.untranslatable_source),
             Err(refusal) => Err(unmapped(
                 refusal,
                 DropReason::NoSourceMapping,
@@ -348,6 +361,7 @@ fn admit(bytes: &[u8]) -> Result<(Ipv6<'_>, Upper), Refused> {
     check_addresses(&packet)?;
     let upper = packet.upper().map_err(|_| DropReason::MalformedIpv6)?;
     check_extension_headers(&upper)?;
+    check_place(&packet, &upper)?;
     check_hop_limit(&packet)?;
     Ok((packet, upper))
 }
@@ -381,6 +395,16 @@ fn check_extension_headers(upper: &Upper) -> Result<(), Refused> {
         return Err(DropReason::ExtensionAfterFragment.into());
     }
     Ok(())
+}
+
+fn check_place(packet: &Ipv6<'_>, upper: &Upper) -> Result<(), DropReason> {
+    let place = upper.fragment.map(|header| header.fragment);
+    let payload = packet.from_offset(upper.offset).len();
+    if place.unwrap_or_default().holds(payload) {
+        Ok(())
+    } else {
+        Err(DropReason::FragmentMalformed)
+    }
 }
 
 fn check_hop_limit(packet: &Ipv6<'_>) -> Result<(), Refused> {

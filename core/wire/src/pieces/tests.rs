@@ -245,6 +245,12 @@ fn segments_over_the_limit_are_fragmented_each_with_its_own_id() {
     assert_eq!(payload_0[8..], payload(3200)[..1400]);
     assert_eq!(payload_1[8..], payload(3200)[1400..2800]);
     assert_eq!(transport_checksum_ok(&pieces[4]), Some(true));
+
+    let mut buf = super_segment(&packet, GsoKind::Udp, 1400);
+    let pieces = Pieces::fragmented_segments(&buf, 1280, 0xffff).unwrap();
+    let pieces = collect(&mut buf, pieces);
+    let ids = [&pieces[..2], &pieces[2..4]].map(|it| reassemble_v6(it).0);
+    assert_eq!(ids, [0xffff, 0], "like IPv4 would count");
 }
 
 #[test]
@@ -269,6 +275,86 @@ fn a_partial_checksum_is_completed() {
     buf.offload.checksum = ChecksumState::Partial {
         start: 40,
         field: 200,
+    };
+    assert_eq!(complete_checksum(&mut buf), Err(Unsplittable));
+}
+
+/// A fragment that reaches past the longest datagram: its pieces would have offsets that wrap round
+/// to the front, over what is there.
+#[test]
+fn a_fragment_past_the_longest_datagram_is_not_divided() {
+    let fragment = ipv4::Fragment {
+        offset: 8100,
+        more: false,
+    };
+    let header = FragmentHeader { fragment, id: 7 };
+    let mut packet = udp_v6(&payload(1000 - 8));
+    packet[6] = protocol::FRAGMENT;
+    packet.splice(40..40, header.to_bytes(17));
+    set_u16(&mut packet, 4, 1008);
+    let mut buf = loaded(&packet);
+    assert_eq!(Pieces::fragments(&buf, 600, 9).err(), Some(Unsplittable));
+    set_u16(&mut packet, 42, 8066 << 3);
+    buf.set(&packet).unwrap();
+    let pieces = Pieces::fragments(&buf, 600, 9).unwrap();
+    assert_eq!(collect(&mut buf, pieces).len(), 2);
+}
+
+/// Before the first piece, not by losing every one of them.
+#[test]
+fn segments_that_cannot_be_fragmented_are_refused() {
+    let buf = super_segment(&udp_v6(&payload(3000)), GsoKind::Udp, 1400);
+    let refused = Pieces::fragmented_segments(&buf, 55, 0);
+    assert_eq!(refused.err(), Some(Unsplittable));
+}
+
+#[test]
+fn a_begun_checksum_completes_to_what_it_was() {
+    for packet in [
+        udp_v4(&payload(77)),
+        udp_v6(&payload(77)),
+        tcp(false, &payload(5)),
+        tcp(true, &payload(5)),
+    ] {
+        let mut buf = loaded(&packet);
+        begin_checksum(&mut buf).unwrap();
+        assert_ne!(buf.bytes(), packet);
+        assert!(matches!(
+            buf.offload.checksum,
+            ChecksumState::Partial { .. }
+        ));
+        complete_checksum(&mut buf).unwrap();
+        assert_eq!(buf.bytes(), packet);
+    }
+    let mut other = udp_v4(&[]);
+    other[9] = 47;
+    assert_eq!(begin_checksum(&mut loaded(&other)), Err(Unsplittable));
+}
+
+/// The kernel hands SCTP packets over with their CRC32c still to be computed, and marks them like
+/// those of the Internet checksum.
+#[test]
+fn an_sctp_checksum_is_a_crc32c() {
+    let mut packet = udp_v6(&payload(32));
+    packet[6] = protocol::SCTP;
+    // 40 bytes of SCTP that are zero with their checksum.
+    packet[40..].fill(0);
+    let mut buf = loaded(&packet);
+    buf.bytes_mut()[48..52].copy_from_slice(&[1, 2, 3, 4]);
+    buf.offload.checksum = ChecksumState::Partial {
+        start: 40,
+        field: 8,
+    };
+    complete_checksum(&mut buf).unwrap();
+    assert_eq!(buf.offload.checksum, ChecksumState::Complete);
+    let checksum = crate::crc32c::crc32c(&[0; 40]).to_le_bytes();
+    packet[48..52].copy_from_slice(&checksum);
+    assert_eq!(buf.bytes(), packet);
+
+    buf.set(&packet[..50]).unwrap();
+    buf.offload.checksum = ChecksumState::Partial {
+        start: 40,
+        field: 8,
     };
     assert_eq!(complete_checksum(&mut buf), Err(Unsplittable));
 }

@@ -214,3 +214,23 @@ fn xlat_5_1_1_03_a_reassembled_packet_is_fragmented_again() {
     }
     assert_eq!(joined, compose::udp(BACK4, 53, 40000, &noise(8192)));
 }
+
+/// Such a fragment cannot be part of any datagram, and its pieces would overlap the front of one.
+#[test]
+fn a_fragment_past_the_longest_datagram_is_dropped() {
+    let malformed = Fate::Dropped(DropReason::FragmentMalformed);
+    let fragment4 = |offset, len| {
+        let mut header = V4::new(HOST4, PEER4, 17);
+        (header.offset, header.mf) = (offset, true);
+        to_v6(&header.carrying(&noise(len)))
+    };
+    assert_eq!(fragment4(8191, 8), malformed);
+    assert_eq!(fragment4(8020, 1400), malformed);
+    assert_eq!(fragment4(8016, 1400).packets().len(), 2);
+    let fragment6 = |offset, len| {
+        let payload = compose::fragment(17, offset, true, 1, &noise(len));
+        to_v4(&V6::new(PEER6, HOST6, 44).carrying(&payload))
+    };
+    assert_eq!(fragment6(8191, 8), malformed);
+    assert_eq!(fragment6(8016, 1400).packets().len(), 1);
+}

@@ -175,6 +175,17 @@ fn xlat_4_2_02_fragmentation_needed_becomes_packet_too_big() {
         assert_eq!(message[..2], [2, 0]);
         assert_eq!(message[4..8], wanted.to_be_bytes());
     }
+    // Which of the two links is the narrower one matters, and by how much.
+    for (ipv6_mtu, ipv4_mtu, wanted) in [(9000, 1500, 1520u32), (1500, 9000, 1500)] {
+        let config = Config {
+            ipv6_mtu,
+            ipv4_mtu,
+            ..config()
+        };
+        let error = error4(3, 4, [0, 0, 0x20, 0], &quoted4());
+        let message = message6(&to_v6_with(config, STATELESS, &error).packet());
+        assert_eq!(message[4..8], wanted.to_be_bytes());
+    }
 }
 
 #[test]
@@ -194,6 +205,16 @@ fn xlat_5_2_02_packet_too_big_becomes_fragmentation_needed() {
     let fragment = V6::new(HOST6, PEER6, 44).carrying(&payload);
     assert_eq!(translated(1400, &fragment), 1372);
     assert_eq!(translated(1280, &fragment), 1252);
+    for (ipv6_mtu, ipv4_mtu, wanted) in [(9000, 1500, 1500u16), (1500, 9000, 1480)] {
+        let config = Config {
+            ipv6_mtu,
+            ipv4_mtu,
+            ..config()
+        };
+        let error = error6(ROUTER6, 2, 0, 9000u32.to_be_bytes(), &quoted6());
+        let message = message4(&to_v4_with(config, STATELESS, &error).packet());
+        assert_eq!(message[6..8], wanted.to_be_bytes());
+    }
 }
 
 /// The header of the quoted packet is translated like an outer one, but for the hop limit.
@@ -350,7 +371,7 @@ fn xlat_4_3_01_quotes_that_cannot_be_read_or_are_not_ours() {
 
 /// Without options and extension headers, which have no counterpart.
 #[test]
-fn options_and_extension_headers_in_quotes_are_skipped() {
+fn xlat_4_3_01_options_and_extension_headers_in_quotes_are_skipped() {
     let quoted = back4(b"hello464", |header| header.options = vec![1; 12]);
     let message = message6(&to_v6(&error4(3, 3, [0; 4], &quoted)).packet());
     assert_eq!(message[8..], back6(b"hello464", |_| ()));
@@ -363,7 +384,7 @@ fn options_and_extension_headers_in_quotes_are_skipped() {
 }
 
 #[test]
-fn fragments_in_quotes_keep_their_place() {
+fn xlat_4_3_01_fragments_in_quotes_keep_their_place() {
     for offset in [0, 185] {
         let mut header = V4::new(PEER4, HOST4, 17);
         (header.mf, header.offset, header.id) = (true, offset, 0xbeef);
@@ -562,4 +583,32 @@ fn xlat_6791_01_errors_from_routers_without_ipv4_address() {
     let echo = icmp6(ROUTER6, HOST6, 129, 0, [0; 4], b"pong");
     let fate = to_v4(&V6::new(ROUTER6, HOST6, 58).carrying(&echo));
     assert_eq!(fate, Fate::Dropped(DropReason::NoSourceMapping));
+}
+
+/// An error is cut to what fits, so it is never too big itself: nobody may be told about its loss.
+#[test]
+fn xlat_4_2_03_errors_over_the_mtu_are_cut_and_pass() {
+    let mut header = V4::new(HOST4, PEER4, 1);
+    header.df = true;
+    let quoted = back4(&noise(1444), |_| ());
+    let error = header.carrying(&icmp4(11, 0, [0; 4], &quoted));
+    assert_eq!(error.len(), 1500);
+    let packet = to_v6(&error).packet();
+    assert_eq!(packet.len(), 1280);
+    message6(&packet);
+}
+
+#[test]
+fn xlat_5_2_03_errors_over_the_mtu_are_cut_and_pass() {
+    let quoted = udp6(&noise(1460), |_| ());
+    let error = error6(ROUTER6, 3, 0, [0; 4], &quoted);
+    let narrow = |ipv4_mtu| Config {
+        ipv4_mtu,
+        ..config()
+    };
+    let packet = to_v4_with(narrow(600), STATELESS, &error).packet();
+    assert_eq!(packet.len(), 576);
+    message4(&packet);
+    let packets = to_v4_with(narrow(300), STATELESS, &error).packets();
+    assert_eq!(packets.len(), 2);
 }

@@ -3,6 +3,7 @@
 use core::num::NonZeroU16;
 
 use super::*;
+use crate::config::UdpChecksumMissing;
 use wire::{
     compose::tcp,
     offload::{ChecksumState, Gso, GsoKind, Offload},
@@ -227,6 +228,34 @@ fn udp_super_segments_without_checksum_get_one() {
     }
 }
 
+/// The knobs about missing checksums are for super-segments too.
+#[test]
+fn xlat_4_5_02_super_segments_without_checksum_can_be_dropped() {
+    let udp = Offload {
+        gso: gso(GsoKind::Udp, 1000),
+        ..Offload::default()
+    };
+    let strict = Config {
+        udp_checksum_missing: UdpChecksumMissing::Drop,
+        ..config()
+    };
+    let mut packet = udp4(&noise(3000), |_| ());
+    packet[26..28].fill(0);
+    let mut buf = loaded(&packet);
+    buf.offload = udp;
+    let verdict = V4ToV6::new(strict, 1).translate(&mut buf, &STATELESS, origin());
+    let dropped = DropReason::UdpChecksumMissing;
+    assert_eq!(fate(verdict, &mut buf), Fate::Dropped(dropped));
+
+    let mut packet = back6(&noise(3000), |_| ());
+    packet[46..48].fill(0);
+    let mut buf = loaded(&packet);
+    buf.offload = udp;
+    let verdict = V6ToV4::new(config(), 1).translate(&mut buf, &STATELESS, origin());
+    let dropped = DropReason::UdpChecksumZeroInIpv6;
+    assert_eq!(fate(verdict, &mut buf), Fate::Dropped(dropped));
+}
+
 #[test]
 fn xlat_4_1_03_segments_with_df_that_do_not_fit_are_answered() {
     let mut header = V4::new(HOST4, PEER4, 6);
@@ -342,4 +371,64 @@ fn metadata_that_contradicts_the_packet_is_refused() {
         verdict,
         Verdict::Drop(DropReason::TruncatedTransport)
     ));
+}
+
+/// A network card may hand over a super-segment whose checksum it verified. The kernel takes one
+/// back only with a checksum that is still to be finished.
+#[test]
+fn a_super_segment_leaves_with_a_partial_checksum_however_it_came() {
+    let data = noise(5000);
+    let segment4 = V4::new(HOST4, PEER4, 6).carrying(&tcp(PAIR4, (1, 2), 0x18, &[], &data));
+    let segment6 = V6::new(PEER6, HOST6, 6).carrying(&tcp(BACK6, (2, 1), 0x18, &[], &data));
+    for checksum in [ChecksumState::Complete, ChecksumState::Verified] {
+        let mut buf = loaded(&segment4);
+        buf.offload.checksum = checksum;
+        buf.offload.gso = gso(GsoKind::TcpV4 { ecn: false }, 1000);
+        let mut pieces = forward46(&mut buf, config());
+        assert!(pieces.next(&mut buf));
+        let wanted = V6::new(HOST6, PEER6, 6).carrying(&tcp(PAIR6, (1, 2), 0x18, &[], &data));
+        assert_eq!(
+            buf.bytes()[56..58],
+            unfinished(&wanted, 40, 16).bytes()[56..58]
+        );
+        assert_eq!(buf.offload.checksum, partial(40, 16));
+
+        let mut buf = loaded(&segment6);
+        buf.offload.checksum = checksum;
+        buf.offload.gso = gso(GsoKind::TcpV6 { ecn: false }, 1000);
+        let mut pieces = forward64(&mut buf, config());
+        assert!(pieces.next(&mut buf));
+        let wanted = V4::new(PEER4, HOST4, 6).carrying(&tcp(BACK4, (2, 1), 0x18, &[], &data));
+        assert_eq!(
+            buf.bytes()[36..38],
+            unfinished(&wanted, 20, 16).bytes()[36..38]
+        );
+        assert_eq!(buf.offload.checksum, partial(20, 16));
+    }
+}
+
+/// Its segments' checksums are at the transport header or nowhere.
+#[test]
+fn a_super_segment_with_a_partial_checksum_elsewhere_is_refused() {
+    let packet = udp4(&noise(500), |_| ());
+    for checksum in [partial(28, 6), partial(20, 16)] {
+        let mut buf = loaded(&packet);
+        buf.offload.gso = gso(GsoKind::Udp, 100);
+        buf.offload.checksum = checksum;
+        let verdict = V4ToV6::new(config(), 1).translate(&mut buf, &STATELESS, origin());
+        assert!(matches!(verdict, Verdict::Drop(DropReason::BadOffload)));
+    }
+}
+
+#[test]
+fn xlat_4_5_04_an_unfinished_sctp_checksum_is_finished() {
+    let mut packet = V4::new(HOST4, PEER4, 132).carrying(&noise(40));
+    packet[28..32].fill(0);
+    let crc = wire::crc32c::crc32c(&packet[20..]).to_le_bytes();
+    let mut buf = loaded(&packet);
+    buf.offload.checksum = partial(20, 8);
+    let mut pieces = forward46(&mut buf, config());
+    assert!(pieces.next(&mut buf));
+    assert_eq!(buf.offload, Offload::default());
+    assert_eq!(buf.bytes()[48..52], crc);
 }

@@ -3,16 +3,58 @@
 use core::num::NonZeroU16;
 
 use super::*;
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, checksum::Sum16BitWords};
 use proptest::prelude::*;
-use wire::offload::{ChecksumState, Gso, GsoKind, Offload};
+use wire::{
+    ipv4::Fragment,
+    offload::{ChecksumState, Gso, GsoKind, Offload},
+    pieces::Pieces,
+};
 
-/// A right packet says right lengths and checksums all the way down.
+/// A right packet says right lengths and checksums all the way down, by two accounts.
 fn assert_right(packet: &[u8]) {
+    assert_etherparse_agrees(packet);
     match packet[0] >> 4 {
         4 => assert_right_v4(packet),
         6 => assert_right_v6(packet),
         other => panic!("version {other}"),
     }
+}
+
+/// Lengths and checksums, read and summed by etherparse.
+fn assert_etherparse_agrees(packet: &[u8]) {
+    let mut sum = Sum16BitWords::new();
+    let (addresses, number, payload) = if packet[0] >> 4 == 4 {
+        let header = Ipv4HeaderSlice::from_slice(packet).expect("an IPv4 header");
+        let checksum = header.to_header().calc_header_checksum();
+        assert_eq!(header.header_checksum(), checksum);
+        assert_eq!(usize::from(header.total_len()), packet.len());
+        if header.is_fragmenting_payload() {
+            return;
+        }
+        let payload = &packet[header.slice().len()..];
+        let sum = sum
+            .add_4bytes(header.source())
+            .add_4bytes(header.destination());
+        (sum, header.protocol(), payload)
+    } else {
+        let header = Ipv6HeaderSlice::from_slice(packet).expect("an IPv6 header");
+        let payload = &packet[40..];
+        assert_eq!(usize::from(header.payload_length()), payload.len());
+        let sum = sum
+            .add_16bytes(header.source())
+            .add_16bytes(header.destination());
+        (sum, header.next_header(), payload)
+    };
+    let covered = match number {
+        IpNumber::ICMP => sum,
+        IpNumber::TCP | IpNumber::UDP | IpNumber::IPV6_ICMP => {
+            let len = (payload.len() as u16).to_be_bytes();
+            addresses.add_2bytes([0, number.0]).add_2bytes(len)
+        }
+        _ => return,
+    };
+    assert_eq!(covered.add_slice(payload).ones_complement(), 0);
 }
 
 fn assert_right_v4(packet: &[u8]) {
@@ -64,6 +106,37 @@ fn assert_right_transport(number: u8, pseudo: &[u8], payload: &[u8]) {
         6 => assert_eq!(compose::checksum(&[pseudo, payload]), 0),
         _ => {}
     }
+}
+
+/// Where a packet's payload starts in its datagram, whether more follows, and the payload of all:
+/// fragments must follow each other without a gap.
+fn joined(parts: impl Iterator<Item = (Fragment, Vec<u8>)>) -> (u16, bool, Vec<u8>) {
+    let (mut first, mut last_more, mut payload) = (None, true, Vec::new());
+    for (place, part) in parts {
+        let first = *first.get_or_insert(place.offset);
+        assert_eq!(usize::from(place.offset - first) * 8, payload.len());
+        assert!(last_more, "more after the last fragment");
+        last_more = place.more;
+        payload.extend(part);
+    }
+    (first.expect("a packet"), last_more, payload)
+}
+
+fn joined_v4(packets: &[Vec<u8>]) -> (u16, bool, Vec<u8>) {
+    joined(packets.iter().map(|packet| {
+        let packet = Ipv4::new_checked(packet).unwrap();
+        (packet.fragment(), packet.payload().to_vec())
+    }))
+}
+
+fn joined_v6(packets: &[Vec<u8>]) -> (u16, bool, Vec<u8>) {
+    joined(packets.iter().map(|packet| {
+        let packet = Ipv6::new_checked(packet).unwrap();
+        let upper = packet.upper().unwrap();
+        let place = upper.fragment.map(|header| header.fragment);
+        let payload = packet.from_offset(upper.offset).to_vec();
+        (place.unwrap_or_default(), payload)
+    }))
 }
 
 /// A transport payload for a pair of addresses of one family, the same for both families.
@@ -150,6 +223,66 @@ fn offloads() -> impl Strategy<Value = Offload> {
         }),
         reassembled: size % 7 == 0,
     })
+}
+
+type Translate<'a> = &'a mut dyn FnMut(&mut PacketBuf) -> Verdict<DropReason>;
+
+fn assert_translates_like_its_segments(
+    packet: &[u8],
+    offload: Offload,
+    translate: Translate<'_>,
+) -> Result<(), TestCaseError> {
+    let mut buf = loaded(packet);
+    buf.offload = offload;
+    let verdict = translate(&mut buf);
+    let translated = match verdict {
+        Verdict::Forward(pieces) => on_the_wire(&mut buf, pieces),
+        _ => Vec::new(),
+    };
+
+    let mut buf = loaded(packet);
+    buf.offload = offload;
+    let mut one_by_one = Vec::new();
+    let pieces = Pieces::segments(&buf).expect("a super-segment");
+    for segment in on_the_wire(&mut buf, pieces) {
+        let mut buf = loaded(&segment);
+        match translate(&mut buf) {
+            Verdict::Forward(pieces) => one_by_one.extend(on_the_wire(&mut buf, pieces)),
+            // Of segments of two sizes, the last may pass where the others are refused.
+            _ => return Ok(prop_assert_eq!(translated, Vec::<Vec<u8>>::new())),
+        }
+    }
+    translated.iter().for_each(|packet| assert_right(packet));
+    let all = |packets: Vec<_>| packets.into_iter().map(comparable).collect::<Vec<_>>();
+    prop_assert_eq!(all(translated), all(one_by_one));
+    Ok(())
+}
+
+/// What leaves the machine: whoever takes a super-segment divides it.
+fn on_the_wire(buf: &mut PacketBuf, mut pieces: Pieces) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    while pieces.next(buf) {
+        if buf.offload.gso.is_none() {
+            all.push(buf.bytes().to_vec());
+            continue;
+        }
+        let mut segments = Pieces::segments(buf).expect("a super-segment");
+        while segments.next(buf) {
+            all.push(buf.bytes().to_vec());
+        }
+    }
+    all
+}
+
+/// Without what the one IPv4 header of a super-segment cannot say of each of its segments: the
+/// Identification, and a Don't Fragment that a short last one would not have got.
+fn comparable(mut packet: Vec<u8>) -> Vec<u8> {
+    if packet[0] >> 4 == 4 {
+        packet[4..6].fill(0);
+        packet[6] &= !0x40;
+        packet[10..12].fill(0);
+    }
+    packet
 }
 
 /// Lengthens a quote's life: what an error quotes may be cut anywhere, and claim anything.
@@ -242,8 +375,11 @@ proptest! {
         (header.df, header.mf, header.offset) = (df, mf, offset);
         header.options = vec![1; options * 4];
         let config = Config { ipv6_mtu, lowest_ipv6_mtu, ..config() };
-        match to_v6_with(config, STATELESS, &header.carrying(&payload)) {
+        let packet = header.carrying(&payload);
+        match to_v6_with(config, STATELESS, &packet) {
             Fate::Forwarded(packets) => {
+                let whole = to_v6_with(wide(), STATELESS, &packet).packet();
+                prop_assert_eq!(joined_v6(&packets), joined_v6(&[whole]));
                 for packet in packets {
                     assert_right(&packet);
                     prop_assert!(packet.len() <= usize::from(ipv6_mtu));
@@ -268,8 +404,11 @@ proptest! {
             next = 44;
         }
         let config = Config { ipv4_mtu, ..config() };
-        match to_v4_with(config, STATELESS, &V6::new(PEER6, HOST6, next).carrying(&payload)) {
+        let packet = V6::new(PEER6, HOST6, next).carrying(&payload);
+        match to_v4_with(config, STATELESS, &packet) {
             Fate::Forwarded(packets) => {
+                let whole = to_v4_with(wide(), STATELESS, &packet).packet();
+                prop_assert_eq!(joined_v4(&packets), joined_v4(&[whole]));
                 for packet in packets {
                     assert_right(&packet);
                     prop_assert!(packet.len() <= usize::from(ipv4_mtu));
@@ -278,6 +417,46 @@ proptest! {
             Fate::Replied(_, reply) => assert_right(&reply),
             Fate::Dropped(_) => {}
         }
+    }
+
+    /// A super-segment stands for its segments: translating it and then dividing it gives what
+    /// dividing and then translating gives.
+    #[test]
+    fn super_segments_translate_like_their_segments(
+        is_tcp in any::<bool>(),
+        df in any::<bool>(),
+        len in 1usize..8000,
+        size in 1u16..1460,
+        checksum in prop::sample::select(vec![ChecksumState::Complete, ChecksumState::Verified]),
+        ipv6_mtu in 1280u16..1520,
+        ipv4_mtu in 600u16..1520,
+    ) {
+        let config = || Config { ipv6_mtu, ipv4_mtu, ..config() };
+        let body = if is_tcp {
+            Body::Tcp(vec![1; 12], noise(len))
+        } else {
+            Body::Udp(noise(len))
+        };
+        let offload = |kind| Offload {
+            checksum,
+            gso: Some(Gso { kind, size: NonZeroU16::new(size).unwrap(), header_len: 0 }),
+            reassembled: false,
+        };
+        let (number, payload) = body.v4(PAIR4);
+        let mut header = V4::new(HOST4, PEER4, number);
+        (header.df, header.id) = (df, 0xffff);
+        let kind = if is_tcp { GsoKind::TcpV4 { ecn: false } } else { GsoKind::Udp };
+        let packet = header.carrying(&payload);
+        let mut translator = V4ToV6::new(config(), 1);
+        let mut translate = |buf: &mut PacketBuf| translator.translate(buf, &STATELESS, origin());
+        assert_translates_like_its_segments(&packet, offload(kind), &mut translate)?;
+
+        let (number, payload) = body.v6(BACK6);
+        let kind = if is_tcp { GsoKind::TcpV6 { ecn: false } } else { GsoKind::Udp };
+        let packet = V6::new(PEER6, HOST6, number).carrying(&payload);
+        let mut translator = V6ToV4::new(config(), 1);
+        let mut translate = |buf: &mut PacketBuf| translator.translate(buf, &STATELESS, origin());
+        assert_translates_like_its_segments(&packet, offload(kind), &mut translate)?;
     }
 
     #[test]

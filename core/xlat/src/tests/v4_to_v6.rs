@@ -1,7 +1,10 @@
 //! Section 4 of RFC 7915, but for ICMP and fragments.
 
 use super::*;
-use crate::config::{ServiceClass, UdpChecksumMissing};
+use crate::{
+    config::{ServiceClass, UdpChecksumMissing},
+    icmp_error::Message,
+};
 use wire::compose::tcp;
 
 fn v6(packet: &[u8]) -> Ipv6<'_> {
@@ -252,6 +255,27 @@ fn xlat_4_4_01_never_about_errors_later_fragments_or_the_unanswerable() {
     assert!(matches!(to_v6(&echo), Fate::Replied(..)));
 }
 
+/// A stateful caller answers packets that were never judged here.
+#[test]
+fn xlat_4_4_01_a_caller_cannot_answer_the_unanswerable() {
+    let answered = |src: &str, dst: &str| {
+        let packet = udp4(b"x", |header| {
+            (header.src, header.dst) = (src.parse().unwrap(), dst.parse().unwrap());
+        });
+        let message = Message::plain(3, 2);
+        let mut buf = loaded(&packet);
+        let verdict = V4ToV6::new(config(), 1).reply(&mut buf, "why", message, origin());
+        matches!(verdict, Verdict::Reply("why"))
+    };
+    assert!(answered("192.0.0.1", "198.51.100.10"));
+    for src in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
+        assert!(!answered(src, "198.51.100.10"), "from {src}");
+    }
+    for dst in ["224.0.0.1", "255.255.255.255"] {
+        assert!(!answered("192.0.0.1", dst), "to {dst}");
+    }
+}
+
 #[test]
 fn xlat_4_4_01_errors_can_be_switched_off_and_limited() {
     let packet = udp4(b"x", |header| header.ttl = 1);
@@ -339,6 +363,22 @@ fn xlat_4_5_02_a_missing_udp_checksum_is_computed_or_the_packet_dropped() {
         to_v6(&broken),
         Fate::Dropped(DropReason::TruncatedTransport)
     );
+}
+
+/// Also when the sum is one that the arithmetic would write as zero.
+#[test]
+fn xlat_4_5_02_a_computed_checksum_is_never_zero() {
+    let mut translator = V4ToV6::new(config(), 1);
+    let now = origin();
+    let mut buf = PacketBuf::new();
+    for word in 0..=u16::MAX {
+        let mut packet = udp4(&word.to_be_bytes(), |_| ());
+        packet[26..28].fill(0);
+        buf.set(&packet).unwrap();
+        let verdict = translator.translate(&mut buf, &STATELESS, now);
+        assert!(matches!(verdict, Verdict::Forward(_)));
+        assert_eq!(transport_checksum_ok(buf.bytes()), Some(true));
+    }
 }
 
 #[test]
@@ -452,4 +492,28 @@ fn xlat_4_01_packets_leave_in_the_order_they_came() {
         })
         .collect();
     assert_eq!(numbers, (0..200).collect::<Vec<_>>());
+}
+
+/// UDP keeps zero for "no checksum"; to DCCP it is a checksum like any other.
+#[test]
+fn xlat_4_5_04_a_dccp_checksum_of_zero_follows_the_addresses() {
+    let mut segment = noise(40);
+    segment[6..8].fill(0);
+    segment[38..40].fill(0);
+    let sum = compose::checksum(&[&HOST4.octets(), &PEER4.octets(), &segment]);
+    segment[38..40].copy_from_slice(&sum.to_be_bytes());
+    let packet = to_v6(&V4::new(HOST4, PEER4, 33).carrying(&segment)).packet();
+    let sum = compose::checksum(&[&HOST6.octets(), &PEER6.octets(), &packet[40..]]);
+    assert_eq!(sum, 0);
+}
+
+/// What the link put behind the packet is not the sender's.
+#[test]
+fn padding_is_not_quoted() {
+    let packet = udp4(b"x", |header| header.ttl = 1);
+    let (.., quote) = to_v6(&[&packet[..], &[0xee; 17]].concat()).reply();
+    assert_eq!(quote, packet);
+    let packet = back6(b"x", |header| header.hop_limit = 1);
+    let (.., quote) = to_v4(&[&packet[..], &[0xee; 17]].concat()).reply();
+    assert_eq!(quote, packet);
 }

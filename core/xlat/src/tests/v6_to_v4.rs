@@ -1,7 +1,7 @@
 //! Section 5 of RFC 7915, but for ICMP and fragments.
 
 use super::*;
-use crate::config::ServiceClass;
+use crate::{config::ServiceClass, icmp_error::Message};
 use wire::compose::tcp;
 
 fn v4(packet: &[u8]) -> Ipv4<'_> {
@@ -246,6 +246,25 @@ fn xlat_5_4_01_errors_are_limited_and_never_about_errors() {
         let later = header.carrying(&compose::fragment(58, 100, false, 1, &message));
         assert!(matches!(to_v4(&later), Fate::Dropped(_)));
     }
+}
+
+/// A stateful caller answers packets that were never judged here.
+#[test]
+fn xlat_5_4_01_a_caller_cannot_answer_the_unanswerable() {
+    let answered = |src: &str, dst: &str| {
+        let packet = back6(b"x", |header| {
+            (header.src, header.dst) = (src.parse().unwrap(), dst.parse().unwrap());
+        });
+        let message = Message::plain(1, 4);
+        let mut buf = loaded(&packet);
+        let verdict = V6ToV4::new(config(), 1).reply(&mut buf, "why", message, origin());
+        matches!(verdict, Verdict::Reply("why"))
+    };
+    assert!(answered("2001:db8::1", "2001:db8::2"));
+    for src in ["::", "::1", "ff02::1"] {
+        assert!(!answered(src, "2001:db8::2"), "from {src}");
+    }
+    assert!(!answered("2001:db8::1", "ff02::1"));
 }
 
 #[test]
