@@ -343,10 +343,10 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn settled(text: &str) -> Result<Config, String> {
+    pub(crate) fn settled(text: &str) -> Result<Config, String> {
         settle(&Document::new("plat.toml", text)).map_err(|it| it.to_string())
     }
 

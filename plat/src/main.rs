@@ -13,9 +13,25 @@ mod report;
 mod run;
 mod worker;
 
+/// What a program that starts this one wants to know.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   error
+  2   the command line or the configuration is wrong
+  5   no permission
+  10  no such file";
+
+/// The least that has to be known to begin.
+const EXAMPLE: &str = "\
+The smallest configuration names IPv4 addresses that are routed to this host and used by nothing:
+  pool = [\"192.0.2.16/28\"]
+The prefix is then 64:ff9b::/96. With `prefixes = [\"2001:db8:64::/96\"]` it is one of your own, and
+`allow_destinations = [\"10.0.0.0/8\"]` opens private networks, which are closed otherwise.";
+
 /// A stateful NAT64: IPv6-only hosts reach IPv4 through it.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -25,7 +41,9 @@ struct Arguments {
 enum Command {
     /// Run in the foreground until SIGTERM or Ctrl-C
     ///
-    /// Prints what the LAN needs besides it. SIGUSR1 prints what was counted so far.
+    /// Prints what the LAN needs besides it, and takes back every change to this host when it ends.
+    /// SIGUSR1 prints what was counted so far.
+    #[command(after_long_help = EXAMPLE)]
     Run(Run),
     /// Take back what a crashed `plat run` left on the host
     Cleanup(Cleanup),
@@ -79,10 +97,10 @@ async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {
     let left = netcfg::linux::clean_up(&run::journal(&arguments.state_dir)).await;
     let left = left.map_err(|error| run::netcfg_failure(&error))?;
     if left.is_empty() {
-        println!("nothing to clean up");
+        cli::say("nothing to clean up");
     }
     for change in left.iter().rev() {
-        println!("taken back: {}", change.item);
+        cli::say(format_args!("taken back: {}", change.item));
     }
     Ok(Exit::Ok)
 }

@@ -11,12 +11,12 @@ use cli::{Exit, Failure};
 use host::{
     clock::Clock,
     netcfg::{self, NetCfg, linux::LinuxSystem},
-    netwatch::{Snapshot, linux::NetWatch},
+    netwatch::{Interface, Snapshot, linux::NetWatch},
     tun::{Tun, linux::LinuxTun},
 };
 use nat64::{Engine, stats::Stats};
 use plan::Plan;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     config::Config,
@@ -26,6 +26,43 @@ use crate::{
 
 /// Where the journal is, unless told otherwise. Emptied by a restart of the machine.
 pub(crate) const STATE_DIRECTORY: &str = "/run/openclat/plat";
+
+/// The signals that a service understands. They are listened for before anything is changed, so that
+/// none of them leaves changes behind.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    report: Signal,
+}
+
+impl Signals {
+    fn open() -> Result<Self, Failure> {
+        let open = |kind| signal(kind).map_err(|error| Failure::io("signals", &error));
+        Ok(Self {
+            terminate: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+            hang_up: open(SignalKind::hangup())?,
+            report: open(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        // A closed terminal ends the program, too.
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::End,
+            _ = self.report.recv() => Told::Report,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Told {
+    End,
+    Report,
+}
 
 /// How often the worker and the host's addresses are looked after.
 const LOOK: Duration = Duration::from_secs(5);
@@ -40,6 +77,7 @@ pub(crate) fn journal(state_directory: &Path) -> PathBuf {
 /// # Errors
 /// What keeps it from starting or going on.
 pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure> {
+    let mut signals = Signals::open()?;
     let clock = Clock::start();
     let cannot = |what: &'static str| move |error| Failure::io(what, &error);
     let system = LinuxSystem::open().map_err(cannot("cannot reach the kernel"))?;
@@ -48,9 +86,10 @@ pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure>
         .await
         .map_err(|error| netcfg_failure(&error))?;
     let snapshot = read(&watch).await?;
+    check_host(&config, &snapshot)?;
 
     let shared = Arc::new(Shared::default());
-    let own = own_ipv4(&snapshot, &config);
+    let own = own_ipv4(&snapshot);
     shared.own_addresses.store(Arc::new(own.clone()));
     let engine = engine(&config, own_ipv6(&snapshot)?, own, clock)?;
     let stats = engine.stats();
@@ -58,10 +97,10 @@ pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure>
     let plan = host_plan::plan(&config, &snapshot);
     let served = match netcfg.apply(&plan).await {
         Ok(()) => {
-            println!("{}", lan::instructions(&config));
+            cli::say(lan::instructions(&config));
             let worker = Worker::start(engine, tun, Arc::clone(&shared), clock)
                 .map_err(cannot("cannot start a thread"))?;
-            serve(worker, &mut watch, &config, &shared, &stats).await
+            serve(worker, &mut watch, &mut signals, &shared, &stats).await
         }
         Err(error) => Err(netcfg_failure(&error)),
     };
@@ -75,25 +114,22 @@ pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure>
 async fn serve(
     worker: Worker,
     watch: &mut NetWatch,
-    config: &Config,
+    signals: &mut Signals,
     shared: &Shared,
     stats: &Stats,
 ) -> Result<Exit, Failure> {
-    let open = |kind| signal(kind).map_err(|error| Failure::io("signals", &error));
-    let mut terminate = open(SignalKind::terminate())?;
-    let mut interrupt = open(SignalKind::interrupt())?;
-    let mut wanted = open(SignalKind::user_defined1())?;
     tracing::info!("running");
     while !worker.has_ended() {
         tokio::select! {
             changed = watch.changed() => {
                 changed.map_err(|error| Failure::io("cannot watch the network", &error))?;
-                refresh_own_addresses(watch, config, shared).await;
+                refresh_own_addresses(watch, shared).await;
             }
-            () = tokio::time::sleep(LOOK) => refresh_own_addresses(watch, config, shared).await,
-            _ = wanted.recv() => tracing::info!("so far\n{}", text(stats, shared)),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = tokio::time::sleep(LOOK) => refresh_own_addresses(watch, shared).await,
+            told = signals.next() => match told {
+                Told::End => break,
+                Told::Report => tracing::info!("so far\n{}", text(stats, shared)),
+            },
         }
     }
     let ended = worker.stop();
@@ -115,10 +151,10 @@ async fn read(watch: &NetWatch) -> Result<Snapshot, Failure> {
         .map_err(|error| Failure::io("cannot read the network interfaces", &error))
 }
 
-async fn refresh_own_addresses(watch: &NetWatch, config: &Config, shared: &Shared) {
+async fn refresh_own_addresses(watch: &NetWatch, shared: &Shared) {
     match watch.snapshot().await {
         Ok(snapshot) => {
-            let own = own_ipv4(&snapshot, config);
+            let own = own_ipv4(&snapshot);
             if **shared.own_addresses.load() != own {
                 shared.own_addresses.store(Arc::new(own));
             }
@@ -127,23 +163,61 @@ async fn refresh_own_addresses(watch: &NetWatch, config: &Config, shared: &Share
     }
 }
 
-/// The host's IPv4 addresses, but for those of the pool.
-fn own_ipv4(snapshot: &Snapshot, config: &Config) -> Vec<Ipv4Addr> {
+/// The host's IPv4 addresses: no client may reach them. One that is in the pool, too, came up later
+/// ([`check_host`]), and is the host's all the same.
+fn own_ipv4(snapshot: &Snapshot) -> Vec<Ipv4Addr> {
     let all = snapshot.interfaces.iter().flat_map(|it| it.ipv4.iter());
-    let in_pool = |address: &Ipv4Addr| config.pool.iter().any(|it| it.contains(*address));
-    all.copied().filter(|address| !in_pool(address)).collect()
+    all.copied().collect()
+}
+
+/// What cannot work on this host, although the configuration is right by itself.
+fn check_host(config: &Config, snapshot: &Snapshot) -> Result<(), Failure> {
+    let all = snapshot.interfaces.iter();
+    for interface in all.filter(|it| it.name != config.interface) {
+        check_pool(config, interface)?;
+        check_prefixes(config, interface)?;
+    }
+    Ok(())
+}
+
+fn check_pool(config: &Config, interface: &Interface) -> Result<(), Failure> {
+    let in_pool = |address: &&Ipv4Addr| config.pool.iter().any(|it| it.contains(**address));
+    let Some(address) = interface.ipv4.iter().find(in_pool) else {
+        return Ok(());
+    };
+    let name = &interface.name;
+    let what = format_args!("the pool has {address}, which is this host's own address on {name}");
+    Err(Failure::new(Exit::Usage, what).hint(
+        "what comes to it would never reach plat: use addresses that are routed to this host and \
+         used by nothing",
+    ))
+}
+
+fn check_prefixes(config: &Config, interface: &Interface) -> Result<(), Failure> {
+    for own in interface.addresses.iter().map(|it| it.address) {
+        if let Some(prefix) = config.prefixes.iter().find(|it| it.contains(own)) {
+            let name = &interface.name;
+            let what = format_args!("{prefix} contains this host's own address {own} on {name}");
+            return Err(Failure::new(Exit::Usage, what).hint(
+                "a NAT64 refuses packets from its own prefix: use one that no host has an address \
+                 in, for example a /96 of its own",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// An address of the host to speak from when a packet cannot be translated.
 fn own_ipv6(snapshot: &Snapshot) -> Result<Ipv6Addr, Failure> {
-    let addresses = snapshot
-        .interfaces
-        .iter()
-        .flat_map(|it| it.addresses.iter());
-    let mut usable = addresses.map(|it| it.address).filter(|address| {
-        !address.is_loopback() && !address.is_unicast_link_local() && !address.is_multicast()
+    let all = snapshot.interfaces.iter();
+    let usable = all.flat_map(|it| it.addresses.iter()).filter(|it| {
+        !it.address.is_loopback()
+            && !it.address.is_unicast_link_local()
+            && !it.address.is_multicast()
     });
-    usable.next().ok_or_else(|| {
+    // Rather not one that is about to go, or not checked yet.
+    let best = usable.min_by_key(|it| !it.preferred);
+    best.map(|it| it.address).ok_or_else(|| {
         Failure::error("this host has no IPv6 address but link-local ones")
             .hint("give the interface towards the IPv6 clients an address")
     })
@@ -168,5 +242,106 @@ fn open_tun(name: &str) -> Result<LinuxTun, Failure> {
 
 /// A failure of `netcfg`, for people.
 pub(crate) fn netcfg_failure(error: &netcfg::Error) -> Failure {
-    Failure::system(error.kind(), error, error.hint())
+    let failure = Failure::system(error.kind(), error, error.hint());
+    if failure.exit() != Exit::Permission {
+        return failure;
+    }
+    // Another directory alone would only lead to the next refusal.
+    failure.hint("run it as root, or with CAP_NET_ADMIN and a --state-dir that may be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::netwatch::Address;
+
+    fn config(text: &str) -> Config {
+        crate::config::tests::settled(text).unwrap()
+    }
+
+    fn interface(name: &str, ipv4: &str, ipv6: &[(&str, bool)]) -> Interface {
+        Interface {
+            index: 1,
+            name: name.to_owned(),
+            running: true,
+            mac: None,
+            ipv6_mtu: 1500,
+            addresses: ipv6
+                .iter()
+                .map(|(address, preferred)| Address {
+                    address: address.parse().unwrap(),
+                    prefix_len: 64,
+                    preferred: *preferred,
+                })
+                .collect(),
+            ipv4: vec![ipv4.parse().unwrap()],
+        }
+    }
+
+    fn host(interfaces: Vec<Interface>) -> Snapshot {
+        Snapshot {
+            interfaces,
+            ..Snapshot::default()
+        }
+    }
+
+    /// Otherwise clients would reach the host itself through it, and nothing would come back.
+    #[test]
+    fn the_hosts_own_addresses_are_not_in_the_pool() {
+        let config = config("pool = [\"203.0.113.0/28\"]");
+        let fine = host(vec![interface("eth0", "192.0.2.1", &[])]);
+        assert_eq!(check_host(&config, &fine), Ok(()));
+        let wrong = host(vec![interface("eth0", "203.0.113.7", &[])]);
+        let failure = check_host(&config, &wrong).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        let text = failure.to_string();
+        assert!(
+            text.contains("203.0.113.7") && text.contains("eth0"),
+            "{text}"
+        );
+        // If it comes up later, it is refused to clients.
+        assert_eq!(own_ipv4(&wrong), [Ipv4Addr::new(203, 0, 113, 7)]);
+    }
+
+    /// The loop guard would drop everything that such a host sends.
+    #[test]
+    fn a_prefix_does_not_contain_the_network_it_serves() {
+        let config = config("pool = [\"203.0.113.0/28\"]\nprefixes = [\"2001:db8::/32\"]");
+        let wrong = host(vec![interface(
+            "eth0",
+            "192.0.2.1",
+            &[("2001:db8:1::1", true)],
+        )]);
+        let text = check_host(&config, &wrong).unwrap_err().to_string();
+        assert!(text.contains("2001:db8:1::1 on eth0"), "{text}");
+        let fine = host(vec![interface(
+            "eth0",
+            "192.0.2.1",
+            &[("2001:db9::1", true)],
+        )]);
+        assert_eq!(check_host(&config, &fine), Ok(()));
+    }
+
+    #[test]
+    fn errors_come_from_an_address_that_stays() {
+        let addresses = [
+            ("fe80::1", true),
+            ("2001:db8::1", false),
+            ("2001:db8::2", true),
+        ];
+        let snapshot = host(vec![
+            interface("lo", "127.0.0.1", &[("::1", true)]),
+            interface("eth0", "192.0.2.1", &addresses),
+        ]);
+        assert_eq!(own_ipv6(&snapshot), Ok("2001:db8::2".parse().unwrap()));
+        let tentative = host(vec![interface("eth0", "192.0.2.1", &addresses[..2])]);
+        assert_eq!(own_ipv6(&tentative), Ok("2001:db8::1".parse().unwrap()));
+        let none = host(vec![interface("eth0", "192.0.2.1", &addresses[..1])]);
+        assert!(
+            own_ipv6(&none)
+                .unwrap_err()
+                .to_string()
+                .contains("what to do")
+        );
+    }
 }

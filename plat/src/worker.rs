@@ -110,11 +110,10 @@ impl Run {
                     tracing::debug!("a packet cannot be read: {error:?}");
                     shared.unreadable.add(1);
                 }
-                Received::Woken | Received::TimedOut => {}
-            }
-            let now = self.clock.now();
-            if self.engine.poll_timeout().is_some_and(|at| at <= now) {
-                self.engine.handle_timeout(now);
+                // A packet does this by itself.
+                Received::Woken | Received::TimedOut => {
+                    self.engine.handle_timeout(self.clock.now());
+                }
             }
         }
         Ok(())

@@ -69,7 +69,7 @@ impl Class {
 
     const fn of(port: u16) -> Self {
         Self {
-            odd: port % 2 != 0,
+            odd: !port.is_multiple_of(2),
             well_known: port < WELL_KNOWN,
         }
     }
