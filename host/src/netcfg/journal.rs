@@ -4,16 +4,26 @@
 //! The file lives where a restart of the machine empties it, as the changes do not survive one
 //! either. It is locked by the process that writes it: two processes cannot configure the same
 //! thing, and nobody cleans up after the living.
+//!
+//! A crash or a full disk may tear the last line; every other line that cannot be read was whole
+//! once, and tells of a change that may still be there. So the former is cut off, and a copy of the
+//! file is kept for the latter.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Seek, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::Change;
+
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +80,7 @@ impl Journal {
             .create(true)
             .open(path)
             .map_err(io)?;
-        match file.try_lock() {
+        match lock(&file) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 return Err(JournalError::InUse {
@@ -79,13 +89,20 @@ impl Journal {
             }
             Err(fs::TryLockError::Error(source)) => return Err(io(source)),
         }
-        let left = read(&file).map_err(io)?;
+        let contents = Contents::read(&file).map_err(io)?;
+        if contents.damaged {
+            set_aside(path).map_err(io)?;
+        }
+        file.set_len(contents.whole).map_err(io)?;
+        if contents.unterminated {
+            (&file).write_all(b"\n").map_err(io)?;
+        }
         let journal = Self {
             path: path.to_owned(),
             file,
-            open: left.len(),
+            open: contents.left.len(),
         };
-        Ok((journal, left))
+        Ok((journal, contents.left))
     }
 
     /// Notes a change that is about to be made.
@@ -102,7 +119,8 @@ impl Journal {
     /// empty.
     ///
     /// # Errors
-    /// [`JournalError::Io`].
+    /// [`JournalError::Io`]. The change counts as taken back all the same: taking it back again
+    /// would do no harm, and emptying the file at the end takes no room on the disk.
     pub fn erase(&mut self, change: &Change) -> Result<(), JournalError> {
         self.open = self.open.saturating_sub(1);
         if self.open == 0 {
@@ -111,14 +129,17 @@ impl Journal {
         self.write(&Line::Unmade(change.clone()))
     }
 
+    /// Appends a line. No need to sync: a machine that loses power forgets the changes too.
     fn write(&mut self, line: &Line) -> Result<(), JournalError> {
         let mut text = serde_json::to_string(line).map_err(|error| self.io(error.into()))?;
         text.push('\n');
-        // In one piece, so that a crash leaves whole lines. No need to sync: a machine that loses
-        // power forgets the changes too.
-        self.file
-            .write_all(text.as_bytes())
-            .map_err(|error| self.io(error))
+        let before = self.file.metadata().map_err(|error| self.io(error))?.len();
+        self.file.write_all(text.as_bytes()).map_err(|error| {
+            // Half a line would swallow the next one. If even this fails, the line is torn, and the
+            // caller gives up.
+            let _ = self.file.set_len(before);
+            self.io(error)
+        })
     }
 
     fn io(&self, source: io::Error) -> JournalError {
@@ -129,22 +150,83 @@ impl Journal {
     }
 }
 
-fn read(mut file: &File) -> io::Result<Vec<Change>> {
-    file.rewind()?;
-    let mut open: Vec<Change> = Vec::new();
-    for line in BufReader::new(file).lines() {
-        match serde_json::from_str(&line?) {
-            Ok(Line::Make(change)) => open.push(change),
-            Ok(Line::Unmade(change)) => {
-                if let Some(at) = open.iter().rposition(|it| *it == change) {
-                    open.remove(at);
+/// Locks a file, with some patience: a predecessor that was killed while it started a program may
+/// have left a child that holds the lock for a moment, until it is that program.
+fn lock(file: &File) -> Result<(), fs::TryLockError> {
+    for _ in 1..LOCK_ATTEMPTS {
+        if file.try_lock().is_ok() {
+            return Ok(());
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    file.try_lock()
+}
+
+/// What a predecessor left in the file.
+struct Contents {
+    /// Changes that were not taken back.
+    left: Vec<Change>,
+    /// The length of the file without a torn last line.
+    whole: u64,
+    /// Only the line break of the last line is missing.
+    unterminated: bool,
+    /// There are lines that cannot be read, besides a torn last one.
+    damaged: bool,
+}
+
+impl Contents {
+    fn read(mut file: &File) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok(Self::parse(&bytes))
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        let mut contents = Self {
+            left: Vec::new(),
+            whole: bytes.len() as u64,
+            unterminated: false,
+            damaged: false,
+        };
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let terminated = line.ends_with(b"\n");
+            match serde_json::from_slice(line) {
+                Ok(it) => {
+                    contents.replay(it);
+                    contents.unterminated = !terminated;
+                }
+                Err(error) if terminated => {
+                    tracing::warn!("the journal has a line that cannot be read: {error}");
+                    contents.damaged = true;
+                }
+                // A line that was not written to its end tells of a change that was not made.
+                Err(_) => contents.whole -= line.len() as u64,
+            }
+        }
+        contents
+    }
+
+    fn replay(&mut self, line: Line) {
+        match line {
+            Line::Make(change) => self.left.push(change),
+            Line::Unmade(change) => {
+                if let Some(at) = self.left.iter().rposition(|it| *it == change) {
+                    self.left.remove(at);
                 }
             }
-            // A line that was not written to its end tells of a change that was not made.
-            Err(error) => tracing::warn!("the journal has a line that cannot be read: {error}"),
         }
     }
-    Ok(open)
+}
+
+/// Keeps a copy of a journal that cannot be read whole: what it tells of may need a person.
+fn set_aside(path: &Path) -> io::Result<()> {
+    let mut copy = OsString::from(path);
+    copy.push(".damaged");
+    fs::copy(path, &copy)?;
+    let copy = Path::new(&copy).display();
+    tracing::warn!("changes that it told of may be left on this host; see {copy}");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -159,6 +241,17 @@ mod tests {
                 value: "1".into(),
             }),
             before: Some("0".into()),
+        }
+    }
+
+    impl Journal {
+        /// On a full disk, of which Linux has a device.
+        pub(crate) fn full() -> Self {
+            Self {
+                path: "/dev/full".into(),
+                file: OpenOptions::new().append(true).open("/dev/full").unwrap(),
+                open: 0,
+            }
         }
     }
 
@@ -200,16 +293,72 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_last_line_is_not_a_change() {
+    fn a_torn_last_line_is_not_a_change_and_swallows_no_other() {
         let directory = directory("torn");
         let path = directory.join("journal.jsonl");
         let (mut journal, _) = Journal::open(&path).unwrap();
         journal.record(&change("a")).unwrap();
+        let whole = fs::read(&path).unwrap();
+        journal.record(&change("b")).unwrap();
+        let both = fs::read(&path).unwrap();
         drop(journal);
-        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-        file.write_all(b"{\"make\":{\"item\":{\"set").unwrap();
-        let (_, left) = Journal::open(&path).unwrap();
-        assert_eq!(left, [change("a")]);
+        for len in 0..=both.len() {
+            fs::write(&path, &both[..len]).unwrap();
+            let (mut journal, mut left) = Journal::open(&path).unwrap();
+            let complete = usize::from(len + 1 >= whole.len()) + usize::from(len + 1 >= both.len());
+            assert_eq!(left, [change("a"), change("b")][..complete], "cut to {len}");
+            journal.record(&change("c")).unwrap();
+            drop(journal);
+            left.push(change("c"));
+            let (_, found) = Journal::open(&path).unwrap();
+            assert_eq!(found, left, "cut to {len}");
+        }
+        assert!(!directory.join("journal.jsonl.damaged").exists());
         fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// Neither garbage nor a line of another version keeps the others from being taken back.
+    #[test]
+    fn a_damaged_journal_is_kept_and_the_rest_of_it_is_used() {
+        let directory = directory("damaged");
+        let path = directory.join("journal.jsonl");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.record(&change("a")).unwrap();
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"\xff\xfe\0\n{\"make\":{\"item\":{\"moon\":1}}}\n\n")
+            .unwrap();
+        journal.record(&change("b")).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        drop(journal);
+        let (mut journal, left) = Journal::open(&path).unwrap();
+        assert_eq!(left, [change("a"), change("b")]);
+        journal.erase(&change("b")).unwrap();
+        journal.erase(&change("a")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        let copy = directory.join("journal.jsonl.damaged");
+        assert_eq!(fs::read(copy).unwrap(), bytes);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn no_byte_of_a_journal_can_make_it_panic() {
+        let line = serde_json::to_vec(&Line::Make(change("a"))).unwrap();
+        let mut file = [&line[..], b"\n", &line, b"\n"].concat();
+        for at in 0..file.len() {
+            for flip in [1, 0x20, 0x80, 0xff] {
+                file[at] ^= flip;
+                let contents = Contents::parse(&file);
+                assert!(contents.left.len() <= 2);
+                assert!(!contents.left.is_empty() || at == line.len());
+                file[at] ^= flip;
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let mut journal = Journal::full();
+        let error = journal.record(&change("a")).unwrap_err();
+        assert!(error.to_string().contains("/dev/full"), "{error}");
     }
 }

@@ -1,22 +1,36 @@
 //! Links, addresses and routes by rtnetlink, settings under `/proc/sys`, concealment by nftables.
+//!
+//! Somebody else's things are left alone, even where they are the same as ours: our routes carry a
+//! protocol number of their own, an address that was there before is noted in the journal, and our
+//! nftables tables have a name of their own.
 
 use std::{
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use futures_util::TryStreamExt;
 use plan::{Address, Interface, Item, Prefix, Route, Setting, Via};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_route::{
-        link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute},
-        route::{RouteMessage, RouteScope, RouteType},
+        RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage},
+        link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
+        route::{RouteMessage, RouteProtocol, RouteScope, RouteType},
     },
 };
 
 use super::{Change, Error, Made, NetCfg, System, SystemError, nft};
+use crate::netlink::{Netlink, as_address, as_link, into_io, within};
+
+/// Marks our routes. Not assigned to any other program in the kernel's or iproute2's list; the
+/// number means nothing else.
+const OUR_ROUTES: RouteProtocol = RouteProtocol::Other(164);
+
+/// No change takes this long, unless an answer is lost or a program hangs.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes back what a crashed process left on this host, as the journal at `path` tells. Returns
 /// what that was: nothing if there is no journal.
@@ -24,20 +38,20 @@ use super::{Change, Error, Made, NetCfg, System, SystemError, nft};
 /// # Errors
 /// [`JournalError::InUse`](super::journal::JournalError) if the process is not dead.
 pub async fn clean_up(path: &Path) -> Result<Vec<Change>, Error> {
-    if !path.exists() {
+    let system_error = |what: String| move |source| SystemError { what, source };
+    // A directory that may not be read is not one without a journal.
+    let exists = path.try_exists();
+    if !exists.map_err(system_error(format!("cannot look for {}", path.display())))? {
         return Ok(Vec::new());
     }
-    let system = LinuxSystem::open().map_err(|source| SystemError {
-        what: "cannot reach the kernel".to_owned(),
-        source,
-    })?;
+    let system = LinuxSystem::open().map_err(system_error("cannot reach the kernel".to_owned()))?;
     NetCfg::cleanup(system, path).await
 }
 
 /// The host, by its kernel's interfaces.
 #[derive(Clone)]
 pub struct LinuxSystem {
-    netlink: Handle,
+    netlink: Netlink,
 }
 
 impl LinuxSystem {
@@ -47,22 +61,22 @@ impl LinuxSystem {
     /// # Errors
     /// The system's.
     pub fn open() -> io::Result<Self> {
-        let (connection, netlink, _) = rtnetlink::new_connection()?;
-        tokio::spawn(connection);
-        Ok(Self { netlink })
+        Ok(Self {
+            netlink: Netlink::open()?,
+        })
+    }
+
+    fn handle(&self) -> &Handle {
+        self.netlink.handle()
     }
 
     async fn index_of(&self, name: &str) -> io::Result<u32> {
-        let mut links = self
-            .netlink
-            .link()
-            .get()
-            .match_name(name.to_owned())
-            .execute();
-        match links.try_next().await.map_err(into_io)? {
-            Some(link) => Ok(link.header.index),
-            None => Err(io::Error::from_raw_os_error(libc::ENODEV)),
-        }
+        let mut request = LinkMessage::default();
+        (request.attributes).push(LinkAttribute::IfName(name.to_owned()));
+        let request = RouteNetlinkMessage::GetLink(request);
+        let found = self.netlink.get(request).await?;
+        let index = found.iter().find_map(as_link).map(|it| it.header.index);
+        index.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
 
     async fn make_item(&self, item: &Item) -> io::Result<Made> {
@@ -80,10 +94,12 @@ impl LinuxSystem {
         match &change.item {
             // The interface is ours and goes with the descriptor that made it.
             Item::Interface(_) => Ok(()),
+            // Somebody else's: it was there before.
+            Item::Address(_) if change.before.is_some() => Ok(()),
             Item::Address(address) => gone_is_fine(self.delete_address(address).await),
             Item::Route(route) => gone_is_fine(self.delete_route(route).await),
             Item::Setting(setting) => restore(setting, change.before.as_deref()),
-            Item::Concealment(concealment) => nft::reveal(concealment).await.map(drop),
+            Item::Concealment(concealment) => nft::reveal(concealment).await,
         }
     }
 
@@ -94,7 +110,7 @@ impl LinuxSystem {
         let no_addresses = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         let family = vec![AfSpecUnspec::Inet6(vec![no_addresses])];
         let set =
-            |builder: LinkMessageBuilder<LinkUnspec>| self.netlink.link().set(builder.build());
+            |builder: LinkMessageBuilder<LinkUnspec>| self.handle().link().set(builder.build());
         let builder = LinkUnspec::new_with_index(index)
             .mtu(interface.mtu.into())
             .append_extra_attribute(LinkAttribute::AfSpecUnspec(family));
@@ -114,35 +130,43 @@ impl LinuxSystem {
     async fn add_address(&self, address: &Address) -> io::Result<()> {
         let index = self.index_of(&address.interface).await?;
         let Prefix { address, length } = address.prefix;
-        let request = self.netlink.address().add(index, address, length);
+        let request = self.handle().address().add(index, address, length);
         exists_is_fine(request.execute().await.map_err(into_io))
     }
 
     async fn delete_address(&self, address: &Address) -> io::Result<()> {
-        let index = self.index_of(&address.interface).await?;
-        let mut known = self
-            .netlink
-            .address()
-            .get()
-            .set_link_index_filter(index)
-            .set_address_filter(address.prefix.address)
-            .execute();
-        while let Some(message) = known.try_next().await.map_err(into_io)? {
-            let request = self.netlink.address().del(message);
+        for message in self.find_address(address).await? {
+            let request = self.handle().address().del(message);
             request.execute().await.map_err(into_io)?;
         }
         Ok(())
     }
 
+    /// The kernel's entries for an address on an interface: one or none.
+    async fn find_address(&self, address: &Address) -> io::Result<Vec<AddressMessage>> {
+        let index = self.index_of(&address.interface).await?;
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let all = self.netlink.dump(request).await?;
+        let found = all.iter().filter_map(as_address);
+        let found = found.filter(|it| it.header.index == index && is_about(it, address.prefix));
+        Ok(found.cloned().collect())
+    }
+
     async fn add_route(&self, route: &Route) -> io::Result<()> {
         let message = self.route_message(route).await?;
-        let request = self.netlink.route().add(message);
-        request.execute().await.map_err(into_io)
+        let add = |message| self.handle().route().add(message).execute();
+        let added = add(message.clone()).await.map_err(into_io);
+        if !is(&added, libc::EEXIST) {
+            return added;
+        }
+        // Ours is replaced. Somebody else's stays, and is still in the way then.
+        gone_is_fine(self.delete_route(route).await)?;
+        add(message).await.map_err(into_io)
     }
 
     async fn delete_route(&self, route: &Route) -> io::Result<()> {
         let message = self.route_message(route).await?;
-        let request = self.netlink.route().del(message);
+        let request = self.handle().route().del(message);
         request.execute().await.map_err(into_io)
     }
 
@@ -150,6 +174,7 @@ impl LinuxSystem {
         let Prefix { address, length } = route.destination;
         let invalid = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
         let mut builder = RouteMessageBuilder::<IpAddr>::new()
+            .protocol(OUR_ROUTES)
             .destination_prefix(address, length)
             .map_err(|error| invalid(&error))?;
         if let Some(metric) = route.metric {
@@ -177,24 +202,28 @@ impl System for LinuxSystem {
     async fn before(&mut self, item: &Item) -> Option<String> {
         match item {
             Item::Setting(setting) => read_setting(setting).ok(),
-            Item::Interface(_) | Item::Address(_) | Item::Route(_) | Item::Concealment(_) => None,
+            Item::Address(address) => {
+                let found = self.find_address(address).await.ok()?;
+                (!found.is_empty()).then(|| address.prefix.to_string())
+            }
+            Item::Interface(_) | Item::Route(_) | Item::Concealment(_) => None,
         }
     }
 
     async fn make(&mut self, item: &Item) -> Result<Made, SystemError> {
-        self.make_item(item).await.map_err(|source| SystemError {
+        let made = within(TIMEOUT, self.make_item(item)).await;
+        made.map_err(|source| SystemError {
             what: item.to_string(),
             source,
         })
     }
 
     async fn unmake(&mut self, change: &Change) -> Result<(), SystemError> {
-        self.unmake_item(change)
-            .await
-            .map_err(|source| SystemError {
-                what: format!("taking back: {}", change.item),
-                source,
-            })
+        let unmade = within(TIMEOUT, self.unmake_item(change)).await;
+        unmade.map_err(|source| SystemError {
+            what: format!("taking back: {}", change.item),
+            source,
+        })
     }
 }
 
@@ -204,26 +233,36 @@ impl std::fmt::Debug for LinuxSystem {
     }
 }
 
-pub(crate) fn into_io(error: rtnetlink::Error) -> io::Error {
-    if let rtnetlink::Error::NetlinkError(message) = &error {
-        return message.to_io();
-    }
-    io::Error::other(error.to_string())
+/// The local address of an entry; on a point-to-point link the other attribute is the peer's.
+fn is_about(message: &AddressMessage, prefix: Prefix) -> bool {
+    let is_local = |attribute: &AddressAttribute| {
+        if let AddressAttribute::Local(it) = attribute {
+            return *it == prefix.address;
+        }
+        // IPv6 has the attribute only where there is a peer.
+        let address = AddressAttribute::Address(prefix.address);
+        prefix.address.is_ipv6() && *attribute == address
+    };
+    message.header.prefix_len == prefix.length && message.attributes.iter().any(is_local)
+}
+
+fn is<T>(result: &io::Result<T>, code: i32) -> bool {
+    matches!(result, Err(error) if error.raw_os_error() == Some(code))
 }
 
 fn exists_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-        other => other,
+    if is(&result, libc::EEXIST) {
+        return Ok(());
     }
+    result
 }
 
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     const GONE: [i32; 4] = [libc::ESRCH, libc::ENODEV, libc::EADDRNOTAVAIL, libc::ENOENT];
-    match result {
-        Err(error) if error.raw_os_error().is_some_and(|it| GONE.contains(&it)) => Ok(()),
-        other => other,
+    if GONE.iter().any(|code| is(&result, *code)) {
+        return Ok(());
     }
+    result
 }
 
 fn setting_file(setting: &Setting) -> PathBuf {

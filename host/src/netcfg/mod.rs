@@ -24,7 +24,8 @@ use journal::{Journal, JournalError};
 pub struct Change {
     /// What was wanted.
     pub item: Item,
-    /// What was there before, where that matters for taking it back: the value of a setting.
+    /// What was there before, where that matters for taking it back: the value of a setting, or an
+    /// address that somebody else has put there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
 }
@@ -34,7 +35,8 @@ pub struct Change {
 pub enum Made {
     /// It is so now.
     Yes,
-    /// The system lacks what it takes, but the rest can do without. The reason, for the log.
+    /// Nothing was changed: the system lacks what it takes, but the rest can do without. The
+    /// reason, for the log.
     Without(String),
 }
 
@@ -53,10 +55,11 @@ pub trait System {
     /// What is there now, for [`Change::before`].
     fn before(&mut self, item: &Item) -> impl Future<Output = Option<String>>;
 
-    /// Makes it so. Succeeds if it is so already and that is our own doing.
+    /// Makes it so. Succeeds if it is so already and that is our own doing. Where somebody else's
+    /// is in the way it fails, and leaves that alone.
     fn make(&mut self, item: &Item) -> impl Future<Output = Result<Made, SystemError>>;
 
-    /// Takes it back. Succeeds if there is nothing to take back.
+    /// Takes it back, if it is our own doing. Succeeds if there is nothing to take back.
     fn unmake(&mut self, change: &Change) -> impl Future<Output = Result<(), SystemError>>;
 }
 
@@ -103,7 +106,24 @@ impl Error {
 pub struct NetCfg<S> {
     system: S,
     journal: Journal,
-    made: Vec<Change>,
+    made: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    change: Change,
+    progress: Progress,
+}
+
+/// How far a change has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// It is in the journal; the system may have made it, or a part of it.
+    Begun,
+    /// It is so.
+    Made,
+    /// The system cannot, and the rest does without. Not in the journal.
+    Without,
 }
 
 impl<S: System> NetCfg<S> {
@@ -135,59 +155,120 @@ impl<S: System> NetCfg<S> {
     /// Makes the host as `plan` wants it.
     ///
     /// # Errors
-    /// [`Error`]. Applying [`Plan::nothing`] afterwards takes back what was made.
+    /// [`Error`]. What can be taken back is, whatever else fails; nothing new is made then. Applying
+    /// the plan again tries again what failed, and [`Plan::nothing`] takes back what was made.
     pub async fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
-        let unwanted = |change: &Change| {
-            let wanted = |item: &Item| item.same_subject(&change.item);
-            !plan.items().iter().any(wanted)
-        };
-        for at in (0..self.made.len()).rev() {
-            if unwanted(&self.made[at]) {
-                self.unmake(at).await?;
-            }
-        }
+        self.unmake_all_but(plan).await?;
         for item in plan.items() {
             self.make(item).await?;
         }
         Ok(())
     }
 
-    async fn make(&mut self, item: &Item) -> Result<(), Error> {
-        let same = |change: &Change| change.item.same_subject(item);
-        if let Some(at) = self.made.iter().position(same) {
-            if self.made[at].item == *item {
-                return Ok(());
-            }
-            // Settings of an interface replace each other; everything else goes before it comes.
-            if !matches!(item, Item::Interface(_)) {
-                self.unmake(at).await?;
-            } else {
-                self.made[at].item = item.clone();
-                tracing::debug!("{item}");
-                self.system.make(item).await?;
-                return Ok(());
+    /// Makes again everything that was made and that somebody else may have taken away: another
+    /// program, or the kernel, which deletes the routes of an interface that is set down.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn make_again(&mut self) -> Result<(), Error> {
+        for entry in &mut self.made {
+            if entry.progress != Progress::Without {
+                entry.progress = Progress::Begun;
             }
         }
+        for at in 0..self.made.len() {
+            self.finish(at).await?;
+        }
+        Ok(())
+    }
+
+    async fn unmake_all_but(&mut self, plan: &Plan) -> Result<(), Error> {
+        let wanted =
+            |entry: &Entry| (plan.items().iter()).any(|it| it.same_subject(&entry.change.item));
+        let mut failed = None;
+        for at in (0..self.made.len()).rev() {
+            if !wanted(&self.made[at])
+                && let Err(error) = self.unmake(at).await
+            {
+                tracing::warn!("{error}");
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn make(&mut self, item: &Item) -> Result<(), Error> {
+        let same = |entry: &Entry| entry.change.item.same_subject(item);
+        let at = match self.made.iter().position(same) {
+            Some(at) if self.made[at].change.item == *item => at,
+            // Settings of an interface replace each other; everything else goes before it comes.
+            Some(at) if matches!(item, Item::Interface(_)) => self.replace(at, item)?,
+            Some(at) => {
+                self.unmake(at).await?;
+                self.begin(item).await?
+            }
+            None => self.begin(item).await?,
+        };
+        self.finish(at).await
+    }
+
+    /// Records a change.
+    async fn begin(&mut self, item: &Item) -> Result<usize, Error> {
         let change = Change {
             item: item.clone(),
             before: self.system.before(item).await,
         };
         self.journal.record(&change)?;
-        self.made.push(change);
-        tracing::debug!("{item}");
-        match self.system.make(item).await? {
-            Made::Yes => {}
-            Made::Without(reason) => tracing::warn!("{item}: not possible here: {reason}"),
+        self.made.push(Entry {
+            change,
+            progress: Progress::Begun,
+        });
+        Ok(self.made.len() - 1)
+    }
+
+    /// Records a change that takes the place of an earlier one, and is taken back as that would be.
+    fn replace(&mut self, at: usize, item: &Item) -> Result<usize, Error> {
+        let change = Change {
+            item: item.clone(),
+            before: self.made[at].change.before.clone(),
+        };
+        self.journal.record(&change)?;
+        self.journal.erase(&self.made[at].change)?;
+        self.made[at] = Entry {
+            change,
+            progress: Progress::Begun,
+        };
+        Ok(at)
+    }
+
+    /// Makes a change that is recorded and not made yet.
+    async fn finish(&mut self, at: usize) -> Result<(), Error> {
+        let Entry { change, progress } = &mut self.made[at];
+        if *progress != Progress::Begun {
+            return Ok(());
+        }
+        tracing::debug!("{}", change.item);
+        match self.system.make(&change.item).await? {
+            Made::Yes => *progress = Progress::Made,
+            Made::Without(reason) => {
+                tracing::warn!("{}: not possible here: {reason}", change.item);
+                *progress = Progress::Without;
+                self.journal.erase(change)?;
+            }
         }
         Ok(())
     }
 
     async fn unmake(&mut self, at: usize) -> Result<(), Error> {
-        let change = &self.made[at];
-        tracing::debug!("no longer: {}", change.item);
-        self.system.unmake(change).await?;
-        self.journal.erase(change)?;
-        self.made.remove(at);
+        let Entry { change, progress } = &self.made[at];
+        if *progress != Progress::Without {
+            tracing::debug!("no longer: {}", change.item);
+            self.system.unmake(change).await?;
+            let change = self.made.remove(at).change;
+            self.journal.erase(&change)?;
+        } else {
+            self.made.remove(at);
+        }
         Ok(())
     }
 }
@@ -202,15 +283,13 @@ async fn take_back<S: System>(
     let mut failed = None;
     for change in left.iter().rev() {
         tracing::info!("cleaning up after a crash: {}", change.item);
-        match system.unmake(change).await {
-            Ok(()) => journal.erase(change)?,
-            Err(error) => failed = Some(error),
+        let taken_back = system.unmake(change).await.map_err(Error::from);
+        if let Err(error) = taken_back.and_then(|()| Ok(journal.erase(change)?)) {
+            tracing::warn!("{error}");
+            failed.get_or_insert(error);
         }
     }
-    match failed {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
-    }
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

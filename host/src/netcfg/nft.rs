@@ -3,6 +3,8 @@
 //! The kernel answers ARP for every address it has, on every interface, and delivers packets to it
 //! from everywhere. These tables drop ARP about the concealed addresses, packets to them, and
 //! packets from them, on all interfaces but the virtual one and loopback.
+//!
+//! Whatever has the tables' name is ours: a transaction replaces it as a whole.
 
 use std::{io, process::Stdio};
 
@@ -11,16 +13,28 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::Made;
+use crate::capabilities;
 
 /// Where the program may be when it is not on the path of an ordinary user.
 const PROGRAMS: [&str; 2] = ["nft", "/usr/sbin/nft"];
 
+/// The rest can do without: a kernel or a container without nftables still translates.
 pub(crate) async fn conceal(concealment: &Concealment) -> io::Result<Made> {
-    run(&ruleset(concealment)).await
+    Ok(match run(&ruleset(concealment)).await? {
+        Outcome::Done => Made::Yes,
+        Outcome::Refused(why) => Made::Without(why),
+        Outcome::NoProgram => {
+            Made::Without("the program nft is missing (package nftables)".to_owned())
+        }
+    })
 }
 
-pub(crate) async fn reveal(concealment: &Concealment) -> io::Result<Made> {
-    run(&removal(concealment)).await
+pub(crate) async fn reveal(concealment: &Concealment) -> io::Result<()> {
+    match run(&removal(concealment)).await? {
+        Outcome::Refused(why) => Err(io::Error::other(why)),
+        // Without the program there is nothing that it made.
+        Outcome::Done | Outcome::NoProgram => Ok(()),
+    }
 }
 
 fn table_name(concealment: &Concealment) -> String {
@@ -55,59 +69,76 @@ fn ruleset(concealment: &Concealment) -> Value {
             "type": "filter", "hook": hook, "prio": 0, "policy": "accept",
         }}})
     };
-    let add_table = |family: &str| json!({"add": {"table": {"family": family, "name": name}}});
-    json!({"nftables": [
-        add_table("arp"),
+    let mut commands = without_tables(&name);
+    commands.extend([
+        table("add", "arp", &name),
         chain("arp", "input", "input"),
         chain("arp", "output", "output"),
         rule("arp", "input", "iifname", "arp", "daddr ip"),
         rule("arp", "output", "oifname", "arp", "saddr ip"),
-        add_table("inet"),
+        table("add", "inet", &name),
         chain("inet", "input", "input"),
         chain("inet", "output", "postrouting"),
         rule("inet", "input", "iifname", "ip", "daddr"),
         rule("inet", "output", "oifname", "ip", "saddr"),
-    ]})
+    ]);
+    json!({"nftables": commands})
+}
+
+fn removal(concealment: &Concealment) -> Value {
+    json!({"nftables": without_tables(&table_name(concealment))})
 }
 
 /// Adding a table before deleting it makes the deletion succeed where there is none.
-fn removal(concealment: &Concealment) -> Value {
-    let name = table_name(concealment);
-    let of =
-        |action: &str, family: &str| json!({action: {"table": {"family": family, "name": name}}});
-    json!({"nftables": [
-        of("add", "arp"), of("delete", "arp"),
-        of("add", "inet"), of("delete", "inet"),
-    ]})
+fn without_tables(name: &str) -> Vec<Value> {
+    let families = ["arp", "inet"].into_iter();
+    families
+        .flat_map(|family| ["add", "delete"].map(|action| table(action, family, name)))
+        .collect()
 }
 
-async fn run(commands: &Value) -> io::Result<Made> {
+fn table(action: &str, family: &str, name: &str) -> Value {
+    json!({action: {"table": {"family": family, "name": name}}})
+}
+
+/// How a run of nft ended. It makes all of its changes or none.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Refused(String),
+    NoProgram,
+}
+
+async fn run(commands: &Value) -> io::Result<Outcome> {
     for program in PROGRAMS {
-        let child = Command::new(program)
-            .args(["-j", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn();
-        let mut child = match child {
-            Ok(child) => child,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(commands.to_string().as_bytes()).await?;
+        match run_program(program, commands).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            ended => return ended,
         }
-        let output = child.wait_with_output().await?;
-        if output.status.success() {
-            return Ok(Made::Yes);
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(io::Error::other(format!("nft: {}", said.trim())));
     }
-    Ok(Made::Without(
-        "the program nft is missing (package nftables)".to_owned(),
-    ))
+    Ok(Outcome::NoProgram)
+}
+
+async fn run_program(program: &str, commands: &Value) -> io::Result<Outcome> {
+    let mut command = Command::new(program);
+    command
+        .args(["-j", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    capabilities::pass_on_net_admin(&mut command);
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that ends before it has read everything says why on its standard error.
+        let _ = stdin.write_all(commands.to_string().as_bytes()).await;
+    }
+    let output = child.wait_with_output().await?;
+    if output.status.success() {
+        return Ok(Outcome::Done);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Ok(Outcome::Refused(format!("{program}: {}", said.trim())))
 }
 
 #[cfg(test)]
@@ -115,13 +146,41 @@ mod tests {
     use super::*;
     use plan::Prefix;
 
-    #[test]
-    fn table_names_are_identifiers() {
-        let concealment = Concealment {
+    fn concealment() -> Concealment {
+        Concealment {
             name: "openclat-clat0".into(),
             addresses: Prefix::new("192.0.0.0".parse().unwrap(), 29),
             interface: "clat0".into(),
-        };
+        }
+    }
+
+    /// Otherwise a leftover of a lost journal would have its rules twice.
+    #[test]
+    fn the_tables_are_replaced_not_added_to() {
+        let commands = |value: Value| value["nftables"].as_array().unwrap().clone();
+        let (all, removal) = (
+            commands(ruleset(&concealment())),
+            commands(removal(&concealment())),
+        );
+        assert_eq!(all[..removal.len()], removal);
+        assert_eq!(all.len(), removal.len() + 10);
+    }
+
+    #[tokio::test]
+    async fn what_nft_says_is_passed_on() {
+        let commands = ruleset(&concealment());
+        // These programs stand in for it: one takes anything, one reads nothing and fails.
+        let done = run_program("true", &commands).await;
+        assert_eq!(done.unwrap(), Outcome::Done);
+        let refused = run_program("false", &commands).await;
+        assert_eq!(refused.unwrap(), Outcome::Refused("false: ".to_owned()));
+        let missing = run_program("/nonexistent/nft", &commands).await;
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn table_names_are_identifiers() {
+        let concealment = concealment();
         assert_eq!(table_name(&concealment), "openclat_clat0");
         let text = ruleset(&concealment).to_string();
         assert!(text.contains(r#""right":{"set":["clat0","lo"]}"#));

@@ -9,6 +9,7 @@ use super::*;
 struct Fake {
     log: Rc<RefCell<Vec<String>>>,
     refuse: Rc<RefCell<Option<String>>>,
+    lacks: Rc<RefCell<Option<String>>>,
 }
 
 impl Fake {
@@ -34,6 +35,9 @@ impl System for Fake {
 
     async fn make(&mut self, item: &Item) -> Result<Made, SystemError> {
         self.check(&item.to_string())?;
+        if (self.lacks.borrow().as_ref()).is_some_and(|it| item.to_string().contains(it)) {
+            return Ok(Made::Without("no such program".to_owned()));
+        }
         self.log.borrow_mut().push(format!("+ {item}"));
         Ok(Made::Yes)
     }
@@ -174,6 +178,106 @@ async fn a_refused_change_can_be_taken_back_with_the_rest() {
             "- route to 2001:db8::1/128 into a black hole (-)",
         ]
     );
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_by_the_same_plan() {
+    let (directory, fake) = (Directory::new("again"), Fake::default());
+    let mut netcfg = NetCfg::open(fake.clone(), &directory.journal())
+        .await
+        .unwrap();
+    netcfg.apply(&Plan::new([interface(1472)])).await.unwrap();
+    *fake.refuse.borrow_mut() = Some("interface".into());
+    let plan = Plan::new([interface(1252), setting("1")]);
+    assert!(netcfg.apply(&plan).await.is_err());
+    assert!(netcfg.apply(&plan).await.is_err());
+    *fake.refuse.borrow_mut() = None;
+    fake.taken();
+    netcfg.apply(&plan).await.unwrap();
+    assert_eq!(
+        fake.taken(),
+        ["+ interface clat0 up with MTU 1252", "+ setting net/x = 1"]
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_back_does_not_keep_the_rest() {
+    let (directory, fake) = (Directory::new("stuck"), Fake::default());
+    let path = directory.journal();
+    let mut netcfg = NetCfg::open(fake.clone(), &path).await.unwrap();
+    let plan = Plan::new([setting("1"), black_hole("2001:db8::1"), interface(1472)]);
+    netcfg.apply(&plan).await.unwrap();
+    fake.taken();
+    *fake.refuse.borrow_mut() = Some("route".into());
+    let error = netcfg.apply(&Plan::nothing()).await.unwrap_err();
+    assert!(error.to_string().starts_with("route to 2001:db8::1/128"));
+    assert_eq!(
+        fake.taken(),
+        [
+            "- interface clat0 up with MTU 1472 (-)",
+            "- setting net/x = 1 (0)",
+        ]
+    );
+    // It is still known: to this process and, should it end, to the next one.
+    let (_, left) = {
+        drop(netcfg);
+        Journal::open(&path).unwrap()
+    };
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].item, black_hole("2001:db8::1"));
+}
+
+#[tokio::test]
+async fn what_the_system_lacks_is_said_once_and_never_taken_back() {
+    let (directory, fake) = (Directory::new("lacks"), Fake::default());
+    let path = directory.journal();
+    let mut netcfg = NetCfg::open(fake.clone(), &path).await.unwrap();
+    *fake.lacks.borrow_mut() = Some("route".into());
+    let plan = Plan::new([black_hole("2001:db8::1"), setting("1")]);
+    netcfg.apply(&plan).await.unwrap();
+    // Even if the system has it by now: the plan is the same.
+    *fake.lacks.borrow_mut() = None;
+    netcfg.apply(&plan).await.unwrap();
+    netcfg.make_again().await.unwrap();
+    netcfg.apply(&Plan::nothing()).await.unwrap();
+    assert_eq!(
+        fake.taken(),
+        [
+            "+ setting net/x = 1",
+            "+ setting net/x = 1",
+            "- setting net/x = 1 (0)",
+        ]
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_replaced_interface_leaves_one_line_in_the_journal() {
+    let (directory, fake) = (Directory::new("replaced"), Fake::default());
+    let path = directory.journal();
+    let mut netcfg = NetCfg::open(fake.clone(), &path).await.unwrap();
+    for mtu in [1472, 1252, 1480] {
+        netcfg
+            .apply(&Plan::new([setting("1"), interface(mtu)]))
+            .await
+            .unwrap();
+    }
+    drop(netcfg);
+    let (_, left) = Journal::open(&path).unwrap();
+    let left: Vec<_> = left.into_iter().map(|it| it.item).collect();
+    assert_eq!(left, [setting("1"), interface(1480)]);
+}
+
+#[tokio::test]
+async fn nothing_is_made_that_cannot_be_recorded() {
+    let (directory, fake) = (Directory::new("unwritable"), Fake::default());
+    let mut netcfg = NetCfg::open(fake.clone(), &directory.journal())
+        .await
+        .unwrap();
+    netcfg.journal = Journal::full();
+    let error = netcfg.apply(&Plan::new([setting("1")])).await.unwrap_err();
+    assert!(matches!(error, Error::Journal(JournalError::Io { .. })));
+    assert!(fake.taken().is_empty());
 }
 
 #[tokio::test]

@@ -3,15 +3,16 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt};
 use if_watch::tokio::IfWatcher;
 use l2::next_hop::Neighbour;
 use rtnetlink::{
-    Handle, IpVersion, MulticastGroup, RouteMessageBuilder,
+    MulticastGroup, RouteMessageBuilder,
     packet_route::{
-        AddressFamily,
+        AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage},
         link::{AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
         neighbour::{
@@ -20,19 +21,22 @@ use rtnetlink::{
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
     },
 };
+use tokio::sync::watch;
 use wire::ethernet::Mac;
 
-use super::{Address, Interface, Snapshot};
-use crate::netcfg::linux::into_io;
+use super::{Address, Interface, Network, Snapshot};
+use crate::netlink::{Netlink, as_address, as_link, as_neighbour, as_route, into_io, within};
 
 /// The smallest MTU of an IPv6 link.
 const MIN_MTU: u32 = 1280;
 
+/// A nudge that is not heard is repeated.
+const NUDGE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Watches the network of the current namespace.
 pub struct NetWatch {
-    netlink: Handle,
-    changes: std::pin::Pin<Box<dyn Stream<Item = ()> + Send>>,
-    addresses: Option<IfWatcher>,
+    netlink: Netlink,
+    changed: watch::Receiver<()>,
 }
 
 impl NetWatch {
@@ -41,193 +45,144 @@ impl NetWatch {
     /// # Errors
     /// The system's.
     pub fn open() -> io::Result<Self> {
-        let (connection, netlink, messages) = rtnetlink::new_multicast_connection(&[
+        // If-watch tells of addresses that come and go. That one passed duplicate address detection
+        // or became deprecated it does not tell.
+        let (connection, _, messages) = rtnetlink::new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Neigh,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv6Ifinfo,
         ])?;
         tokio::spawn(connection);
         let addresses = IfWatcher::new()
             .inspect_err(|error| tracing::warn!("address changes are not watched: {error}"))
             .ok();
+        let (tell, changed) = watch::channel(());
+        // An overrun comes as a message like any other, and whoever is told reads everything anew.
+        tokio::spawn(gather(messages.map(drop), addresses, tell));
         Ok(Self {
-            netlink,
-            changes: messages.map(drop).boxed(),
-            addresses,
+            netlink: Netlink::open()?,
+            changed,
         })
     }
 
-    /// Waits until anything may have changed.
+    /// As [`Network::changed`].
     ///
     /// # Errors
     /// When the kernel's notifications have ended.
     pub async fn changed(&mut self) -> io::Result<()> {
-        let addresses = async {
-            match &mut self.addresses {
-                Some(watcher) => watcher.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            change = self.changes.next() => match change {
-                Some(()) => Ok(()),
-                None => Err(io::ErrorKind::BrokenPipe.into()),
-            },
-            change = addresses => {
-                // An error of the watcher is not fatal: the other notifications go on.
-                if let None | Some(Err(_)) = change {
-                    tracing::warn!("address changes are no longer watched");
-                    self.addresses = None;
-                }
-                Ok(())
-            }
-        }
+        let changed = self.changed.changed().await;
+        changed.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// The network as it is.
+    /// As [`Network::snapshot`].
     ///
     /// # Errors
     /// The system's.
     pub async fn snapshot(&self) -> io::Result<Snapshot> {
-        let links: Vec<_> = self
-            .netlink
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(into_io)?;
-        let addresses: Vec<_> = self
-            .netlink
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(into_io)?;
-        let mut interfaces: Vec<_> = links.iter().filter_map(interface).collect();
-        for message in &addresses {
-            let index = message.header.index;
-            let owner = interfaces.iter_mut().find(|it| it.index == index);
-            let Some(owner) = owner else {
-                continue;
-            };
-            owner.addresses.extend(address(message));
-            owner.ipv4.extend(ipv4_address(message));
-        }
+        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let links = self.netlink.dump(links).await?;
+        let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let addresses = self.netlink.dump(addresses).await?;
         Ok(Snapshot {
-            interfaces,
-            ipv4_default: self.default_interfaces(IpVersion::V4).await?,
-            ipv6_default: self.default_interfaces(IpVersion::V6).await?,
+            interfaces: interfaces(&links, &addresses),
+            ipv4_default: self.default_interfaces(AddressFamily::Inet).await?,
+            ipv6_default: self.default_interfaces(AddressFamily::Inet6).await?,
         })
     }
 
-    async fn default_interfaces(&self, version: IpVersion) -> io::Result<Vec<u32>> {
-        let message = match version {
-            IpVersion::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
-            IpVersion::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
-        };
-        let routes: Vec<RouteMessage> = self
-            .netlink
-            .route()
-            .get(message)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(into_io)?;
-        let mut found: Vec<(u32, u32)> = routes.iter().flat_map(default_route).collect();
-        found.sort_unstable();
-        let mut interfaces: Vec<u32> = Vec::new();
-        for (_, interface) in found {
-            if !interfaces.contains(&interface) {
-                interfaces.push(interface);
-            }
-        }
-        Ok(interfaces)
+    async fn default_interfaces(&self, family: AddressFamily) -> io::Result<Vec<u32>> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        let request = RouteNetlinkMessage::GetRoute(request);
+        let routes = self.netlink.dump(request).await?;
+        Ok(in_order(
+            routes.iter().filter_map(as_route).flat_map(default_route),
+        ))
+    }
+}
+
+impl Network for NetWatch {
+    async fn changed(&mut self) -> io::Result<()> {
+        Self::changed(self).await
     }
 
-    /// The routers that the kernel would send packets for `destination` through on an interface.
-    ///
-    /// Empty if it has no route, or one without a router.
-    ///
-    /// # Errors
-    /// The system's, but for having no route.
-    pub async fn gateways(
-        &self,
-        interface: u32,
-        destination: Ipv6Addr,
-    ) -> io::Result<Vec<Ipv6Addr>> {
-        let message = RouteMessageBuilder::<Ipv6Addr>::new()
+    async fn snapshot(&self) -> io::Result<Snapshot> {
+        Self::snapshot(self).await
+    }
+
+    async fn gateways(&self, interface: u32, destination: Ipv6Addr) -> io::Result<Vec<Ipv6Addr>> {
+        let request = RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(destination, 128)
             .output_interface(interface)
             .build();
-        let routes: Result<Vec<RouteMessage>, _> = self
-            .netlink
-            .route()
-            .get(message)
-            .execute()
-            .try_collect()
-            .await;
-        match routes.map_err(into_io) {
-            Ok(routes) => Ok(routes.iter().filter_map(gateway).collect()),
-            Err(error) if error.raw_os_error() == Some(libc::ENETUNREACH) => Ok(Vec::new()),
+        let request = RouteNetlinkMessage::GetRoute(request);
+        match self.netlink.get(request).await {
+            Ok(routes) => Ok(routes
+                .iter()
+                .filter_map(as_route)
+                .filter_map(gateway)
+                .collect()),
+            Err(error) if is_unreachable(&error) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 
-    /// The IPv6 neighbours of an interface, with the link-layer addresses that may be used.
-    ///
-    /// # Errors
-    /// The system's.
-    pub async fn neighbours(&self, interface: u32) -> io::Result<Vec<Neighbour>> {
-        let messages: Vec<NeighbourMessage> = self
-            .netlink
-            .neighbours()
-            .get()
-            .set_family(IpVersion::V6)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(into_io)?;
-        let here = messages
-            .iter()
-            .filter(|message| message.header.ifindex == interface);
+    async fn neighbours(&self, interface: u32) -> io::Result<Vec<Neighbour>> {
+        let mut request = NeighbourMessage::default();
+        request.header.family = AddressFamily::Inet6;
+        let request = RouteNetlinkMessage::GetNeighbour(request);
+        let all = self.netlink.dump(request).await?;
+        let here = all.iter().filter_map(as_neighbour);
+        let here = here.filter(|message| message.header.ifindex == interface);
         Ok(here.filter_map(neighbour).collect())
     }
 
-    /// A handle for [`nudge`], which other tasks may keep.
-    #[must_use]
-    pub fn nudger(&self) -> Nudger {
-        Nudger(self.netlink.clone())
-    }
-}
-
-/// Has the kernel use neighbour entries.
-#[derive(Clone)]
-pub struct Nudger(Handle);
-
-impl Nudger {
-    /// Has the kernel use the entry of a router, as if it had sent a packet itself: resolve it if
-    /// it is unknown, probe it if it is stale (`NTF_USE`).
-    pub async fn nudge(&self, interface: u32, router: Ipv6Addr) {
+    /// `NTF_USE`.
+    async fn nudge(&self, interface: u32, router: Ipv6Addr) -> io::Result<()> {
         let request = self
-            .0
+            .netlink
+            .handle()
             .neighbours()
             .add(interface, router.into())
             .state(NeighbourState::None)
             .flags(NeighbourFlags::Use)
             .replace();
-        if let Err(error) = request.execute().await {
-            tracing::debug!("the kernel does not use the entry of {router}: {error}");
-        }
+        within(NUDGE_TIMEOUT, async {
+            request.execute().await.map_err(into_io)
+        })
+        .await
     }
 }
 
-impl std::fmt::Debug for Nudger {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Nudger").finish_non_exhaustive()
+/// Turns notifications of any kind and number into "something changed". Ends with those of the
+/// kernel, or when nobody listens.
+async fn gather(
+    mut messages: impl Stream<Item = ()> + Unpin,
+    mut addresses: Option<IfWatcher>,
+    tell: watch::Sender<()>,
+) {
+    loop {
+        let address = async {
+            match &mut addresses {
+                Some(watcher) => watcher.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = messages.next() => if message.is_none() {
+                return;
+            },
+            change = address => if !matches!(change, Some(Ok(_))) {
+                // Not fatal: the other notifications go on.
+                tracing::warn!("address changes are no longer watched");
+                addresses = None;
+            },
+            () = tell.closed() => return,
+        }
+        tell.send_replace(());
     }
 }
 
@@ -235,6 +190,41 @@ impl std::fmt::Debug for NetWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NetWatch").finish_non_exhaustive()
     }
+}
+
+/// The system says so instead of naming a route. A route that forbids the destination or drops
+/// packets for it is something else: an administrator's decision.
+fn is_unreachable(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH)
+    )
+}
+
+/// Interfaces by metric, each one once.
+fn in_order(routes: impl Iterator<Item = (u32, u32)>) -> Vec<u32> {
+    let mut found: Vec<(u32, u32)> = routes.collect();
+    found.sort_unstable();
+    let mut interfaces = Vec::new();
+    for (_, interface) in found {
+        if !interfaces.contains(&interface) {
+            interfaces.push(interface);
+        }
+    }
+    interfaces
+}
+
+fn interfaces(links: &[RouteNetlinkMessage], addresses: &[RouteNetlinkMessage]) -> Vec<Interface> {
+    let links = links.iter().filter_map(as_link);
+    let mut interfaces: Vec<_> = links.filter_map(interface).collect();
+    for message in addresses.iter().filter_map(as_address) {
+        let index = message.header.index;
+        if let Some(owner) = interfaces.iter_mut().find(|it| it.index == index) {
+            owner.addresses.extend(address(message));
+            owner.ipv4.extend(ipv4_address(message));
+        }
+    }
+    interfaces
 }
 
 fn interface(message: &LinkMessage) -> Option<Interface> {
@@ -360,4 +350,106 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
         address: address?,
         mac: mac.filter(|_| known),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtnetlink::packet_route::route::RouteNextHop;
+
+    fn route(attributes: Vec<RouteAttribute>) -> RouteMessage {
+        let mut route = RouteMessage::default();
+        route.header.table = RouteHeader::RT_TABLE_MAIN;
+        route.header.kind = RouteType::Unicast;
+        route.attributes = attributes;
+        route
+    }
+
+    /// Works for everybody: reading takes no privilege.
+    #[tokio::test]
+    async fn every_host_has_a_loopback_interface() {
+        let watch = NetWatch::open().unwrap();
+        let snapshot = watch.snapshot().await.unwrap();
+        let loopback = snapshot.by_name("lo").unwrap();
+        assert_eq!(loopback.mac, None);
+        assert_eq!(snapshot.by_index(loopback.index), Some(loopback));
+        let neighbours = watch.neighbours(loopback.index).await;
+        assert!(neighbours.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn many_notifications_are_few_changes() {
+        let (messages, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
+            Some((receiver.recv().await?, receiver))
+        });
+        let (tell, changed) = watch::channel(());
+        tokio::spawn(gather(Box::pin(stream), None, tell));
+        let netlink = Netlink::open().unwrap();
+        let mut watch = NetWatch { netlink, changed };
+        for _ in 0..1000 {
+            messages.send(()).unwrap();
+        }
+        drop(messages);
+        let mut changes = 0;
+        let ended = loop {
+            match watch.changed().await {
+                Ok(()) => changes += 1,
+                Err(ended) => break ended,
+            }
+        };
+        // A few: tokio interrupts a task that never waits.
+        assert!((1..100).contains(&changes), "{changes}");
+        assert_eq!(ended.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn default_routes_by_metric() {
+        let hop = |index| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = index;
+            hop
+        };
+        let mut blackhole = route(vec![RouteAttribute::Oif(9)]);
+        blackhole.header.kind = RouteType::BlackHole;
+        let mut narrow = route(vec![RouteAttribute::Oif(8)]);
+        narrow.header.destination_prefix_length = 1;
+        let routes = [
+            route(vec![RouteAttribute::Priority(600), RouteAttribute::Oif(2)]),
+            route(vec![RouteAttribute::MultiPath(vec![hop(5), hop(2)])]),
+            route(vec![RouteAttribute::Oif(3), RouteAttribute::Priority(100)]),
+            blackhole,
+            narrow,
+        ];
+        assert_eq!(in_order(routes.iter().flat_map(default_route)), [2, 5, 3]);
+    }
+
+    #[test]
+    fn only_neighbours_that_may_be_used_have_a_link_layer_address() {
+        let router: Ipv6Addr = "fe80::1".parse().unwrap();
+        let entry = |state| {
+            let mut message = NeighbourMessage::default();
+            message.header.family = AddressFamily::Inet6;
+            message.header.state = state;
+            message.attributes = vec![
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(router)),
+                NeighbourAttribute::LinkLocalAddress(vec![2, 0, 0, 0, 0, 1]),
+            ];
+            neighbour(&message).unwrap()
+        };
+        let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+        assert_eq!(entry(NeighbourState::Stale).mac, mac);
+        assert_eq!(entry(NeighbourState::Permanent).mac, mac);
+        assert_eq!(entry(NeighbourState::Failed).mac, None);
+        assert_eq!(entry(NeighbourState::Incomplete).mac, None);
+        assert_eq!(entry(NeighbourState::Failed).address, router);
+    }
+
+    #[test]
+    fn a_host_without_a_route_is_no_error() {
+        let error = |code| io::Error::from_raw_os_error(code);
+        assert!(is_unreachable(&error(libc::ENETUNREACH)));
+        assert!(is_unreachable(&error(libc::EHOSTUNREACH)));
+        assert!(!is_unreachable(&error(libc::EACCES)));
+    }
 }

@@ -3,12 +3,56 @@
 //! Changes are only a reason to look again: whoever is told reads a new [`Snapshot`]. So nothing is
 //! missed when the system drops notifications because there are too many.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    future::Future,
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
+use l2::next_hop::Neighbour;
 use wire::ethernet::Mac;
 
 #[cfg(target_os = "linux")]
 pub mod linux;
+
+/// What a system tells of its network.
+pub trait Network {
+    /// Waits until anything may have changed since the last call, however much it was.
+    ///
+    /// # Errors
+    /// When the system's notifications have ended.
+    fn changed(&mut self) -> impl Future<Output = io::Result<()>>;
+
+    /// The network as it is.
+    ///
+    /// # Errors
+    /// The system's.
+    fn snapshot(&self) -> impl Future<Output = io::Result<Snapshot>>;
+
+    /// The routers that the system would send packets for `destination` through on an interface,
+    /// best first. Empty if it has no route, or one without a router.
+    ///
+    /// # Errors
+    /// The system's, but for having no route.
+    fn gateways(
+        &self,
+        interface: u32,
+        destination: Ipv6Addr,
+    ) -> impl Future<Output = io::Result<Vec<Ipv6Addr>>>;
+
+    /// The IPv6 neighbours of an interface, with the link-layer addresses that may be used.
+    ///
+    /// # Errors
+    /// The system's.
+    fn neighbours(&self, interface: u32) -> impl Future<Output = io::Result<Vec<Neighbour>>>;
+
+    /// Has the system use the neighbour entry of a router, as if it had sent a packet itself:
+    /// resolve it if it is unknown, probe it if it is stale.
+    ///
+    /// # Errors
+    /// The system's.
+    fn nudge(&self, interface: u32, router: Ipv6Addr) -> impl Future<Output = io::Result<()>>;
+}
 
 /// The interfaces of the host, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

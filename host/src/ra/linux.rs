@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 use wire::{icmp::v6, ndp};
 
-use super::{Datagram, SOLICIT_TO};
+use super::{Datagram, RouterAdvertisements, SOLICIT_TO};
 use crate::sockopt;
 
 /// The longest advertisement that is read whole: more than any link carries.
@@ -44,7 +44,7 @@ impl RaSocket {
         })
     }
 
-    /// The next advertisement.
+    /// As [`RouterAdvertisements::recv`].
     ///
     /// # Errors
     /// The system's, when the socket can no longer be used.
@@ -54,16 +54,18 @@ impl RaSocket {
             match guard.try_io(|socket| receive(socket.get_ref())) {
                 Ok(Ok(Some(datagram))) => return Ok(datagram),
                 Ok(Ok(None)) | Err(_) => {}
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) if is_transient(&error) => {
+                    tracing::debug!("a router advertisement may be lost: {error}");
+                }
                 Ok(Err(error)) => return Err(error),
             }
         }
     }
 
-    /// Asks the routers on an interface to advertise themselves (RFC 4861 §6.3.7).
+    /// As [`RouterAdvertisements::solicit`].
     ///
     /// # Errors
-    /// The system's: the interface is down, or has no link-local address yet.
+    /// The system's.
     pub fn solicit(&self, interface: u32) -> io::Result<()> {
         let to = SocketAddrV6::new(SOLICIT_TO, 0, 0, interface);
         let socket = self.socket.get_ref();
@@ -71,6 +73,32 @@ impl RaSocket {
         socket.send_to(&ndp::router_solicitation(), &to.into())?;
         Ok(())
     }
+}
+
+impl RouterAdvertisements for RaSocket {
+    async fn recv(&self) -> io::Result<Datagram> {
+        Self::recv(self).await
+    }
+
+    fn solicit(&self, interface: u32) -> io::Result<()> {
+        Self::solicit(self, interface)
+    }
+}
+
+/// Errors of one message, or of an interface: the socket goes on.
+fn is_transient(error: &io::Error) -> bool {
+    const TRANSIENT: [i32; 7] = [
+        libc::EINTR,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTUNREACH,
+        libc::EHOSTDOWN,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| TRANSIENT.contains(&code))
 }
 
 fn receive(socket: &Socket) -> io::Result<Option<Datagram>> {

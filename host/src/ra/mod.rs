@@ -3,12 +3,27 @@
 //! A raw ICMPv6 socket sees them whoever else handles them: the kernel, NetworkManager or
 //! systemd-networkd.
 
-use std::net::Ipv6Addr;
+use std::{future::Future, io, net::Ipv6Addr};
 
 use wire::ndp::Envelope;
 
 #[cfg(target_os = "linux")]
 pub mod linux;
+
+/// Where router advertisements come from.
+pub trait RouterAdvertisements {
+    /// The next advertisement, of any interface.
+    ///
+    /// # Errors
+    /// The system's, when there will be no more.
+    fn recv(&self) -> impl Future<Output = io::Result<Datagram>>;
+
+    /// Asks the routers on an interface to advertise themselves (RFC 4861 §6.3.7).
+    ///
+    /// # Errors
+    /// The system's: the interface is down, or has no link-local address yet.
+    fn solicit(&self, interface: u32) -> io::Result<()>;
+}
 
 /// An ICMPv6 message of type Router Advertisement, unchecked.
 #[derive(Clone, Debug)]

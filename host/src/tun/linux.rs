@@ -41,6 +41,14 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// An interface of another kind has that name.
+    #[error("the interface {name} is there already, and is no TUN device of one queue: {source}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Something else.
     #[error("the virtual interface {name} could not be created: {source}")]
     Other {
@@ -58,6 +66,7 @@ impl OpenError {
             Some(libc::EPERM | libc::EACCES) => Self::Permission { name, source },
             Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => Self::NoDevice { source },
             Some(libc::EBUSY) => Self::Busy { name, source },
+            Some(libc::EINVAL) => Self::NameTaken { name, source },
             _ => Self::Other { name, source },
         }
     }
@@ -68,6 +77,7 @@ impl OpenError {
         let (Self::Permission { source, .. }
         | Self::NoDevice { source }
         | Self::Busy { source, .. }
+        | Self::NameTaken { source, .. }
         | Self::Other { source, .. }) = self;
         source.kind()
     }
@@ -81,6 +91,7 @@ impl OpenError {
             }
             Self::NoDevice { .. } => Some("load the kernel module: modprobe tun"),
             Self::Busy { .. } => Some("stop that program, or choose another interface name"),
+            Self::NameTaken { .. } => Some("choose another interface name"),
             Self::Other { .. } => None,
         }
     }

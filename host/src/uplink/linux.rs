@@ -10,7 +10,6 @@ use std::{
     mem::size_of,
     net::Ipv6Addr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    sync::Mutex,
     time::Duration,
 };
 
@@ -24,7 +23,7 @@ use wire::{
     packet::PacketBuf,
 };
 
-use super::{Received, SendError, Uplink};
+use super::{Received, SendError, Uplink, gro};
 use crate::{
     sockopt,
     wait::{Waker, Woken, until_readable},
@@ -35,8 +34,14 @@ const FRONT: usize = VIRTIO_NET_HEADER + ethernet::HEADER_LEN;
 
 const LINK_HEADER: u16 = 14;
 
-/// Room for a burst while the thread is not scheduled. Not an error if the system grants less.
-const RECEIVE_BUFFER: usize = 4 << 20;
+/// Room for a burst: of frames that came while the thread was not scheduled, and of super-segments
+/// that wait for the interface. The default holds three of those.
+const BUFFER: i32 = 4 << 20;
+
+/// `BPF_LD | BPF_B | BPF_ABS`, `BPF_JMP | BPF_JEQ | BPF_K`, `BPF_RET | BPF_K`.
+const LOAD_BYTE: u16 = 0x30;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
 
 /// A packet socket on one Ethernet interface.
 pub struct PacketSocket {
@@ -45,7 +50,7 @@ pub struct PacketSocket {
     interface: u32,
     /// Holds the membership of the address's solicited-node group, so that the interface and the
     /// switches hear of it.
-    group: Mutex<Option<Socket>>,
+    _group: Socket,
     waker: Waker,
 }
 
@@ -57,8 +62,11 @@ impl PacketSocket {
     pub fn open(interface: u32, mac: Mac, address: Ipv6Addr) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
         socket.set_nonblocking(true)?;
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         let socket = OwnedFd::from(socket);
+        // The system's limit does not hold for an administrator; otherwise it grants what it grants.
+        for name in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {
+            let _ = sockopt::set(&socket, libc::SOL_SOCKET, name, &BUFFER);
+        }
         sockopt::set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1i32)?;
         sockopt::set(
             &socket,
@@ -68,11 +76,12 @@ impl PacketSocket {
         )?;
         attach_filter(&socket, address)?;
         bind(&socket, interface)?;
+        gro::warn_if_off(interface);
         Ok(Self {
             socket,
             mac,
             interface,
-            group: Mutex::new(Some(join(interface, address)?)),
+            _group: join(interface, address)?,
             waker: Waker::new()?,
         })
     }
@@ -87,21 +96,32 @@ fn join(interface: u32, address: Ipv6Addr) -> io::Result<Socket> {
 }
 
 fn attach_filter(socket: &OwnedFd, address: Ipv6Addr) -> io::Result<()> {
-    let mut program: Vec<libc::sock_filter> = filter::program(address)
-        .into_iter()
-        .map(|instruction| libc::sock_filter {
-            code: instruction.code,
-            jt: instruction.jump_true,
-            jf: instruction.jump_false,
-            k: instruction.k,
-        })
-        .collect();
+    let mut program = program(address);
     let program = libc::sock_fprog {
-        len: program.len() as u16,
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         filter: program.as_mut_ptr(),
     };
     // The kernel copies the program during the call, in which it is alive.
     sockopt::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// The link's filter, behind a check that the kernel takes the frame for ours.
+///
+/// Without it we would hear frames of a VLAN that this host is not in: their tag is gone when they
+/// come here, and only the kernel's verdict is left of it. The same holds for everything that a
+/// promiscuous interface hears.
+fn program(address: Ipv6Addr) -> Vec<libc::sock_filter> {
+    let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let packet_type = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
+    let other_host = u32::from(libc::PACKET_OTHERHOST);
+    let mut program = vec![
+        instruction(LOAD_BYTE, 0, 0, packet_type),
+        instruction(JUMP_IF_EQUAL, 0, 1, other_host),
+        instruction(RETURN, 0, 0, 0),
+    ];
+    let rest = filter::program(address).into_iter();
+    program.extend(rest.map(|it| instruction(it.code, it.jump_true, it.jump_false, it.k)));
+    program
 }
 
 fn bind(socket: &OwnedFd, interface: u32) -> io::Result<()> {
@@ -181,16 +201,6 @@ impl Uplink for PacketSocket {
         }
     }
 
-    fn set_address(&self, address: Ipv6Addr) -> io::Result<()> {
-        let group = join(self.interface, address)?;
-        // Replaces the old filter in one step.
-        attach_filter(&self.socket, address)?;
-        if let Ok(mut current) = self.group.lock() {
-            *current = Some(group);
-        }
-        Ok(())
-    }
-
     fn wake(&self) {
         self.waker.wake();
     }
@@ -217,5 +227,41 @@ impl std::fmt::Debug for PacketSocket {
             .field("interface", &self.interface)
             .field("mac", &self.mac)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_is_cut_short_is_not_read() {
+        let mut front = [0; FRONT];
+        let header = Header {
+            dst: Mac([2, 0, 0, 0, 0, 1]),
+            src: Mac([2, 0, 0, 0, 0, 2]),
+            ethertype: ethernet::IPV6,
+        };
+        front[VIRTIO_NET_HEADER..].copy_from_slice(&header.to_bytes());
+        let (_, addresses) = read_front(&front).unwrap();
+        assert_eq!((addresses.src, addresses.dst), (header.src, header.dst));
+        for len in 0..FRONT {
+            assert_eq!(read_front(&front[..len]), Err(OffloadError::Truncated));
+        }
+    }
+
+    #[test]
+    fn frames_for_others_are_rejected_before_anything_else() {
+        let address = "2001:db8::464".parse().unwrap();
+        let program = program(address);
+        let check: Vec<_> = program[..3]
+            .iter()
+            .map(|it| (it.code, it.jt, it.jf, it.k))
+            .collect();
+        assert_eq!(
+            check,
+            [(0x30, 0, 0, 0xffff_f004), (0x15, 0, 1, 3), (0x06, 0, 0, 0)]
+        );
+        assert_eq!(program.len(), 3 + filter::program(address).len());
     }
 }

@@ -1,13 +1,15 @@
 //! The link that the CLAT's IPv6 packets go through: packets from and to an address that the kernel
 //! does not have.
 
-use std::{io, net::Ipv6Addr, time::Duration};
+use std::{io, time::Duration};
 
 use l2::link::FrameAddresses;
 use wire::{ethernet::Mac, packet::PacketBuf};
 
 pub use crate::tun::{Received, SendError};
 
+#[cfg(target_os = "linux")]
+mod gro;
 #[cfg(target_os = "linux")]
 pub mod linux;
 
@@ -31,12 +33,6 @@ pub trait Uplink: Send + Sync {
     /// # Errors
     /// [`SendError`].
     fn send(&self, buf: &mut PacketBuf, to: Mac) -> Result<(), SendError>;
-
-    /// Listens for another address from now on.
-    ///
-    /// # Errors
-    /// The system's.
-    fn set_address(&self, address: Ipv6Addr) -> io::Result<()>;
 
     /// Ends the wait of [`Self::recv`] in another thread.
     fn wake(&self);
