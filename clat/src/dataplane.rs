@@ -8,10 +8,10 @@ use std::{
     net::Ipv6Addr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -44,9 +44,12 @@ pub(crate) enum Event {
     Duplicate(Mac),
     /// The kernel should use the router's neighbour entry.
     Nudge(Ipv6Addr),
-    /// A device or socket can no longer be used.
+    /// A device or socket can no longer be used, or a thread has ended for another reason.
     Failed(String),
 }
+
+/// How long a claim waits before it starts over, when a probe could not be sent.
+const PROBE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What was counted, over all restarts of the threads.
 #[derive(Debug, Default)]
@@ -69,12 +72,38 @@ const IN: usize = 1;
 struct Shared {
     settings: ArcSwap<Settings>,
     next_hop: ArcSwapOption<NextHop>,
-    /// The address has passed duplicate address detection.
-    usable: AtomicBool,
+    address: AddressState,
     stop: AtomicBool,
     stats: Arc<LinkStats>,
     clock: Clock,
     events: UnboundedSender<Event>,
+}
+
+/// Whether packets may leave from the address: the inbound thread knows, the outbound thread asks.
+#[derive(Debug, Default)]
+struct AddressState(AtomicU8);
+
+impl AddressState {
+    const TENTATIVE: u8 = 0;
+    const USABLE: u8 = 1;
+    const DUPLICATE: u8 = 2;
+
+    fn set(&self, usable: Result<(), DropReason>) {
+        let state = match usable {
+            Ok(()) => Self::USABLE,
+            Err(DropReason::AddressDuplicate) => Self::DUPLICATE,
+            Err(_) => Self::TENTATIVE,
+        };
+        self.0.store(state, Ordering::Relaxed);
+    }
+
+    fn usable(&self) -> Result<(), DropReason> {
+        match self.0.load(Ordering::Relaxed) {
+            Self::USABLE => Ok(()),
+            Self::DUPLICATE => Err(DropReason::AddressDuplicate),
+            _ => Err(DropReason::AddressTentative),
+        }
+    }
 }
 
 /// The engine, in its two halves. Lives on when the threads are restarted.
@@ -116,8 +145,15 @@ pub(crate) struct Stats {
 /// Running threads.
 pub(crate) struct Dataplane {
     shared: Arc<Shared>,
-    wake: Vec<Arc<dyn Fn() + Send + Sync>>,
-    kind: Threads,
+    ports: Ports,
+    threads: Threads,
+}
+
+/// What the threads wait for packets from.
+#[derive(Clone)]
+struct Ports {
+    tun: Arc<dyn Tun>,
+    uplink: Option<Arc<dyn Uplink>>,
 }
 
 enum Threads {
@@ -144,6 +180,10 @@ impl Dataplane {
         engine.outbound.configure(&settings);
         engine.inbound.configure(&settings);
         let shared = Arc::new(Shared::new(settings, &engine, clock, events));
+        let ports = Ports {
+            tun: Arc::clone(&tun),
+            uplink: Some(Arc::clone(&uplink)),
+        };
         let out = OutboundThread {
             engine: engine.outbound,
             tun: Arc::clone(&tun),
@@ -154,22 +194,26 @@ impl Dataplane {
         };
         let r#in = InboundThread {
             engine: engine.inbound,
-            tun: Arc::clone(&tun),
-            uplink: Arc::clone(&uplink),
+            tun,
+            uplink,
             shared: Arc::clone(&shared),
             link: Link::new(link, clock.now()),
+            claim: link,
             segment: false,
         };
+        let out = spawn("clat-out", &shared, move || out.run())?;
+        let r#in = match spawn("clat-in", &shared, move || r#in.run()) {
+            Ok(thread) => thread,
+            Err(error) => {
+                shared.stop(&ports);
+                let _ = out.join();
+                return Err(error);
+            }
+        };
         Ok(Self {
-            wake: vec![
-                Arc::new(move || tun.wake()),
-                Arc::new(move || uplink.wake()),
-            ],
-            kind: Threads::Link {
-                out: spawn("clat-out", move || out.run())?,
-                r#in: spawn("clat-in", move || r#in.run())?,
-            },
             shared,
+            ports,
+            threads: Threads::Link { out, r#in },
         })
     }
 
@@ -187,18 +231,23 @@ impl Dataplane {
         engine.outbound.configure(&settings);
         engine.inbound.configure(&settings);
         let shared = Arc::new(Shared::new(settings, &engine, clock, events));
-        shared.usable.store(true, Ordering::Relaxed);
+        shared.address.set(Ok(()));
         shared.tell(Event::Assigned);
+        let ports = Ports {
+            tun: Arc::clone(&tun),
+            uplink: None,
+        };
         let thread = RoutedThread {
             engine,
-            tun: Arc::clone(&tun),
+            tun,
             shared: Arc::clone(&shared),
             segment: false,
         };
+        let thread = spawn("clat", &shared, move || thread.run())?;
         Ok(Self {
-            wake: vec![Arc::new(move || tun.wake())],
-            kind: Threads::Routed(spawn("clat", move || thread.run())?),
             shared,
+            ports,
+            threads: Threads::Routed(thread),
         })
     }
 
@@ -214,26 +263,52 @@ impl Dataplane {
 
     /// Ends the threads. `None` if one of them has panicked and its half of the engine is lost.
     pub(crate) fn stop(self) -> Option<Engine> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        for wake in &self.wake {
-            wake();
-        }
-        match self.kind {
-            Threads::Link { out, r#in } => Some(Engine {
-                outbound: out.join().ok()?,
-                inbound: r#in.join().ok()?,
-                stats: Arc::clone(&self.shared.stats),
-            }),
+        self.shared.stop(&self.ports);
+        match self.threads {
+            Threads::Link { out, r#in } => {
+                // Both, even if the first has panicked: nothing of them may go on.
+                let (out, r#in) = (out.join(), r#in.join());
+                Some(Engine {
+                    outbound: out.ok()?,
+                    inbound: r#in.ok()?,
+                    stats: Arc::clone(&self.shared.stats),
+                })
+            }
             Threads::Routed(thread) => thread.join().ok(),
         }
     }
 }
 
 fn spawn<T: Send + 'static>(
-    name: &str,
+    name: &'static str,
+    shared: &Arc<Shared>,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    thread::Builder::new().name(name.to_owned()).spawn(run)
+    let watch = PanicWatch {
+        shared: Arc::clone(shared),
+        name,
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _watch = watch;
+        run()
+    })
+}
+
+/// Tells the supervisor of a thread that panics: nothing passes any more, and nobody would know.
+struct PanicWatch {
+    shared: Arc<Shared>,
+    name: &'static str,
+}
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let name = self.name;
+            self.shared.tell(Event::Failed(format!(
+                "the thread {name} has failed; please report this"
+            )));
+        }
+    }
 }
 
 impl Shared {
@@ -246,7 +321,7 @@ impl Shared {
         Self {
             settings: ArcSwap::from_pointee(settings),
             next_hop: ArcSwapOption::empty(),
-            usable: AtomicBool::new(false),
+            address: AddressState::default(),
             stop: AtomicBool::new(false),
             stats: Arc::clone(&engine.stats),
             clock,
@@ -255,7 +330,16 @@ impl Shared {
     }
 
     fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Has the threads end soon.
+    fn stop(&self, ports: &Ports) {
+        self.stop.store(true, Ordering::Release);
+        ports.tun.wake();
+        if let Some(uplink) = &ports.uplink {
+            uplink.wake();
+        }
     }
 
     /// The supervisor may be gone already; then nobody needs to know.
@@ -335,9 +419,7 @@ impl OutboundThread {
 
     /// Where to send a packet.
     fn next_hop(&mut self, now: Instant) -> Result<Mac, DropReason> {
-        if !self.shared.usable.load(Ordering::Relaxed) {
-            return Err(DropReason::AddressTentative);
-        }
+        self.shared.address.usable()?;
         let next_hop = self.shared.next_hop.load();
         let next_hop = next_hop.as_ref().ok_or(DropReason::NoNextHop)?;
         if self.nudge.due(next_hop.mac.is_some(), now) {
@@ -369,6 +451,7 @@ struct InboundThread {
     uplink: Arc<dyn Uplink>,
     shared: Arc<Shared>,
     link: Link,
+    claim: link::Config,
     segment: bool,
 }
 
@@ -416,15 +499,25 @@ impl InboundThread {
         {
             tracing::debug!("a neighbour discovery message was not sent: {error:?}");
             self.shared.stats.dropped[IN].count(DropReason::LinkFailed);
+            self.claim_again(now);
         }
         if let Some(event) = self.link.poll_event() {
-            self.shared
-                .usable
-                .store(self.link.usable().is_ok(), Ordering::Relaxed);
+            self.shared.address.set(self.link.usable());
             self.shared.tell(match event {
                 l2::Event::Assigned => Event::Assigned,
                 l2::Event::Duplicate(by) => Event::Duplicate(by),
             });
+        }
+    }
+
+    /// A probe that did not leave proves nothing. An announcement is only a courtesy.
+    fn claim_again(&mut self, now: Instant) {
+        if self.link.usable() == Err(DropReason::AddressTentative) {
+            let claim = link::Config {
+                delay: PROBE_AGAIN,
+                ..self.claim
+            };
+            self.link = Link::new(claim, now);
         }
     }
 

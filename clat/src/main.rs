@@ -1,6 +1,11 @@
 //! `clat`: IPv4 for programs on a host whose network is IPv6-only (464XLAT, RFC 6877).
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use cli::{Exit, Failure};
@@ -8,6 +13,7 @@ use host::netcfg;
 
 mod config;
 mod dataplane;
+mod link;
 mod report;
 mod supervisor;
 
@@ -59,11 +65,14 @@ fn main() -> ExitCode {
 async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {
     let left = netcfg::linux::clean_up(&config::journal(&arguments.state_dir)).await;
     let left = left.map_err(|error| supervisor::netcfg_failure(&error))?;
-    if left.is_empty() {
-        println!("nothing to clean up");
-    }
+    let mut answer = String::new();
     for change in left.iter().rev() {
-        println!("taken back: {}", change.item);
+        let _ = writeln!(answer, "taken back: {}", change.item);
     }
+    if left.is_empty() {
+        answer.push_str("nothing to clean up\n");
+    }
+    // Whoever closes standard output does not want the answer.
+    let _ = io::stdout().write_all(answer.as_bytes());
     Ok(Exit::Ok)
 }

@@ -1,12 +1,14 @@
 //! What the CLAT says about itself.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Instant};
 
 use clat_core::{
     State,
     session::{BACKOFF, Problem},
 };
 use cli::text;
+use pref64::tracker::{Change, Entry, Source};
+use pref64_discovery::Event;
 
 use crate::dataplane::Stats;
 
@@ -81,4 +83,45 @@ pub(crate) fn stats(stats: &Stats) -> String {
         let _ = write!(text, "{dropped}");
     }
     text
+}
+
+/// Log lines about an event of the discovery.
+pub(crate) fn discovery(event: &Event, now: Instant) {
+    match event {
+        Event::Advertised { changes, .. } => {
+            for it in changes {
+                change(it, now);
+            }
+        }
+        Event::Expired(changes) => {
+            for (_, it) in changes {
+                change(it, now);
+            }
+        }
+    }
+}
+
+fn change(it: &Change, now: Instant) {
+    let from = |entry: &Entry| match entry.source {
+        Source::Manual => "by configuration".to_owned(),
+        Source::Ra { router } => format!("by router {router}"),
+        Source::Dns => "by DNS".to_owned(),
+    };
+    let left = |entry: &Entry| match entry.expires {
+        Some(at) => text::duration(at.saturating_duration_since(now)),
+        None => "ever".to_owned(),
+    };
+    match it {
+        Change::Added(it) => {
+            tracing::info!("NAT64 prefix {} {}, for {}", it.prefix, from(it), left(it));
+        }
+        Change::Refreshed(it) => tracing::debug!("{} refreshed for {}", it.prefix, left(it)),
+        Change::Withdrawn(it) => {
+            tracing::info!("NAT64 prefix {} withdrawn {}", it.prefix, from(it));
+        }
+        Change::Expired(it) => tracing::info!("NAT64 prefix {} expired", it.prefix),
+        Change::Refused(it) => {
+            tracing::warn!("NAT64 prefix {} ignored: there are too many", it.prefix);
+        }
+    }
 }

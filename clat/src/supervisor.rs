@@ -2,30 +2,22 @@
 
 use std::{
     future::pending,
+    net::Ipv6Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use clat_core::{
-    Effect, Facts, Session, Settings, State, address::HostAddress, host_plan::UplinkKind,
-    session::Link,
-};
+use clat_core::{Effect, Facts, Session, Settings, State, host_plan::UplinkKind, session::Link};
 use cli::{Exit, Failure};
 use host::{
     clock::Clock,
     netcfg::{self, NetCfg, linux::LinuxSystem},
-    netwatch::{
-        Interface, Snapshot,
-        linux::{NetWatch, Nudger},
-    },
+    netwatch::{Network, Snapshot, linux::NetWatch},
     tun::{Tun, linux::LinuxTun},
     uplink::{Uplink, linux::PacketSocket},
 };
 use l2::next_hop;
-use pref64::{
-    Pref64,
-    tracker::{Change, Entry, IfIndex, Source},
-};
+use pref64::{Pref64, tracker::IfIndex};
 use pref64_discovery::{Discovery, Event as DiscoveryEvent};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -35,6 +27,7 @@ use tokio::{
 use crate::{
     config::Config,
     dataplane::{Dataplane, Engine, Event, Stats},
+    link::{self, Chosen, Preference},
     report,
 };
 
@@ -43,6 +36,13 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// Looked at even if nobody told: notifications may be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// On a host with very many routes and neighbours, looking takes at most one part in this many of
+/// the time.
+const LOOK_SHARE: u32 = 10;
+
+/// Somebody who takes away what we made, again and again, is not fought more often than this.
+const MAKE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs the CLAT until a signal ends it.
 ///
@@ -60,6 +60,8 @@ pub(crate) async fn run(config: Config) -> Result<Exit, Failure> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// The terminal is gone.
+    hangup: Signal,
     report: Signal,
 }
 
@@ -69,6 +71,7 @@ impl Signals {
         Ok(Self {
             terminate: open(SignalKind::terminate())?,
             interrupt: open(SignalKind::interrupt())?,
+            hangup: open(SignalKind::hangup())?,
             report: open(SignalKind::user_defined1())?,
         })
     }
@@ -89,7 +92,6 @@ struct Supervisor {
     config: Config,
     clock: Clock,
     watch: NetWatch,
-    nudger: Nudger,
     discovery: Discovery,
     netcfg: NetCfg<LinuxSystem>,
     session: Session,
@@ -98,9 +100,12 @@ struct Supervisor {
     stats: Option<Stats>,
     dataplane: Option<Dataplane>,
     events: (UnboundedSender<Event>, UnboundedReceiver<Event>),
-    /// The link that is used, by index and name.
-    link: Option<(IfIndex, String)>,
+    /// The link that is used.
+    link: Option<Chosen>,
     next_look: Instant,
+    /// No sooner than this.
+    earliest_look: Instant,
+    earliest_make_again: Instant,
     /// A failure that ends the program, because nothing worked yet.
     fatal: Option<Failure>,
     has_worked: bool,
@@ -121,7 +126,6 @@ impl Supervisor {
             .map_err(|error| netcfg_failure(&error))?;
         let seed = random()?;
         Ok(Self {
-            nudger: watch.nudger(),
             session: Session::new(config.session.clone(), seed),
             config,
             clock,
@@ -135,6 +139,8 @@ impl Supervisor {
             events: unbounded_channel(),
             link: None,
             next_look: clock.now(),
+            earliest_look: clock.now(),
+            earliest_make_again: clock.now(),
             fatal: None,
             has_worked: false,
         })
@@ -148,7 +154,7 @@ impl Supervisor {
             }
             match self.next(signals).await {
                 Happened::Discovered(Ok(event)) => {
-                    log_discovery(&event, self.clock.now());
+                    report::discovery(&event, self.clock.now());
                     self.look_soon();
                 }
                 Happened::Discovered(Err(error)) => {
@@ -185,92 +191,105 @@ impl Supervisor {
             _ = signals.report.recv() => Happened::ReportWanted,
             _ = signals.terminate.recv() => Happened::EndWanted,
             _ = signals.interrupt.recv() => Happened::EndWanted,
+            _ = signals.hangup.recv() => Happened::EndWanted,
         }
     }
 
     fn look_soon(&mut self) {
-        self.next_look = self.next_look.min(self.clock.now() + SETTLE);
+        let soon = (self.clock.now() + SETTLE).max(self.earliest_look);
+        self.next_look = self.next_look.min(soon);
     }
 
     /// Reads the network anew and tells the session.
     async fn look(&mut self) {
-        self.next_look = self.clock.now() + LOOK_AGAIN;
-        let snapshot = match self.watch.snapshot().await {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::warn!("cannot read the network interfaces: {error}");
-                return;
-            }
-        };
-        self.follow_link(&snapshot);
-        let facts = self.facts(&snapshot);
-        let effects = self.session.update(facts, self.clock.now());
-        self.carry_out(effects).await;
+        let began = self.clock.now();
+        let snapshot = self.watch.snapshot().await;
+        let now = self.clock.now();
+        self.earliest_look = now + (now - began) * LOOK_SHARE;
+        self.next_look = now + LOOK_AGAIN;
+        match snapshot {
+            Ok(snapshot) => self.follow(&snapshot).await,
+            Err(error) => tracing::warn!("cannot read the network interfaces: {error}"),
+        }
+    }
+
+    async fn follow(&mut self, snapshot: &Snapshot) {
+        if self.follow_link(snapshot) {
+            // Whatever is kept of the old link is worth nothing on the new one, even if that has
+            // the same index or is in the same network.
+            self.update(Facts::default()).await;
+        }
+        let facts = self.facts(snapshot);
+        self.update(facts).await;
+        self.make_again(snapshot).await;
         self.refresh_next_hop().await;
     }
 
-    /// Chooses the link, and starts over when it is another one.
-    fn follow_link(&mut self, snapshot: &Snapshot) {
-        let chosen = self
-            .choose_link(snapshot)
-            .map(|it| (it.index, it.name.clone()));
-        if chosen == self.link {
-            return;
-        }
-        if let Some((index, _)) = self.link.take() {
-            self.discovery.forget(index);
-            self.discovery.set_manual(index, &[]);
-        }
-        if let Some((index, name)) = &chosen {
-            tracing::debug!("using {name}");
-            self.discovery.solicit(*index);
-            if let Some(prefix) = self.config.prefix {
-                self.discovery.set_manual(*index, &[prefix]);
-            }
-        }
-        self.link = chosen;
+    async fn update(&mut self, facts: Facts) {
+        let effects = self.session.update(facts, self.clock.now());
+        self.carry_out(effects).await;
     }
 
-    /// The configured interface; else the one in use while it has a prefix; else the best that has
-    /// one; else the best.
-    fn choose_link<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Interface> {
-        let usable = |it: &&Interface| {
-            it.running && it.mac.is_some() && it.name != self.config.session.identity.interface
+    /// Chooses the link, and starts over when it is another one. True if there was one before.
+    fn follow_link(&mut self, snapshot: &Snapshot) -> bool {
+        let preference = Preference {
+            configured: self.config.interface.as_deref(),
+            own: &self.config.session.identity.interface,
+            current: self.link.as_ref().map(|link| link.index),
         };
-        if let Some(name) = &self.config.interface {
-            return snapshot.by_name(name).filter(usable);
+        let has_prefix = |index| !self.discovery.prefixes(index).is_empty();
+        let chosen = link::choose(snapshot, &preference, has_prefix);
+        if chosen == self.link {
+            return false;
         }
-        let has_prefix = |it: &&Interface| !self.discovery.prefixes(it.index).is_empty();
-        let candidates = || {
-            let by_route = snapshot.ipv6_default.iter().copied();
-            by_route
-                .filter_map(|index| snapshot.by_index(index))
-                .filter(usable)
-        };
-        let current = self
-            .link
-            .as_ref()
-            .and_then(|(index, _)| snapshot.by_index(*index));
-        current
-            .filter(usable)
-            .filter(has_prefix)
-            .or_else(|| candidates().find(has_prefix))
-            .or_else(|| snapshot.interfaces.iter().filter(usable).find(has_prefix))
-            .or_else(|| candidates().next())
-            .or_else(|| snapshot.interfaces.iter().find(usable))
+        let old = std::mem::replace(&mut self.link, chosen);
+        if let Some(old) = &old {
+            self.discovery.forget(old.index);
+            self.discovery.set_manual(old.index, &[]);
+        }
+        if let Some(new) = &self.link {
+            tracing::debug!("using {}", new.name);
+            self.discovery.solicit(new.index);
+            if let Some(prefix) = self.config.prefix {
+                self.discovery.set_manual(new.index, &[prefix]);
+            }
+        }
+        old.is_some()
     }
 
     fn facts(&self, snapshot: &Snapshot) -> Facts {
-        let index = self.link.as_ref().map(|(index, _)| *index);
+        let index = self.link.as_ref().map(|link| link.index);
         let interface = index.and_then(|index| snapshot.by_index(index));
-        let own = &self.config.session.identity.interface;
-        let is_ours = |index: &u32| snapshot.by_index(*index).is_some_and(|it| it.name == *own);
         Facts {
-            link: interface.filter(|it| it.running).and_then(link_of),
-            addresses: interface.map(addresses_of).unwrap_or_default(),
+            link: interface.filter(|it| it.running).and_then(link::describe),
+            addresses: interface.map(link::addresses).unwrap_or_default(),
             prefixes: index.map_or_else(Vec::new, |index| self.discovery.prefixes(index)),
-            native_ipv4: snapshot.ipv4_default.iter().any(|index| !is_ours(index)),
+            native_ipv4: link::has_native_ipv4(snapshot, &self.config.session.identity.interface),
         }
+    }
+
+    /// Repairs what somebody else has taken away from a CLAT that runs.
+    async fn make_again(&mut self, snapshot: &Snapshot) {
+        let State::Running(settings) = self.session.state() else {
+            return;
+        };
+        let own = &self.config.session.identity.interface;
+        let now = self.clock.now();
+        let in_place = link::is_in_place(snapshot, own, settings.instance.host());
+        if in_place || now < self.earliest_make_again {
+            return;
+        }
+        tracing::warn!("somebody has changed {own}, its address or its route: making it again");
+        self.earliest_make_again = now + MAKE_AGAIN;
+        if let Err(error) = self.netcfg.make_again().await {
+            self.failed(&netcfg_failure(&error)).await;
+        }
+    }
+
+    async fn failed(&mut self, what: &Failure) {
+        tracing::error!("{what}");
+        let effects = self.session.failed(what.to_string(), self.clock.now());
+        self.carry_out(effects).await;
     }
 
     async fn handle_event(&mut self, event: Event) {
@@ -281,12 +300,7 @@ impl Supervisor {
                 tracing::warn!("{by} has our IPv6 address");
                 self.session.duplicate(by, now)
             }
-            Event::Nudge(router) => {
-                if let Some((index, _)) = &self.link {
-                    self.nudger.nudge(*index, router).await;
-                }
-                return;
-            }
+            Event::Nudge(router) => return self.nudge(router).await,
             Event::Failed(what) => self.session.failed(what, now),
         };
         self.carry_out(effects).await;
@@ -296,18 +310,31 @@ impl Supervisor {
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         let mut todo = std::collections::VecDeque::from(effects);
         while let Some(effect) = todo.pop_front() {
-            if let Err(what) = self.do_one(effect).await {
-                tracing::error!("{what}");
-                if !self.has_worked && self.fatal.is_none() {
-                    self.fatal = Some(what.clone());
-                }
-                // What was still to do belongs to a state that was not reached.
-                todo = self
-                    .session
-                    .failed(what.to_string(), self.clock.now())
-                    .into();
+            let Err(what) = self.do_one(effect).await else {
+                continue;
+            };
+            tracing::error!("{what}");
+            // What was still to do belongs to a state that was not reached. But what was to be
+            // closed is closed.
+            if todo.contains(&Effect::Release) {
+                self.release();
+            }
+            todo = self
+                .session
+                .failed(what.to_string(), self.clock.now())
+                .into();
+            if !self.has_worked && !self.link_is_gone().await {
+                self.fatal.get_or_insert(what);
             }
         }
+    }
+
+    /// Whatever failed, it failed because the link went away meanwhile: that is no reason to end.
+    async fn link_is_gone(&self) -> bool {
+        let (Some(link), Ok(snapshot)) = (&self.link, self.watch.snapshot().await) else {
+            return false;
+        };
+        !snapshot.by_index(link.index).is_some_and(|it| it.running)
     }
 
     async fn do_one(&mut self, effect: Effect) -> Result<(), Failure> {
@@ -323,13 +350,10 @@ impl Supervisor {
                 .apply(&plan)
                 .await
                 .map_err(|error| netcfg_failure(&error))?,
-            Effect::Release => {
-                self.stop_dataplane();
-                self.tun = None;
-            }
+            Effect::Release => self.release(),
             Effect::Report(state) => {
                 self.has_worked |= matches!(state, State::Running(_));
-                let link = self.link.as_ref().map(|(_, name)| name.as_str());
+                let link = self.link.as_ref().map(|link| link.name.as_str());
                 tracing::info!("{}", report::state(&state, link));
             }
         }
@@ -338,26 +362,20 @@ impl Supervisor {
 
     fn claim(&mut self, link: &Link, settings: Settings) -> Result<(), Failure> {
         self.stop_dataplane();
-        // What the old threads still said is about the old address.
-        self.events = unbounded_channel();
         let tun = self.open_tun()?;
+        let uplink = match self.config.session.identity.uplink {
+            UplinkKind::Routed => None,
+            UplinkKind::Link => Some((open_uplink(link, &settings)?, claim_of(link, &settings)?)),
+        };
         let engine = match self.engine.take() {
             Some(engine) => engine,
             None => Engine::new(&settings, (random()?, random()?)),
         };
         self.stats = Some(engine.stats());
         let surroundings = (self.clock, self.events.0.clone());
-        let started = match self.config.session.identity.uplink {
-            UplinkKind::Routed => Dataplane::start_routed(engine, tun, settings, surroundings),
-            UplinkKind::Link => {
-                let uplink = open_uplink(link, &settings)?;
-                let claim = l2::link::Config {
-                    address: settings.clat,
-                    mac: link.mac,
-                    probes: 1,
-                    nonce: nonce()?,
-                    delay: Duration::ZERO,
-                };
+        let started = match uplink {
+            None => Dataplane::start_routed(engine, tun, settings, surroundings),
+            Some((uplink, claim)) => {
                 Dataplane::start_on_link(engine, tun, uplink, claim, settings, surroundings)
             }
         };
@@ -378,6 +396,11 @@ impl Supervisor {
         Ok(tun)
     }
 
+    fn release(&mut self) {
+        self.stop_dataplane();
+        self.tun = None;
+    }
+
     fn stop_dataplane(&mut self) {
         if let Some(dataplane) = self.dataplane.take() {
             self.engine = dataplane.stop();
@@ -385,20 +408,30 @@ impl Supervisor {
                 tracing::error!("a thread of the data path had failed; its counters start anew");
             }
         }
+        // What the threads still said is about an address that is no longer used.
+        self.events = unbounded_channel();
+    }
+
+    async fn nudge(&self, router: Ipv6Addr) {
+        if let Some(link) = &self.link
+            && let Err(error) = self.watch.nudge(link.index, router).await
+        {
+            tracing::debug!("the kernel does not use the entry of {router}: {error}");
+        }
     }
 
     /// Tells the data path which router to send to.
     async fn refresh_next_hop(&self) {
-        let (Some(dataplane), Some((index, _))) = (&self.dataplane, &self.link) else {
+        let (Some(dataplane), Some(link)) = (&self.dataplane, &self.link) else {
             return;
         };
         let (State::Claiming(settings) | State::Running(settings)) = self.session.state() else {
             return;
         };
-        match self.find_next_hop(*index, settings.prefix).await {
+        match self.find_next_hop(link.index, settings.prefix).await {
             Ok(next_hop) => {
                 if let Some(unresolved) = next_hop.filter(|it| it.mac.is_none()) {
-                    self.nudger.nudge(*index, unresolved.router).await;
+                    self.nudge(unresolved.router).await;
                 }
                 dataplane.set_next_hop(next_hop);
             }
@@ -460,76 +493,23 @@ fn open_uplink(link: &Link, settings: &Settings) -> Result<Arc<dyn Uplink>, Fail
     Ok(Arc::new(socket))
 }
 
-fn link_of(interface: &Interface) -> Option<Link> {
-    Some(Link {
-        index: interface.index,
-        name: interface.name.clone(),
-        mac: interface.mac?,
-        mtu: u16::try_from(interface.ipv6_mtu).unwrap_or(u16::MAX),
+/// How the address is claimed on the link.
+fn claim_of(link: &Link, settings: &Settings) -> Result<l2::link::Config, Failure> {
+    let [a, b, c, d, e, f, ..] = random()?.to_ne_bytes();
+    Ok(l2::link::Config {
+        address: settings.clat,
+        mac: link.mac,
+        probes: 1,
+        nonce: [a, b, c, d, e, f],
+        delay: Duration::ZERO,
     })
-}
-
-fn addresses_of(interface: &Interface) -> Vec<HostAddress> {
-    let addresses = interface.addresses.iter();
-    addresses
-        .map(|it| HostAddress {
-            address: it.address,
-            prefix_len: it.prefix_len,
-            preferred: it.preferred,
-        })
-        .collect()
 }
 
 fn random() -> Result<u64, Failure> {
     getrandom::u64().map_err(|error| Failure::error(format_args!("no randomness: {error}")))
 }
 
-fn nonce() -> Result<[u8; 6], Failure> {
-    let [a, b, c, d, e, f, ..] = random()?.to_ne_bytes();
-    Ok([a, b, c, d, e, f])
-}
-
 /// A failure of `netcfg`, for people.
 pub(crate) fn netcfg_failure(error: &netcfg::Error) -> Failure {
     Failure::system(error.kind(), error, error.hint())
-}
-
-fn log_discovery(event: &DiscoveryEvent, now: Instant) {
-    match event {
-        DiscoveryEvent::Advertised { changes, .. } => {
-            for change in changes {
-                log_change(change, now);
-            }
-        }
-        DiscoveryEvent::Expired(changes) => {
-            for (_, change) in changes {
-                log_change(change, now);
-            }
-        }
-    }
-}
-
-fn log_change(change: &Change, now: Instant) {
-    let from = |entry: &Entry| match entry.source {
-        Source::Manual => "by configuration".to_owned(),
-        Source::Ra { router } => format!("by router {router}"),
-        Source::Dns => "by DNS".to_owned(),
-    };
-    let left = |entry: &Entry| match entry.expires {
-        Some(at) => cli::text::duration(at.saturating_duration_since(now)),
-        None => "ever".to_owned(),
-    };
-    match change {
-        Change::Added(it) => {
-            tracing::info!("NAT64 prefix {} {}, for {}", it.prefix, from(it), left(it));
-        }
-        Change::Refreshed(it) => tracing::debug!("{} refreshed for {}", it.prefix, left(it)),
-        Change::Withdrawn(it) => {
-            tracing::info!("NAT64 prefix {} withdrawn {}", it.prefix, from(it));
-        }
-        Change::Expired(it) => tracing::info!("NAT64 prefix {} expired", it.prefix),
-        Change::Refused(it) => {
-            tracing::warn!("NAT64 prefix {} ignored: there are too many", it.prefix);
-        }
-    }
 }

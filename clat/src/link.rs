@@ -1,0 +1,231 @@
+//! Which link the CLAT is on, and what is true of it: all that is read from a [`Snapshot`].
+
+use std::net::Ipv4Addr;
+
+use clat_core::{address::HostAddress, session::Link};
+use host::netwatch::{Interface, Snapshot};
+use wire::ethernet::Mac;
+
+/// The link in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// Part of its identity: frames are sent from it and neighbours are told it.
+    pub(crate) mac: Mac,
+}
+
+impl Chosen {
+    fn of(interface: &Interface) -> Option<Self> {
+        Some(Self {
+            index: interface.index,
+            name: interface.name.clone(),
+            mac: interface.mac?,
+        })
+    }
+}
+
+/// What decides between links.
+pub(crate) struct Preference<'a> {
+    /// The only one to use, if a person said so.
+    pub(crate) configured: Option<&'a str>,
+    /// The virtual interface, which is never a link.
+    pub(crate) own: &'a str,
+    /// The one in use.
+    pub(crate) current: Option<u32>,
+}
+
+/// The configured link; else the one in use while it has a prefix; else the best that has one; else
+/// the best.
+pub(crate) fn choose(
+    snapshot: &Snapshot,
+    preference: &Preference<'_>,
+    has_prefix: impl Fn(u32) -> bool,
+) -> Option<Chosen> {
+    let usable = |it: &&Interface| it.running && it.mac.is_some() && it.name != preference.own;
+    if let Some(name) = preference.configured {
+        let interface = snapshot.by_name(name).filter(usable);
+        return interface.and_then(Chosen::of);
+    }
+    let has_prefix = |it: &&Interface| has_prefix(it.index);
+    let by_index = |index: u32| snapshot.by_index(index).filter(usable);
+    let by_route = || (snapshot.ipv6_default.iter()).filter_map(|index| by_index(*index));
+    let all = || snapshot.interfaces.iter().filter(usable);
+    let current = preference.current.and_then(by_index);
+    let chosen = current
+        .filter(has_prefix)
+        .or_else(|| by_route().find(has_prefix))
+        .or_else(|| all().find(has_prefix))
+        .or_else(|| by_route().next())
+        .or_else(|| all().next());
+    chosen.and_then(Chosen::of)
+}
+
+/// A link as the session sees it.
+pub(crate) fn describe(interface: &Interface) -> Option<Link> {
+    Some(Link {
+        index: interface.index,
+        name: interface.name.clone(),
+        mac: interface.mac?,
+        mtu: u16::try_from(interface.ipv6_mtu).unwrap_or(u16::MAX),
+    })
+}
+
+/// The host's addresses on a link as the session sees them.
+pub(crate) fn addresses(interface: &Interface) -> Vec<HostAddress> {
+    let addresses = interface.addresses.iter();
+    addresses
+        .map(|it| HostAddress {
+            address: it.address,
+            prefix_len: it.prefix_len,
+            preferred: it.preferred,
+        })
+        .collect()
+}
+
+/// Whether the host has IPv4 without us. The kernel keeps the route of an interface whose cable was
+/// pulled out; that one leads nowhere.
+pub(crate) fn has_native_ipv4(snapshot: &Snapshot, own: &str) -> bool {
+    let mut routes = snapshot.ipv4_default.iter();
+    routes.any(|index| {
+        let interface = snapshot.by_index(*index);
+        interface.is_some_and(|it| it.running && it.name != own)
+    })
+}
+
+/// Whether programs can use the virtual interface: somebody may have set it down, or deleted its
+/// address or route.
+pub(crate) fn is_in_place(snapshot: &Snapshot, own: &str, address: Ipv4Addr) -> bool {
+    snapshot.by_name(own).is_some_and(|it| {
+        it.running && it.ipv4.contains(&address) && snapshot.ipv4_default.contains(&it.index)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
+
+    fn interface(index: u32, name: &str) -> Interface {
+        Interface {
+            index,
+            name: name.to_owned(),
+            running: true,
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            ipv6_mtu: 1500,
+            addresses: Vec::new(),
+            ipv4: Vec::new(),
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let mut loopback = interface(1, "lo");
+        loopback.mac = None;
+        Snapshot {
+            interfaces: vec![
+                loopback,
+                interface(2, "br0"),
+                interface(3, "eth0"),
+                interface(4, "wlan0"),
+            ],
+            ipv4_default: Vec::new(),
+            ipv6_default: vec![4, 3],
+        }
+    }
+
+    fn chosen(snapshot: &Snapshot, preference: &Preference<'_>, prefixes: &[u32]) -> String {
+        let chosen = choose(snapshot, preference, |index| prefixes.contains(&index));
+        chosen.map_or_else(String::new, |it| it.name)
+    }
+
+    #[test]
+    fn the_best_link_with_a_prefix() {
+        let mut snapshot = snapshot();
+        let preference = Preference {
+            configured: None,
+            own: "clat0",
+            current: None,
+        };
+        assert_eq!(chosen(&snapshot, &preference, &[]), "wlan0");
+        assert_eq!(chosen(&snapshot, &preference, &[3]), "eth0");
+        assert_eq!(chosen(&snapshot, &preference, &[2]), "br0");
+        snapshot.ipv6_default.clear();
+        assert_eq!(chosen(&snapshot, &preference, &[]), "br0");
+        snapshot.interfaces.truncate(1);
+        assert_eq!(chosen(&snapshot, &preference, &[1]), "");
+    }
+
+    #[test]
+    fn the_link_in_use_stays_while_it_has_a_prefix() {
+        let mut snapshot = snapshot();
+        let preference = Preference {
+            configured: None,
+            own: "clat0",
+            current: Some(3),
+        };
+        assert_eq!(chosen(&snapshot, &preference, &[3, 4]), "eth0");
+        assert_eq!(chosen(&snapshot, &preference, &[4]), "wlan0");
+        snapshot.interfaces[2].running = false;
+        assert_eq!(chosen(&snapshot, &preference, &[3]), "wlan0");
+    }
+
+    #[test]
+    fn a_configured_link_or_none() {
+        let snapshot = snapshot();
+        let preference = |name| Preference {
+            configured: Some(name),
+            own: "clat0",
+            current: Some(3),
+        };
+        assert_eq!(chosen(&snapshot, &preference("br0"), &[3]), "br0");
+        assert_eq!(chosen(&snapshot, &preference("eth9"), &[3]), "");
+        assert_eq!(chosen(&snapshot, &preference("lo"), &[3]), "");
+    }
+
+    #[test]
+    fn another_link_layer_address_is_another_link() {
+        let mut snapshot = snapshot();
+        let preference = Preference {
+            configured: Some("eth0"),
+            own: "clat0",
+            current: Some(3),
+        };
+        let choose = |snapshot: &Snapshot| choose(snapshot, &preference, |_| true);
+        let before = choose(&snapshot);
+        assert_eq!(choose(&snapshot), before);
+        snapshot.interfaces[2].mac = Some(Mac([2, 0, 0, 0, 0, 9]));
+        assert_ne!(choose(&snapshot), before);
+    }
+
+    #[test]
+    fn a_route_that_leads_nowhere_is_no_native_ipv4() {
+        let mut snapshot = snapshot();
+        snapshot.interfaces.push(interface(5, "clat0"));
+        snapshot.ipv4_default = vec![5];
+        assert!(!has_native_ipv4(&snapshot, "clat0"));
+        snapshot.ipv4_default = vec![5, 3];
+        assert!(has_native_ipv4(&snapshot, "clat0"));
+        snapshot.interfaces[2].running = false;
+        assert!(!has_native_ipv4(&snapshot, "clat0"));
+    }
+
+    #[test]
+    fn what_somebody_took_away_is_missed() {
+        let mut snapshot = snapshot();
+        let mut own = interface(5, "clat0");
+        own.ipv4 = vec![HOST];
+        snapshot.interfaces.push(own);
+        snapshot.ipv4_default = vec![5];
+        assert!(is_in_place(&snapshot, "clat0", HOST));
+        let missing = |change: fn(&mut Snapshot)| {
+            let mut snapshot = snapshot.clone();
+            change(&mut snapshot);
+            !is_in_place(&snapshot, "clat0", HOST)
+        };
+        assert!(missing(|it| it.ipv4_default.clear()));
+        assert!(missing(|it| it.interfaces[4].ipv4.clear()));
+        assert!(missing(|it| it.interfaces[4].running = false));
+        assert!(missing(|it| it.interfaces.truncate(4)));
+    }
+}
