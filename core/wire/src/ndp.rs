@@ -505,6 +505,30 @@ mod tests {
         assert_eq!(read(&envelope(&unspecified), message), Invalid::Source);
     }
 
+    /// RFC 4861 §7.1.1 and §7.1.2: nobody has a multicast address.
+    #[test]
+    fn multicast_targets_are_refused() {
+        let mut buf = PacketBuf::for_packets_up_to(200);
+        let solicitation = NeighborSolicitation {
+            target: ALL_NODES,
+            source_link_layer: None,
+            nonce: None,
+        };
+        solicitation.write(&mut buf, ROUTER, CLAT).unwrap();
+        let read = NeighborSolicitation::new_checked(&envelope(&buf), &buf.bytes()[40..]);
+        assert_eq!(read, Err(Invalid::Target));
+        let advertisement = NeighborAdvertisement {
+            target: ALL_NODES,
+            router: false,
+            solicited: true,
+            override_cache: true,
+            target_link_layer: None,
+        };
+        advertisement.write(&mut buf, ROUTER, CLAT).unwrap();
+        let read = NeighborAdvertisement::new_checked(&envelope(&buf), &buf.bytes()[40..]);
+        assert_eq!(read, Err(Invalid::Target));
+    }
+
     #[test]
     fn a_duplicate_address_probe_must_go_to_a_solicited_node_address() {
         let mut buf = PacketBuf::for_packets_up_to(200);

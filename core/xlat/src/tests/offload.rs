@@ -193,6 +193,24 @@ fn xlat_5_1_02_dont_fragment_is_decided_by_the_segment() {
     assert_eq!(second, first.wrapping_add(9));
 }
 
+/// The segments of a super-segment use up as many Identifications as there are of them.
+#[test]
+fn xlat_5_1_03_no_packet_gets_an_identification_of_a_segment() {
+    let mut translator = V6ToV4::new(config(), 1);
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..10 {
+        let mut buf = unfinished(&back6(&noise(3000), |_| ()), 40, 6);
+        buf.offload.gso = gso(GsoKind::Udp, 1000);
+        let verdict = translator.translate(&mut buf, &STATELESS, origin());
+        assert!(matches!(verdict, Verdict::Forward(_)));
+        let mut segments = Pieces::segments(&buf).unwrap();
+        while segments.next(&mut buf) {
+            assert!(ids.insert(Ipv4::new_checked(buf.bytes()).unwrap().id()));
+        }
+    }
+    assert_eq!(ids.len(), 30);
+}
+
 /// UDP's segment size is the application's, and a datagram that fits no link without DF is
 /// fragmented after it was separated from the others.
 #[test]

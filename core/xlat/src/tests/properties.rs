@@ -249,7 +249,10 @@ fn assert_translates_like_its_segments(
         match translate(&mut buf) {
             Verdict::Forward(pieces) => one_by_one.extend(on_the_wire(&mut buf, pieces)),
             // Of segments of two sizes, the last may pass where the others are refused.
-            _ => return Ok(prop_assert_eq!(translated, Vec::<Vec<u8>>::new())),
+            _ => {
+                prop_assert!(translated.is_empty());
+                return Ok(());
+            }
         }
     }
     translated.iter().for_each(|packet| assert_right(packet));

@@ -465,6 +465,10 @@ fn padding_behind_the_packet_is_left_behind() {
         to_v6(&padded).packet(),
         udp6(b"x", |header| header.hop_limit = 63)
     );
+    let mut padded = back6(b"x", |_| ());
+    padded.extend([0xee; 17]);
+    let wanted = back4(b"x", |header| header.ttl = 63);
+    assert_same_but_id(&to_v4(&padded).packet(), &wanted);
 }
 
 #[test]
