@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     lab::require_root,
+    packages::{BENCH_TOOLS, install},
     run::{PROGRAMS, Result, build, run},
 };
 
@@ -32,6 +33,7 @@ impl Bench {
     /// If something could not be measured. A low figure is no error.
     pub(crate) fn run(&self) -> Result {
         require_root("bench")?;
+        install(&BENCH_TOOLS)?;
         let programs = build(&[&PROGRAMS[..], &["bench"]].concat())?;
         let mut bench = Command::new(programs.join("openclat-bench"));
         bench.env("OPENCLAT_BIN", &programs).arg(match self.what {

@@ -14,6 +14,9 @@ pub(crate) const USER_TOOLS: [Needed; 3] = [
     ("traceroute", "traceroute"),
 ];
 
+/// What the benchmarks run besides.
+pub(crate) const BENCH_TOOLS: [Needed; 2] = [("perf", "linux-perf"), ("tayga", "tayga")];
+
 /// What hides the CLAT's inner addresses from the link.
 pub(crate) const FIREWALL: Needed = ("nft", "nftables");
 

@@ -16,6 +16,7 @@ pub mod impair;
 pub mod namespace;
 pub mod process;
 pub mod servers;
+pub mod tayga;
 pub mod tools;
 pub mod topology;
 pub mod wiring;
