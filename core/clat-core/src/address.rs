@@ -38,7 +38,7 @@ pub fn choose_network(
             (
                 !it.preferred,
                 label(it.address) != label(destination),
-                Reverse(common_bits(it.address, destination).min(64)),
+                Reverse(common_bits(network, destination)),
                 Some(network) != in_use.map(network_of),
                 network,
             )
@@ -157,6 +157,10 @@ mod tests {
         assert_eq!(chosen(&addresses, "2001:db8:64::/96"), global);
         assert_eq!(chosen(&addresses, "64:ff9b::/96"), global);
         assert_eq!(chosen(&addresses, "fd00:64::/96"), local);
+        // The label comes before the longest match: 2001::/32 is Teredo's.
+        let teredo = [host("2001:0:1:2::10", true), host("2620:0:1:2::10", true)];
+        let wanted = Some("2620:0:1:2::".to_owned());
+        assert_eq!(chosen(&teredo, "2001:db8:64::/96"), wanted);
         // Better a source of another label than none.
         assert_eq!(chosen(&addresses[..1], "64:ff9b::/96"), local);
         assert_eq!(chosen(&addresses[2..], "64:ff9b::/96"), None);

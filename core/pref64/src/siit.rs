@@ -259,6 +259,13 @@ mod tests {
         assert!(!intrinsic.hairpins(by_mapping));
         assert!(!intrinsic.hairpins(intrinsic.pref64.unwrap().embed(GLOBAL)));
         assert!(!intrinsic.hairpins("2001:db8:ffff::1".parse().unwrap()));
+        let own = Eam::parse("198.51.100.1", &by_prefix.to_string()).unwrap();
+        let host_mapping = Eam::parse("192.0.2.1", "2001:db8:aaaa::1").unwrap();
+        let with_own = Siit {
+            eamt: EamTable::new(vec![host_mapping, own]).unwrap(),
+            ..intrinsic.clone()
+        };
+        assert!(!with_own.hairpins(by_prefix));
         assert_eq!(intrinsic.to_v6_hairpinned(host, Place::Source), algorithmic);
         assert_eq!(
             intrinsic.to_v6_hairpinned(host, Place::InnerDestination),

@@ -372,6 +372,9 @@ mod tests {
         tracker.ra(9, TWO, &[option(4, 600)], now);
         assert_eq!(usable(&tracker, now), [prefix(2), prefix(1), prefix(3)]);
 
+        // One router cannot take back what only the other announces.
+        assert!(tracker.ra(LINK, TWO, &[option(2, 0)], now).is_empty());
+        assert_eq!(usable(&tracker, now), [prefix(2), prefix(1), prefix(3)]);
         // One router takes back a prefix that the other still announces.
         tracker.ra(LINK, ONE, &[option(1, 0)], now);
         assert_eq!(usable(&tracker, now), [prefix(2), prefix(1), prefix(3)]);
@@ -513,12 +516,15 @@ mod tests {
     #[test]
     fn advertisements_without_prefixes_leave_no_trace() {
         let now = origin();
-        let mut tracker = Tracker::new();
-        tracker.ra(LINK, ONE, &[], now);
-        tracker.ra(LINK, ONE, &[option(1, 0)], now);
-        tracker.dns(LINK, &[], seconds(60), now);
-        tracker.manual(LINK, &[]);
-        assert_eq!(tracker.links().count(), 0);
+        let traces = |call: &dyn Fn(&mut Tracker) -> Vec<Change>| {
+            let mut tracker = Tracker::new();
+            call(&mut tracker);
+            tracker.links().count()
+        };
+        assert_eq!(traces(&|it| it.ra(LINK, ONE, &[], now)), 0);
+        assert_eq!(traces(&|it| it.ra(LINK, ONE, &[option(1, 0)], now)), 0);
+        assert_eq!(traces(&|it| it.dns(LINK, &[], seconds(60), now)), 0);
+        assert_eq!(traces(&|it| it.manual(LINK, &[])), 0);
     }
 
     #[test]
