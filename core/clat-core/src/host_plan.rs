@@ -159,7 +159,7 @@ mod tests {
 
     /// Each CLAT of a host has its own address, interface and route.
     #[test]
-    fn clat_c_03_another_instance_has_its_own_address_and_route() {
+    fn another_instance_has_its_own_address_and_route() {
         let identity = Identity {
             interface: "clat1".into(),
             ..identity(UplinkKind::Link)
