@@ -141,15 +141,20 @@ impl IcmpFragments {
         ))
     }
 
-    /// A verdict, if the packet in `buf` is not to be translated now.
+    /// A verdict, if the packet in `buf` is not to be translated now. A fragment that could not
+    /// pass as a whole packet has its `veto` at once, so that its sender hears of it.
     fn hold(
         &mut self,
         buf: &mut PacketBuf,
         now: Instant,
         stats: &DirectionStats,
+        veto: impl FnOnce(&mut PacketBuf) -> Option<Verdict<DropReason>>,
     ) -> Option<Verdict<DropReason>> {
         if !is_icmp_fragment(buf.bytes()) {
             return None;
+        }
+        if let Some(verdict) = veto(buf) {
+            return Some(verdict);
         }
         let timed_out = DropReason::FragmentTimeout;
         self.0.expire(now, |_| stats.dropped.count(timed_out));
@@ -212,7 +217,9 @@ impl Outbound {
     /// Takes an IPv4 packet of the host. A reply goes back to the host.
     pub fn handle_host(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<DropReason> {
         self.stats.came(buf);
-        let held = self.icmp_fragments.hold(buf, now, &self.stats);
+        let (translator, stats) = (&mut self.translator, &self.stats);
+        let veto = |buf: &mut PacketBuf| translator.veto(buf, now);
+        let held = self.icmp_fragments.hold(buf, now, stats, veto);
         let verdict = held.unwrap_or_else(|| self.translator.translate(buf, &self.mapping, now));
         self.stats.went(&verdict);
         verdict
@@ -263,7 +270,9 @@ impl Inbound {
     /// Takes an IPv6 packet of the network. A reply goes back to the network.
     pub fn handle_net(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<DropReason> {
         self.stats.came(buf);
-        let held = self.icmp_fragments.hold(buf, now, &self.stats);
+        let (translator, stats) = (&mut self.translator, &self.stats);
+        let veto = |buf: &mut PacketBuf| translator.veto(buf, now);
+        let held = self.icmp_fragments.hold(buf, now, stats, veto);
         let verdict = held.unwrap_or_else(|| self.translator.translate(buf, &self.mapping, now));
         self.stats.went(&verdict);
         verdict
@@ -475,5 +484,18 @@ mod tests {
         let wanted = compose::icmp4(0, 0, [0x46, 0x40, 0, 1], &data);
         assert_eq!(received[0][20..], wanted);
         assert_eq!(inbound.stats().dropped.total(), 0);
+    }
+
+    /// A large traceroute by ICMP is told of its first hop, not left to time out.
+    #[test]
+    fn xlat_4_1_06_fragments_of_icmp_run_out_of_hops_too() {
+        let echo = compose::icmp4(8, 0, [0x46, 0x40, 0, 1], &[7; 1600]);
+        let mut header = V4::new(HOST4, PEER4, 1);
+        (header.ttl, header.mf) = (1, true);
+        let mut buf = loaded(&header.carrying(&echo[..1448]));
+        let mut outbound = Outbound::new(&settings(), 1);
+        let verdict = outbound.handle_host(&mut buf, now());
+        let told = matches!(verdict, Verdict::Reply(DropReason::HopLimitExceeded));
+        assert!(told, "{verdict:?}");
     }
 }
