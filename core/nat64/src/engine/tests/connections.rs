@@ -35,6 +35,17 @@ fn plat_3_5_2_01_a_connection_from_syn_to_fin() {
     nat.wait(7199);
     assert_eq!(nat.sessions(), 1, "data ended the last four minutes");
 
+    // Silence for two hours and four minutes is the end.
+    let mut silent = Nat::new(config());
+    silent.send(&tcp6(client, server, SYN)).packet();
+    silent.send(&tcp4(server, outside, SYN | ACK)).packet();
+    silent.wait(7202);
+    assert_eq!(silent.sessions(), 1);
+    silent.wait(239);
+    assert_eq!(silent.sessions(), 1);
+    silent.wait(3);
+    assert_eq!(silent.sessions(), 0);
+
     // Closed by both sides: four minutes, whatever follows.
     nat.send(&tcp6(client, server, FIN)).packet();
     nat.send(&tcp4(server, outside, FIN)).packet();

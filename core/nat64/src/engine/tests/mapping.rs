@@ -181,6 +181,30 @@ fn plat_3_5_3_01_echoes_share_identifiers() {
     let packet = V6::new(CLIENT, prefix().embed(SERVER), 58).carrying(&other);
     let why = Why::Translation(xlat::DropReason::UntranslatableIcmp);
     assert_eq!(nat.send(&packet), Fate::Dropped(why));
+    let other = compose::icmp4(13, 0, [0, 77, 0, 1], &[0; 12]);
+    let packet = V4::new(SERVER, POOL, 1).carrying(&other);
+    assert_eq!(nat.send(&packet), Fate::Dropped(why));
+    assert_eq!((nat.bindings(), nat.sessions()), (0, 0), "only echoes");
+}
+
+/// A minute from the last query or answer, and from the first if none follows.
+#[test]
+fn plat_3_5_3_01_an_echo_session_lasts_a_minute() {
+    let mut nat = Nat::new(config());
+    let ends_after_a_minute = |nat: &mut Nat| {
+        nat.wait(59);
+        assert_eq!(nat.sessions(), 1);
+        nat.wait(3);
+        assert_eq!(nat.sessions(), 0);
+    };
+    nat.send(&echo6(CLIENT, 128, 77, SERVER)).packet();
+    ends_after_a_minute(&mut nat);
+    nat.send(&echo6(CLIENT, 128, 77, SERVER)).packet();
+    nat.wait(50);
+    nat.send(&echo6(CLIENT, 128, 77, SERVER)).packet();
+    nat.wait(50);
+    nat.send(&echo4(SERVER, 0, 77, POOL)).packet();
+    ends_after_a_minute(&mut nat);
 }
 
 #[test]
@@ -340,4 +364,27 @@ fn plat_3_6_01_a_new_session_says_which_prefix_is_in_use() {
     let third = Ipv4Addr::new(1, 1, 1, 1);
     let packet = nat.send(&udp4((third, 53), seen, b"x")).packet();
     assert_eq!(Ipv6::new_checked(&packet).unwrap().src(), new.embed(third));
+}
+
+/// RFC 6888 REQ-2: a client whose address is full does not get a second one, whatever is free.
+#[test]
+fn natb_4787_01_a_client_never_has_two_addresses() {
+    let mut config = config();
+    let ports = PortRange::new(2000, 2003).unwrap();
+    config.pool = [POOL, POOL2]
+        .map(|address| PoolEntry { address, ports })
+        .to_vec();
+    let mut nat = Nat::new(config);
+    let first = nat.udp((CLIENT, 3000), (SERVER, 53));
+    for port in 3001..3004 {
+        assert_eq!(nat.udp((CLIENT, port), (SERVER, 53)).0, first.0);
+    }
+    let packet = udp6((CLIENT, 3004), (SERVER, 53), b"x");
+    let why = Why::State(DropReason::PoolExhausted);
+    assert_eq!(nat.send(&packet).reply(), (why, 1, 3));
+    assert_eq!(nat.engine.free_ports(Protocol::Udp), 4);
+    // Another client gets what is left, and this one its choice once it has nothing any more.
+    assert_ne!(nat.udp((OTHER, 3000), (SERVER, 53)).0, first.0);
+    nat.wait(302);
+    nat.udp((CLIENT, 3004), (SERVER, 53));
 }

@@ -60,6 +60,12 @@ fn plat_3_5_01_only_the_prefix_and_the_pool_are_ours() {
     let datagram = compose::udp(Pair::V6(CLIENT, OTHER), 1, 2, b"x");
     let packet = V6::new(CLIENT, OTHER, 17).carrying(&datagram);
     assert_eq!(nat.send(&packet), dropped(DropReason::NotInPrefix));
+    // Neither is an error to somebody else, whatever it quotes.
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    let answer = nat.send(&udp4((SERVER, 53), (POOL, 5000), b"x")).packet();
+    let message = compose::icmp6(CLIENT, OTHER, 1, 4, [0; 4], &answer);
+    let packet = V6::new(CLIENT, OTHER, 58).carrying(&message);
+    assert_eq!(nat.send(&packet), dropped(DropReason::NotInPrefix));
     assert_eq!(
         nat.send(&udp4((SERVER, 53), (POOL2, 5000), b"x")),
         dropped(DropReason::NotInPool)
