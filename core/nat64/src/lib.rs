@@ -2,11 +2,11 @@
 //!
 //! The files follow the steps of RFC 6146 §3:
 //!
-//! 1. [`incoming_tuple`] (§3.4): what the packet is, its fragments put together
+//! 1. `incoming_tuple` (§3.4): what the packet is, its fragments put together
 //!    ([`xlat::reassembly`]);
-//! 2. [`filtering_and_updating`] (§3.5): its binding ([`bib`]) and session ([`session`]), by
+//! 2. `filtering_and_updating` (§3.5): its binding ([`bib`]) and session ([`session`]), by
 //!    protocol; the TCP state machine is [`tcp`], the free ports are the [`pool`]'s;
-//! 3. [`outgoing_tuple`] (§3.6): the mapping that translation is given;
+//! 3. `outgoing_tuple` (§3.6): the mapping that translation is given;
 //! 4. [`engine`] (§3.7): all of it in order, around the translator of crate `xlat`.
 //!
 //! Sans-IO: packets and times go in, verdicts come out; [`Engine::poll_timeout`] says when
