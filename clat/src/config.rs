@@ -1,8 +1,9 @@
 //! What a person decides about the CLAT: command line over configuration file over default.
 
 use std::{
-    net::Ipv6Addr,
+    net::{AddrParseError, Ipv6Addr},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use clap::{Args, ValueEnum};
@@ -21,13 +22,25 @@ pub(crate) const STATE_DIRECTORY: &str = "/run/openclat/clat";
 /// Worse than every metric that network managers give to native routes.
 const DEFAULT_METRIC: u32 = 100_000;
 
+/// The least that an IPv6 link carries.
+const MIN_MTU: u16 = 1280;
+
 /// The journal in a state directory.
 pub(crate) fn journal(state_directory: &Path) -> PathBuf {
     state_directory.join("journal.jsonl")
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  clat run                                 all by itself
+  clat run --prefix 64:ff9b::/96           where the network announces no prefix
+  clat run --interface eth0 --mode always  beside native IPv4, for a test
+
+Runs as root, or as a user with CAP_NET_ADMIN and CAP_NET_RAW who may open /dev/net/tun.";
+
 /// `clat run`, as it stands on the command line.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Run {
     /// Use this IPv6 interface [default: the one with the IPv6 default route]
     #[arg(short, long, value_name = "NAME")]
@@ -37,29 +50,31 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "PREFIX")]
     prefix: Option<Pref64>,
 
-    /// When to run: beside native IPv4 too, or only without it
+    /// When to run: only without native IPv4, or beside it too [default: auto]
     #[arg(short, long, value_enum)]
     mode: Option<Mode>,
 
     /// Use this IPv6 address instead of choosing one on the link
     #[arg(long, value_name = "ADDRESS")]
-    address: Option<Ipv6Addr>,
+    address: Option<OwnAddress>,
 
-    /// Use this IPv6 address, of a prefix that is routed to this host; forwarding is switched on
+    /// Use this IPv6 address, of a prefix that is routed to this host (as by DHCPv6-PD)
+    ///
+    /// IPv6 forwarding is switched on while it runs.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "address")]
-    routed: Option<Ipv6Addr>,
+    routed: Option<OwnAddress>,
 
     /// Name of the virtual interface [default: clat0]
     #[arg(long, value_name = "NAME")]
-    tun: Option<String>,
+    tun: Option<TunName>,
 
-    /// Metric of the IPv4 default route [default: 100000]
+    /// Metric of the IPv4 default route; native routes have smaller ones [default: 100000]
     #[arg(long, value_name = "METRIC")]
     metric: Option<u32>,
 
     /// Fragment packets that may be fragmented above this size in IPv6 [default: 1280]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..))]
-    fragment_above: Option<u16>,
+    #[arg(long, value_name = "BYTES")]
+    fragment_above: Option<FragmentAbove>,
 
     /// Configuration file; its settings give way to those on the command line
     #[arg(short, long, value_name = "FILE")]
@@ -87,11 +102,11 @@ struct File {
     interface: Option<String>,
     prefix: Option<Parsed<Pref64>>,
     mode: Option<Mode>,
-    address: Option<Parsed<Ipv6Addr>>,
-    routed: Option<Parsed<Ipv6Addr>>,
-    tun: Option<String>,
+    address: Option<Parsed<OwnAddress>>,
+    routed: Option<Parsed<OwnAddress>>,
+    tun: Option<Parsed<TunName>>,
     metric: Option<u32>,
-    fragment_above: Option<u16>,
+    fragment_above: Option<FragmentAbove>,
     wkp_non_global: Option<WkpNonGlobal>,
 }
 
@@ -100,6 +115,74 @@ struct File {
 enum WkpNonGlobal {
     Drop,
     Translate,
+}
+
+/// The name of an interface of ours, which the kernel and the firewall take as it is.
+#[derive(Clone, Debug)]
+struct TunName(String);
+
+impl FromStr for TunName {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let ordinary = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        // These two are no names, to the kernel either.
+        let only_dots = name.chars().all(|c| c == '.');
+        if only_dots || name.len() > 15 || !name.chars().all(ordinary) {
+            return Err("use up to 15 letters, digits, dots, dashes and underscores");
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+/// An address that a host may have and others can answer to.
+#[derive(Clone, Copy, Debug)]
+struct OwnAddress(Ipv6Addr);
+
+impl FromStr for OwnAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let address: Ipv6Addr = text
+            .parse()
+            .map_err(|error: AddrParseError| error.to_string())?;
+        let unfit = address.is_unspecified()
+            || address.is_loopback()
+            || address.is_multicast()
+            || address.is_unicast_link_local()
+            || address.to_ipv4_mapped().is_some();
+        if unfit {
+            return Err("use a unicast address that others on the network can answer to".into());
+        }
+        Ok(Self(address))
+    }
+}
+
+/// See [`session::Config::fragment_above`].
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "u16")]
+struct FragmentAbove(u16);
+
+impl TryFrom<u16> for FragmentAbove {
+    type Error = &'static str;
+
+    fn try_from(bytes: u16) -> Result<Self, Self::Error> {
+        if bytes < MIN_MTU {
+            return Err("every IPv6 link carries 1280 bytes: set it to 1280 or more");
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl FromStr for FragmentAbove {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes: u16 = text
+            .parse()
+            .map_err(|error: std::num::ParseIntError| error.to_string())?;
+        Self::try_from(bytes).map_err(str::to_owned)
+    }
 }
 
 /// What holds.
@@ -125,37 +208,35 @@ impl Run {
             Some(path) => cli::config::read(path)?,
             None => File::default(),
         };
-        let uplink = |routed| match routed {
-            true => UplinkKind::Routed,
-            false => UplinkKind::Link,
-        };
         let address = self.address.or_else(|| file.address.map(|it| it.0));
         let routed = self.routed.or_else(|| file.routed.map(|it| it.0));
         if address.is_some() && routed.is_some() {
-            return Err(Failure::new(
-                Exit::Usage,
-                "both `address` and `routed` are set",
-            )
-            .hint("keep the one that says where the address lies: on the link, or behind this host"));
+            return Err(both_addresses(self.config.as_deref()));
         }
-        let name = self.tun.or(file.tun).unwrap_or_else(|| "clat0".to_owned());
-        check_name(&name)?;
+        let identity = Identity {
+            interface: self
+                .tun
+                .or_else(|| file.tun.map(|it| it.0))
+                .map_or_else(|| "clat0".to_owned(), |it| it.0),
+            metric: self.metric.or(file.metric).unwrap_or(DEFAULT_METRIC),
+            uplink: match routed {
+                Some(_) => UplinkKind::Routed,
+                None => UplinkKind::Link,
+            },
+        };
+        let fragment_above = self.fragment_above.or(file.fragment_above);
         Ok(Config {
             interface: self.interface.or(file.interface),
             prefix: self.prefix.or_else(|| file.prefix.map(|it| it.0)),
             session: session::Config {
                 instance: Instance::FIRST,
-                identity: Identity {
-                    interface: name,
-                    metric: self.metric.or(file.metric).unwrap_or(DEFAULT_METRIC),
-                    uplink: uplink(routed.is_some()),
-                },
+                identity,
                 mode: match self.mode.or(file.mode).unwrap_or(Mode::Auto) {
                     Mode::Auto => session::Mode::Auto,
                     Mode::Always => session::Mode::Always,
                 },
-                address: address.or(routed),
-                fragment_above: fragment_above(self.fragment_above.or(file.fragment_above))?,
+                address: address.or(routed).map(|it| it.0),
+                fragment_above: fragment_above.map_or(MIN_MTU, |it| it.0),
                 wkp_non_global: match file.wkp_non_global {
                     Some(WkpNonGlobal::Drop) => NonGlobal::Drop,
                     Some(WkpNonGlobal::Translate) | None => NonGlobal::Translate,
@@ -167,27 +248,13 @@ impl Run {
     }
 }
 
-fn fragment_above(bytes: Option<u16>) -> Result<u16, Failure> {
-    match bytes {
-        None => Ok(1280),
-        Some(bytes) if bytes >= 1280 => Ok(bytes),
-        Some(bytes) => Err(
-            Failure::new(Exit::Usage, format_args!("fragment_above is {bytes}"))
-                .hint("every IPv6 link carries 1280 bytes: set it to 1280 or more"),
-        ),
-    }
-}
-
-/// An interface name that the kernel and the firewall take as it is.
-fn check_name(name: &str) -> Result<(), Failure> {
-    let ordinary = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !name.is_empty() && name.len() < 16 && name.chars().all(ordinary) {
-        return Ok(());
-    }
-    Err(
-        Failure::new(Exit::Usage, format_args!("`{name}` is no interface name"))
-            .hint("use up to 15 letters, digits, dots, dashes and underscores"),
+fn both_addresses(file: Option<&Path>) -> Failure {
+    let place = file.map_or_else(String::new, |it| format!("{}: ", it.display()));
+    Failure::new(
+        Exit::Usage,
+        format_args!("{place}both `address` and `routed` are set"),
     )
+    .hint("keep the one that says where the address lies: on the link, or behind this host")
 }
 
 #[cfg(test)]
@@ -195,7 +262,7 @@ mod tests {
     use super::*;
     use clap::Parser;
 
-    #[derive(Parser)]
+    #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
         run: Run,
@@ -233,15 +300,49 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        let failure = |line, file| settle(line, file).unwrap_err().to_string();
-        assert!(failure("", Some("prefix = \"2001:db8::1/96\"")).contains("did you mean"));
-        assert!(failure("", Some("prefx = \"64:ff9b::/96\"")).contains("`prefix`"));
-        assert!(failure("", Some("fragment_above = 1000")).contains("1280"));
-        assert!(failure("--tun ../../etc", None).contains("no interface name"));
-        let both = "address = \"2001:db8::1\"\nrouted = \"2001:db8::2\"";
-        assert!(failure("", Some(both)).contains("both `address` and `routed`"));
-        assert!(Line::try_parse_from(["clat", "--fragment-above=1279"]).is_err());
-        assert!(Line::try_parse_from(["clat", "--prefix=2001:db8::/95"]).is_err());
+    fn what_is_wrong_in_a_file_is_said_with_its_place() {
+        let failure = |file: &str| {
+            let file = format!("metric = 7\n{file}");
+            settle("", Some(&file)).unwrap_err().to_string()
+        };
+        for (file, wanted) in [
+            ("prefix = \"2001:db8::1/96\"", "did you mean"),
+            ("prefx = \"64:ff9b::/96\"", "`prefix`"),
+            ("fragment_above = 1000", "1280 or more"),
+            ("fragment_above = \"1500\"", "invalid type"),
+            ("tun = \"../../etc\"", "up to 15 letters"),
+            ("address = \"fe80::1\"", "unicast address"),
+            ("routed = \"2001:db8::g\"", "invalid IPv6 address"),
+            ("mode = \"sometimes\"", "`auto` or `always`"),
+            ("metric = 8", "duplicate key"),
+        ] {
+            let said = failure(file);
+            assert!(said.contains(".toml:2:"), "{said}");
+            assert!(said.contains(wanted), "{said}");
+        }
+        let both = failure("address = \"2001:db8::1\"\nrouted = \"2001:db8::2\"");
+        assert!(
+            both.contains(".toml: both `address` and `routed`"),
+            "{both}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_on_the_command_line_is_said() {
+        let said = |option: &str| {
+            let error = Line::try_parse_from(["clat", option]).unwrap_err();
+            error.to_string()
+        };
+        assert!(said("--fragment-above=1279").contains("1280 or more"));
+        assert!(said("--fragment-above=x").contains("invalid digit"));
+        assert!(said("--prefix=2001:db8::/95").contains("--prefix"));
+        for name in ["../../etc", "..", "", "sixteen-letters-"] {
+            let said = said(&format!("--tun={name}"));
+            assert!(said.contains("--tun"), "{name}: {said}");
+        }
+        for address in ["::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.1"] {
+            let said = said(&format!("--address={address}"));
+            assert!(said.contains("unicast address"), "{address}: {said}");
+        }
     }
 }

@@ -34,6 +34,9 @@ enum Command {
     /// SIGUSR1 prints what was counted so far.
     Run(config::Run),
     /// Take back what a crashed `clat run` left on the host
+    ///
+    /// Prints what that was. `clat run` does the same when it starts. Refuses while a `clat run` is
+    /// alive.
     Cleanup(Cleanup),
 }
 

@@ -6,11 +6,18 @@ use clat_core::{
     State,
     session::{BACKOFF, Problem},
 };
-use cli::text;
+use cli::{Failure, text};
 use pref64::tracker::{Change, Entry, Source};
 use pref64_discovery::Event;
 
 use crate::dataplane::Stats;
+
+/// A failure in one line.
+pub(crate) fn failure(failure: &Failure) -> String {
+    let text = failure.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    text.replace("\n ", ";")
+}
 
 /// One line about a state.
 pub(crate) fn state(state: &State, link: Option<&str>) -> String {
@@ -123,5 +130,16 @@ fn change(it: &Change, now: Instant) {
         Change::Refused(it) => {
             tracing::warn!("NAT64 prefix {} ignored: there are too many", it.prefix);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_fits_into_a_line_of_the_log() {
+        let it = Failure::error("no room").hint("make some");
+        assert_eq!(failure(&it), "no room; what to do: make some");
     }
 }

@@ -276,7 +276,11 @@ impl Supervisor {
         let own = &self.config.session.identity.interface;
         let now = self.clock.now();
         let in_place = link::is_in_place(snapshot, own, settings.instance.host());
-        if in_place || now < self.earliest_make_again {
+        if in_place {
+            return;
+        }
+        if now < self.earliest_make_again {
+            self.next_look = self.next_look.min(self.earliest_make_again);
             return;
         }
         tracing::warn!("somebody has changed {own}, its address or its route: making it again");
@@ -287,8 +291,9 @@ impl Supervisor {
     }
 
     async fn failed(&mut self, what: &Failure) {
+        let what = report::failure(what);
         tracing::error!("{what}");
-        let effects = self.session.failed(what.to_string(), self.clock.now());
+        let effects = self.session.failed(what, self.clock.now());
         self.carry_out(effects).await;
     }
 
@@ -313,16 +318,14 @@ impl Supervisor {
             let Err(what) = self.do_one(effect).await else {
                 continue;
             };
-            tracing::error!("{what}");
+            tracing::error!("{}", report::failure(&what));
             // What was still to do belongs to a state that was not reached. But what was to be
             // closed is closed.
             if todo.contains(&Effect::Release) {
                 self.release();
             }
-            todo = self
-                .session
-                .failed(what.to_string(), self.clock.now())
-                .into();
+            let now = self.clock.now();
+            todo = self.session.failed(report::failure(&what), now).into();
             if !self.has_worked && !self.link_is_gone().await {
                 self.fatal.get_or_insert(what);
             }

@@ -50,6 +50,16 @@ fn settings() -> Settings {
     }
 }
 
+fn claim(probes: u8) -> link::Config {
+    link::Config {
+        address: CLAT,
+        mac: OUR_MAC,
+        probes,
+        nonce: [1, 2, 3, 4, 5, 6],
+        delay: Duration::ZERO,
+    }
+}
+
 /// A CLAT between a host and a link.
 struct World {
     tun: Arc<FakeTun>,
@@ -62,21 +72,15 @@ struct World {
 impl World {
     /// It has just begun to claim its address.
     fn claiming() -> Self {
-        Self::start(Arc::new(FakeUplink::new()))
+        Self::start(Arc::new(FakeUplink::new()), 1)
     }
 
-    fn start(uplink: Arc<FakeUplink>) -> Self {
+    fn start(uplink: Arc<FakeUplink>, probes: u8) -> Self {
         let tun = Arc::new(FakeTun::new());
         let engine = Engine::new(&settings(), (1, 2));
         let stats = engine.stats();
         let (sender, events) = unbounded_channel();
-        let claim = link::Config {
-            address: CLAT,
-            mac: OUR_MAC,
-            probes: 1,
-            nonce: [1, 2, 3, 4, 5, 6],
-            delay: Duration::ZERO,
-        };
+        let claim = claim(probes);
         let dataplane = Dataplane::start_on_link(
             engine,
             Arc::clone(&tun) as Arc<dyn Tun>,
@@ -94,19 +98,22 @@ impl World {
         }
     }
 
-    /// It has its address and knows its router.
+    /// It has its address, at once and without a probe, and knows its router.
     fn running() -> Self {
-        let mut world = Self::claiming();
-        world.expect_probe();
-        assert!(matches!(world.event(), Event::Assigned));
-        let (to, announcement) = world.uplink.to_network(SOON).unwrap();
+        let mut world = Self::start(Arc::new(FakeUplink::new()), 0);
+        world.expect_assigned();
+        world
+    }
+
+    fn expect_assigned(&mut self) {
+        assert!(matches!(self.event(), Event::Assigned));
+        let (to, announcement) = self.uplink.to_network(SOON).unwrap();
         assert_eq!(to, Mac::of_multicast(ALL_ROUTERS));
         assert_eq!(advertised(&announcement).target, CLAT);
-        world.dataplane().set_next_hop(Some(NextHop {
+        self.dataplane().set_next_hop(Some(NextHop {
             router: ROUTER,
             mac: Some(ROUTER_MAC),
         }));
-        world
     }
 
     fn dataplane(&self) -> &Dataplane {
@@ -208,7 +215,9 @@ fn answer(dst: Ipv6Addr) -> Packet {
 
 #[test]
 fn packets_go_both_ways_once_the_address_is_ours() {
-    let world = World::running();
+    let mut world = World::claiming();
+    world.expect_probe();
+    world.expect_assigned();
     world.tun.from_host(query());
     let (to, sent) = world.uplink.to_network(SOON).unwrap();
     assert_eq!(to, ROUTER_MAC);
@@ -273,7 +282,7 @@ fn clat_6_3_02_neighbours_are_answered() {
 fn a_probe_that_was_not_sent_proves_nothing() {
     let uplink = Arc::new(FakeUplink::new());
     uplink.refuse(Refusal::Next(io::ErrorKind::NetworkDown));
-    let mut world = World::start(uplink);
+    let mut world = World::start(uplink, 1);
     world.expect_drop(IN, DropReason::LinkFailed);
     let began = Instant::now();
     world.expect_probe();
@@ -444,18 +453,11 @@ impl Uplink for Broken {
 fn a_thread_that_panics_is_told_and_the_other_one_ends() {
     let tun = Arc::new(FakeTun::new());
     let (sender, mut events) = unbounded_channel();
-    let claim = link::Config {
-        address: CLAT,
-        mac: OUR_MAC,
-        probes: 1,
-        nonce: [0; 6],
-        delay: Duration::ZERO,
-    };
     let dataplane = Dataplane::start_on_link(
         Engine::new(&settings(), (1, 2)),
         Arc::clone(&tun) as Arc<dyn Tun>,
         Arc::new(Broken(FakeUplink::new())),
-        claim,
+        claim(1),
         settings(),
         (Clock::start(), sender),
     );

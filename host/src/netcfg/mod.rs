@@ -88,12 +88,18 @@ impl Error {
     /// What a person can do about it, if that is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
+        let denied = self.kind() == io::ErrorKind::PermissionDenied;
         match self {
-            Self::System(_) if self.kind() == io::ErrorKind::PermissionDenied => {
-                Some("run it as root, or give it CAP_NET_ADMIN")
-            }
+            Self::System(_) if denied => Some("run it as root, or give it CAP_NET_ADMIN"),
+            Self::System(_) if self.kind() == io::ErrorKind::AlreadyExists => Some(
+                "somebody else has made the same on this host, and it stays: remove it, or \
+                 choose another address or metric",
+            ),
             Self::System(_) => None,
             Self::Journal(JournalError::InUse { .. }) => Some("stop that instance first"),
+            Self::Journal(JournalError::Io { .. }) if denied => {
+                Some("run it as root, or choose a directory of your own with --state-dir")
+            }
             Self::Journal(JournalError::Io { .. }) => {
                 Some("choose a directory that may be written with --state-dir")
             }
