@@ -11,17 +11,18 @@ use wire::ethernet::Mac;
 pub(crate) struct Chosen {
     pub(crate) index: u32,
     pub(crate) name: String,
-    /// Part of its identity: frames are sent from it and neighbours are told it.
-    pub(crate) mac: Mac,
+    /// Part of its identity: frames are sent from it and neighbours are told it. None if it is not
+    /// Ethernet.
+    pub(crate) mac: Option<Mac>,
 }
 
 impl Chosen {
-    fn of(interface: &Interface) -> Option<Self> {
-        Some(Self {
+    fn of(interface: &Interface) -> Self {
+        Self {
             index: interface.index,
             name: interface.name.clone(),
-            mac: interface.mac?,
-        })
+            mac: interface.mac,
+        }
     }
 }
 
@@ -33,6 +34,15 @@ pub(crate) struct Preference<'a> {
     pub(crate) own: &'a str,
     /// The one in use.
     pub(crate) current: Option<u32>,
+    /// The address lies on the link, which must be Ethernet then. A routed one may come by any link.
+    pub(crate) ethernet: bool,
+}
+
+impl Preference<'_> {
+    fn allows(&self, interface: &Interface) -> bool {
+        let fits = interface.mac.is_some() || !self.ethernet;
+        fits && interface.running && interface.name != self.own
+    }
 }
 
 /// The configured link; else the one in use while it has a prefix; else the best that has one; else
@@ -42,15 +52,17 @@ pub(crate) fn choose(
     preference: &Preference<'_>,
     has_prefix: impl Fn(u32) -> bool,
 ) -> Option<Chosen> {
-    let usable = |it: &&Interface| it.running && it.mac.is_some() && it.name != preference.own;
+    let usable = |it: &&Interface| preference.allows(it);
     if let Some(name) = preference.configured {
         let interface = snapshot.by_name(name).filter(usable);
-        return interface.and_then(Chosen::of);
+        return interface.map(Chosen::of);
     }
     let has_prefix = |it: &&Interface| has_prefix(it.index);
     let by_index = |index: u32| snapshot.by_index(index).filter(usable);
     let by_route = || (snapshot.ipv6_default.iter()).filter_map(|index| by_index(*index));
-    let all = || snapshot.interfaces.iter().filter(usable);
+    // A link without a route and without a link-layer address may be the loopback interface.
+    let ethernet = |it: &&Interface| it.mac.is_some() && preference.allows(it);
+    let all = || snapshot.interfaces.iter().filter(ethernet);
     let current = preference.current.and_then(by_index);
     let chosen = current
         .filter(has_prefix)
@@ -58,17 +70,36 @@ pub(crate) fn choose(
         .or_else(|| all().find(has_prefix))
         .or_else(|| by_route().next())
         .or_else(|| all().next());
-    chosen.and_then(Chosen::of)
+    chosen.map(Chosen::of)
+}
+
+/// Why the link that a person wants cannot be used, if that is so.
+pub(crate) fn obstacle(snapshot: &Snapshot, preference: &Preference<'_>) -> Option<String> {
+    let name = preference.configured?;
+    let Some(interface) = snapshot.by_name(name) else {
+        return Some(format!("there is no interface {name}"));
+    };
+    if preference.allows(interface) {
+        return None;
+    }
+    Some(if name == preference.own {
+        format!("{name} is the CLAT's own interface")
+    } else if interface.running {
+        format!("{name} is not Ethernet: there, the CLAT needs a routed address (--routed)")
+    } else {
+        format!("{name} is down or has no carrier")
+    })
 }
 
 /// A link as the session sees it.
-pub(crate) fn describe(interface: &Interface) -> Option<Link> {
-    Some(Link {
+pub(crate) fn describe(interface: &Interface) -> Link {
+    Link {
         index: interface.index,
         name: interface.name.clone(),
-        mac: interface.mac?,
+        // Where there is none, nobody asks for it.
+        mac: interface.mac.unwrap_or(Mac([0; 6])),
         mtu: u16::try_from(interface.ipv6_mtu).unwrap_or(u16::MAX),
-    })
+    }
 }
 
 /// The host's addresses on a link as the session sees them.
@@ -146,6 +177,7 @@ mod tests {
             configured: None,
             own: "clat0",
             current: None,
+            ethernet: true,
         };
         assert_eq!(chosen(&snapshot, &preference, &[]), "wlan0");
         assert_eq!(chosen(&snapshot, &preference, &[3]), "eth0");
@@ -163,6 +195,7 @@ mod tests {
             configured: None,
             own: "clat0",
             current: Some(3),
+            ethernet: true,
         };
         assert_eq!(chosen(&snapshot, &preference, &[3, 4]), "eth0");
         assert_eq!(chosen(&snapshot, &preference, &[4]), "wlan0");
@@ -177,10 +210,52 @@ mod tests {
             configured: Some(name),
             own: "clat0",
             current: Some(3),
+            ethernet: true,
         };
         assert_eq!(chosen(&snapshot, &preference("br0"), &[3]), "br0");
         assert_eq!(chosen(&snapshot, &preference("eth9"), &[3]), "");
         assert_eq!(chosen(&snapshot, &preference("lo"), &[3]), "");
+    }
+
+    #[test]
+    fn a_routed_address_may_come_by_any_link_that_leads_somewhere() {
+        let mut snapshot = snapshot();
+        let mut modem = interface(6, "wwan0");
+        modem.mac = None;
+        snapshot.interfaces.insert(0, modem);
+        snapshot.ipv6_default = vec![6];
+        let preference = |ethernet, configured| Preference {
+            configured,
+            own: "clat0",
+            current: None,
+            ethernet,
+        };
+        assert_eq!(chosen(&snapshot, &preference(false, None), &[]), "wwan0");
+        assert_eq!(chosen(&snapshot, &preference(true, None), &[]), "br0");
+        let wanted = preference(false, Some("wwan0"));
+        assert_eq!(chosen(&snapshot, &wanted, &[]), "wwan0");
+        snapshot.ipv6_default.clear();
+        assert_eq!(chosen(&snapshot, &preference(false, None), &[1, 6]), "br0");
+    }
+
+    #[test]
+    fn why_the_configured_link_is_not_used() {
+        let mut snapshot = snapshot();
+        snapshot.interfaces[3].running = false;
+        let obstacle = |name| {
+            let preference = Preference {
+                configured: Some(name),
+                own: "br0",
+                current: None,
+                ethernet: true,
+            };
+            obstacle(&snapshot, &preference).unwrap_or_default()
+        };
+        assert_eq!(obstacle("eth0"), "");
+        assert_eq!(obstacle("eth9"), "there is no interface eth9");
+        assert_eq!(obstacle("wlan0"), "wlan0 is down or has no carrier");
+        assert!(obstacle("lo").contains("--routed"));
+        assert!(obstacle("br0").contains("own"));
     }
 
     #[test]
@@ -190,6 +265,7 @@ mod tests {
             configured: Some("eth0"),
             own: "clat0",
             current: Some(3),
+            ethernet: true,
         };
         let choose = |snapshot: &Snapshot| choose(snapshot, &preference, |_| true);
         let before = choose(&snapshot);

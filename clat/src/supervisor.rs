@@ -102,6 +102,8 @@ struct Supervisor {
     events: (UnboundedSender<Event>, UnboundedReceiver<Event>),
     /// The link that is used.
     link: Option<Chosen>,
+    /// Why the configured link is not, as was said already.
+    obstacle: Option<String>,
     next_look: Instant,
     /// No sooner than this.
     earliest_look: Instant,
@@ -138,6 +140,7 @@ impl Supervisor {
             dataplane: None,
             events: unbounded_channel(),
             link: None,
+            obstacle: None,
             next_look: clock.now(),
             earliest_look: clock.now(),
             earliest_make_again: clock.now(),
@@ -236,9 +239,17 @@ impl Supervisor {
             configured: self.config.interface.as_deref(),
             own: &self.config.session.identity.interface,
             current: self.link.as_ref().map(|link| link.index),
+            ethernet: self.config.session.identity.uplink == UplinkKind::Link,
         };
+        let obstacle = link::obstacle(snapshot, &preference);
         let has_prefix = |index| !self.discovery.prefixes(index).is_empty();
         let chosen = link::choose(snapshot, &preference, has_prefix);
+        if obstacle != self.obstacle {
+            if let Some(obstacle) = &obstacle {
+                tracing::warn!("{obstacle}");
+            }
+            self.obstacle = obstacle;
+        }
         if chosen == self.link {
             return false;
         }
@@ -261,7 +272,7 @@ impl Supervisor {
         let index = self.link.as_ref().map(|link| link.index);
         let interface = index.and_then(|index| snapshot.by_index(index));
         Facts {
-            link: interface.filter(|it| it.running).and_then(link::describe),
+            link: interface.filter(|it| it.running).map(link::describe),
             addresses: interface.map(link::addresses).unwrap_or_default(),
             prefixes: index.map_or_else(Vec::new, |index| self.discovery.prefixes(index)),
             native_ipv4: link::has_native_ipv4(snapshot, &self.config.session.identity.interface),

@@ -29,6 +29,9 @@ use crate::netlink::{Netlink, as_address, as_link, into_io, within};
 /// number means nothing else.
 const OUR_ROUTES: RouteProtocol = RouteProtocol::Other(164);
 
+/// Setting this one sets it on every interface too, whatever each had of its own.
+const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+
 /// No change takes this long, unless an answer is lost or a program hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -84,7 +87,7 @@ impl LinuxSystem {
             Item::Interface(interface) => self.configure(interface).await?,
             Item::Address(address) => self.add_address(address).await?,
             Item::Route(route) => self.add_route(route).await?,
-            Item::Setting(setting) => write_setting(setting, &setting.value)?,
+            Item::Setting(setting) => write_setting(&setting.path, &setting.value)?,
             Item::Concealment(concealment) => return nft::conceal(concealment).await,
         }
         Ok(Made::Yes)
@@ -201,7 +204,8 @@ impl LinuxSystem {
 impl System for LinuxSystem {
     async fn before(&mut self, item: &Item) -> Option<String> {
         match item {
-            Item::Setting(setting) => read_setting(setting).ok(),
+            Item::Setting(setting) if setting.path == FORWARDING => forwarding().ok(),
+            Item::Setting(setting) => read_setting(&setting.path).ok(),
             Item::Address(address) => {
                 let found = self.find_address(address).await.ok()?;
                 (!found.is_empty()).then(|| address.prefix.to_string())
@@ -265,19 +269,19 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     result
 }
 
-fn setting_file(setting: &Setting) -> PathBuf {
-    Path::new("/proc/sys").join(&setting.path)
+fn setting_file(path: &str) -> PathBuf {
+    Path::new("/proc/sys").join(path)
 }
 
-fn read_setting(setting: &Setting) -> io::Result<String> {
-    Ok(fs::read_to_string(setting_file(setting))?.trim().to_owned())
+fn read_setting(path: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(setting_file(path))?.trim().to_owned())
 }
 
-fn write_setting(setting: &Setting, value: &str) -> io::Result<()> {
-    if read_setting(setting).is_ok_and(|current| current == value) {
+fn write_setting(path: &str, value: &str) -> io::Result<()> {
+    if read_setting(path).is_ok_and(|current| current == value) {
         return Ok(());
     }
-    fs::write(setting_file(setting), value)
+    fs::write(setting_file(path), value)
 }
 
 /// Back to what it was, unless somebody else has changed it since.
@@ -285,10 +289,94 @@ fn restore(setting: &Setting, before: Option<&str>) -> io::Result<()> {
     let Some(before) = before else {
         return Ok(());
     };
-    match read_setting(setting) {
-        Ok(current) if current == setting.value => write_setting(setting, before),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+    match read_setting(&setting.path) {
+        Ok(current) if current == setting.value => {}
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    if setting.path == FORWARDING {
+        return restore_forwarding(before);
+    }
+    write_setting(&setting.path, before)
+}
+
+/// The switch for all interfaces, followed by the interfaces whose own differs: `0 eth1 wlan0`.
+fn forwarding() -> io::Result<String> {
+    let mut before = read_setting(FORWARDING)?;
+    let all = before.clone();
+    for entry in fs::read_dir(setting_file("net/ipv6/conf"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // An interface that has just gone differs from nothing.
+        if read_setting(&forwarding_of(&name)).is_ok_and(|own| own != all) {
+            before.push(' ');
+            before.push_str(&name);
+        }
+    }
+    Ok(before)
+}
+
+fn restore_forwarding(before: &str) -> io::Result<()> {
+    let mut words = before.split(' ');
+    let all = words.next().unwrap_or_default();
+    write_setting(FORWARDING, all)?;
+    let other = if all == "0" { "1" } else { "0" };
+    for name in words {
+        match write_setting(&forwarding_of(name), other) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn forwarding_of(interface: &str) -> String {
+    format!("net/ipv6/conf/{interface}/forwarding")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_elses_address_is_told_from_ours() {
+        let address = |text: &str| text.parse().unwrap();
+        let mut message = AddressMessage::default();
+        message.header.prefix_len = 32;
+        message.attributes = vec![
+            AddressAttribute::Address(address("192.0.0.9")),
+            AddressAttribute::Local(address("192.0.0.1")),
+        ];
+        let about = |text, length| is_about(&message, Prefix::new(address(text), length));
+        assert!(about("192.0.0.1", 32));
+        assert!(!about("192.0.0.1", 29));
+        // The other end of a point-to-point link.
+        assert!(!about("192.0.0.9", 32));
+    }
+
+    #[test]
+    fn what_is_gone_needs_not_be_taken_back() {
+        let failed = |code| gone_is_fine(Err(io::Error::from_raw_os_error(code)));
+        assert!(failed(libc::ESRCH).is_ok());
+        assert!(failed(libc::ENODEV).is_ok());
+        assert!(failed(libc::EPERM).is_err());
+        let exists = Err(io::Error::from_raw_os_error(libc::EEXIST));
+        assert!(exists_is_fine(exists).is_ok());
+    }
+
+    /// Anybody may read settings; a value that is there already is not written.
+    #[test]
+    fn a_setting_that_is_so_already_is_left_alone() {
+        let path = "net/ipv6/conf/all/forwarding";
+        let current = read_setting(path).unwrap();
+        write_setting(path, &current).unwrap();
+        assert!(forwarding().unwrap().starts_with(&current));
+        let setting = Setting {
+            path: path.to_owned(),
+            value: "neither".to_owned(),
+        };
+        // Somebody else has set it meanwhile.
+        restore(&setting, Some("1")).unwrap();
+        assert_eq!(read_setting(path).unwrap(), current);
     }
 }
