@@ -201,20 +201,29 @@ impl Dataplane {
             claim: link,
             segment: false,
         };
+        Self::start_pair(out, r#in, shared, ports)
+    }
+
+    fn start_pair(
+        out: OutboundThread,
+        r#in: InboundThread,
+        shared: Arc<Shared>,
+        ports: Ports,
+    ) -> io::Result<Self> {
         let out = spawn("clat-out", &shared, move || out.run())?;
-        let r#in = match spawn("clat-in", &shared, move || r#in.run()) {
-            Ok(thread) => thread,
+        match spawn("clat-in", &shared, move || r#in.run()) {
+            Ok(r#in) => Ok(Self {
+                shared,
+                ports,
+                threads: Threads::Link { out, r#in },
+            }),
             Err(error) => {
+                // The other one must not run on, unseen.
                 shared.stop(&ports);
                 let _ = out.join();
-                return Err(error);
+                Err(error)
             }
-        };
-        Ok(Self {
-            shared,
-            ports,
-            threads: Threads::Link { out, r#in },
-        })
+        }
     }
 
     /// Starts with an address that is routed to this host: both families pass the virtual
