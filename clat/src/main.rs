@@ -1,5 +1,7 @@
 //! `clat`: IPv4 for programs on a host whose network is IPv6-only (464XLAT, RFC 6877).
 
+#![forbid(unsafe_code)]
+
 use std::{
     fmt::Write as _,
     io::{self, Write as _},

@@ -1,5 +1,7 @@
 //! `plat`: a stateful NAT64 (RFC 6146), so that IPv6-only hosts reach IPv4.
 
+#![forbid(unsafe_code)]
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};

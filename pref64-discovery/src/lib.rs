@@ -4,6 +4,8 @@
 //! Sources so far are router advertisements (RFC 8781) and what a person set. `ipv4only.arpa`
 //! (RFC 7050) comes with the resolver.
 
+#![forbid(unsafe_code)]
+
 use std::{
     io,
     time::{Duration, Instant},

@@ -1,5 +1,7 @@
 //! `pref64`: what does this network say about NAT64?
 
+#![forbid(unsafe_code)]
+
 use std::{
     io::{self, Write},
     mem::discriminant,
