@@ -18,8 +18,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use clat_core::{Inbound, Outbound, Settings, engine::DirectionStats};
 use host::{
     clock::Clock,
-    tun::{Received, Tun, send_pieces},
-    uplink::Uplink,
+    tun::{Received, SendError, Tun, send_pieces},
+    uplink::{Burst, MAX_BURST, SMALL, Slot, Uplink},
 };
 use l2::{
     DropReason, Link, NextHop,
@@ -30,6 +30,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use wire::{
     counters::{Counter, ReasonCounters},
     ethernet::Mac,
+    offload::OffloadError,
     packet::PacketBuf,
     pieces::Pieces,
     verdict::Verdict,
@@ -191,6 +192,7 @@ impl Dataplane {
             shared: Arc::clone(&shared),
             nudge: Nudge::default(),
             segment: false,
+            waiting: Waiting::new(),
         };
         let r#in = InboundThread {
             engine: engine.inbound,
@@ -351,6 +353,12 @@ impl Shared {
         }
     }
 
+    /// Counts a translated packet that the link did not take.
+    fn lost_at_link(&self, error: &io::Error) {
+        tracing::trace!("the link did not take a packet: {error}");
+        self.stats.dropped[OUT].count(DropReason::LinkFailed);
+    }
+
     /// The supervisor may be gone already; then nobody needs to know.
     fn tell(&self, event: Event) {
         let _ = self.events.send(event);
@@ -380,46 +388,101 @@ struct OutboundThread {
     shared: Arc<Shared>,
     nudge: Nudge,
     segment: bool,
+    waiting: Waiting,
+}
+
+/// Small packets that are translated, and leave with one system call as soon as the host has no
+/// more. Behind them lies the buffer that the next packet is received into.
+struct Waiting {
+    bufs: Box<[PacketBuf]>,
+    count: usize,
+    to: Mac,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self {
+            bufs: (0..MAX_BURST).map(|_| PacketBuf::new()).collect(),
+            count: 0,
+            to: Mac([0; 6]),
+        }
+    }
+
+    /// The buffer behind those that wait.
+    fn free(&mut self) -> &mut PacketBuf {
+        &mut self.bufs[self.count]
+    }
+
+    /// Lets the packet in the free buffer wait too, if it is small and goes where the others go.
+    fn takes(&mut self, to: Mac) -> bool {
+        let packet = &self.bufs[self.count];
+        let is_small = packet.len() <= SMALL && packet.offload.gso.is_none();
+        let takes = is_small && (self.count == 0 || self.to == to);
+        if takes {
+            self.count += 1;
+            self.to = to;
+        }
+        takes
+    }
+
+    fn is_full(&self) -> bool {
+        self.count == self.bufs.len()
+    }
+
+    /// Those that wait, which then wait no more, and the buffer behind them.
+    fn take(&mut self) -> (&mut [PacketBuf], Option<&mut PacketBuf>) {
+        let (waiting, behind) = self.bufs.split_at_mut(self.count);
+        self.count = 0;
+        (waiting, behind.first_mut())
+    }
 }
 
 impl OutboundThread {
     fn run(mut self) -> Outbound {
-        let mut buf = PacketBuf::new();
         let shared = Arc::clone(&self.shared);
         let mut settings = arc_swap::Cache::new(&shared.settings);
         let mut current = Arc::clone(settings.load());
         while !shared.stopped() {
-            match self.tun.recv(&mut buf, None) {
+            // While packets wait, only what is there already may join them.
+            let patience = (self.waiting.count != 0).then_some(Duration::ZERO);
+            match self.tun.recv(self.waiting.free(), patience) {
                 Ok(Received::Packet) => {
                     if !Arc::ptr_eq(settings.load(), &current) {
                         current = Arc::clone(settings.load());
                         self.engine.configure(&current);
                     }
-                    self.handle(&mut buf);
+                    self.handle();
                 }
                 Ok(Received::Unreadable(error)) => {
                     tracing::debug!("a packet of the host cannot be read: {error:?}");
                     shared.stats.unreadable[OUT].add(1);
                 }
-                Ok(Received::Woken | Received::TimedOut) => {}
+                Ok(Received::Woken | Received::TimedOut) => self.flush(),
                 Err(error) => {
                     shared.tell(Event::Failed(format!("the virtual interface: {error}")));
                     break;
                 }
             }
         }
+        self.flush();
         self.engine
     }
 
-    fn handle(&mut self, buf: &mut PacketBuf) {
+    /// Translates the packet in the free buffer.
+    fn handle(&mut self) {
         let now = self.shared.clock.now();
-        match self.engine.handle_host(buf, now) {
+        match self.engine.handle_host(self.waiting.free(), now) {
             Verdict::Forward(pieces) => match self.next_hop(now) {
-                Ok(mac) => self.send(pieces, buf, mac),
+                Ok(to) if pieces.is_whole() && self.waiting.takes(to) => {
+                    if self.waiting.is_full() {
+                        self.flush();
+                    }
+                }
+                Ok(to) => self.send(pieces, to),
                 Err(reason) => self.shared.stats.dropped[OUT].count(reason),
             },
             Verdict::Reply(_) => {
-                let pieces = Pieces::whole();
+                let (pieces, buf) = (Pieces::whole(), self.waiting.free());
                 send_to_host(&*self.tun, &self.shared, pieces, buf, &mut self.segment);
             }
             Verdict::Drop(_) => {}
@@ -437,19 +500,37 @@ impl OutboundThread {
         next_hop.mac.ok_or(DropReason::NextHopUnresolved)
     }
 
-    fn send(&mut self, pieces: Pieces, buf: &mut PacketBuf, to: Mac) {
-        let (uplink, stats) = (&self.uplink, &self.shared.stats);
-        let lost = |error: &io::Error| {
-            tracing::trace!("the link did not take a packet: {error}");
-            stats.dropped[OUT].count(DropReason::LinkFailed);
+    /// Sends what waits.
+    fn flush(&mut self) {
+        let to = self.waiting.to;
+        let (waiting, _) = self.waiting.take();
+        send_waiting(&*self.uplink, &self.shared, waiting, to);
+    }
+
+    /// Sends what waits, then the packet behind it.
+    fn send(&mut self, pieces: Pieces, to: Mac) {
+        let waiting_for = self.waiting.to;
+        let (uplink, shared) = (&*self.uplink, &self.shared);
+        let (waiting, Some(buf)) = self.waiting.take() else {
+            return;
         };
-        send_pieces(
-            pieces,
-            buf,
-            &mut self.segment,
-            |buf| uplink.send(buf, to),
-            lost,
-        );
+        send_waiting(uplink, shared, waiting, waiting_for);
+        let lost = |error: &io::Error| shared.lost_at_link(error);
+        let send = |buf: &mut PacketBuf| uplink.send(buf, to);
+        send_pieces(pieces, buf, &mut self.segment, send, lost);
+    }
+}
+
+fn send_waiting(uplink: &dyn Uplink, shared: &Shared, waiting: &mut [PacketBuf], to: Mac) {
+    match waiting {
+        [] => {}
+        // One packet alone goes the shorter way.
+        [one] => {
+            if let Err(SendError::Refused(error)) = uplink.send(one, to) {
+                shared.lost_at_link(&error);
+            }
+        }
+        several => uplink.send_burst(several, to, &mut |error| shared.lost_at_link(error)),
     }
 }
 
@@ -466,30 +547,25 @@ struct InboundThread {
 
 impl InboundThread {
     fn run(mut self) -> Inbound {
-        let mut buf = PacketBuf::new();
-        let mut frame = FrameAddresses {
-            src: Mac([0; 6]),
-            dst: Mac([0; 6]),
-        };
+        let mut burst = Burst::new();
         let shared = Arc::clone(&self.shared);
         let mut settings = arc_swap::Cache::new(&shared.settings);
         let mut current = Arc::clone(settings.load());
         while !shared.stopped() {
-            self.keep_address(&mut buf);
+            self.keep_address(burst.spare());
             let now = shared.clock.now();
             let timeout = self.link.poll_timeout(now).map(|at| shared.clock.until(at));
-            match self.uplink.recv(&mut buf, &mut frame, timeout) {
+            match self.uplink.recv(&mut burst, timeout) {
                 Ok(Received::Packet) => {
                     if !Arc::ptr_eq(settings.load(), &current) {
                         current = Arc::clone(settings.load());
                         self.engine.configure(&current);
                     }
-                    self.handle(frame, &mut buf);
+                    for slot in burst.received() {
+                        self.take(slot);
+                    }
                 }
-                Ok(Received::Unreadable(error)) => {
-                    tracing::debug!("a frame cannot be read: {error:?}");
-                    shared.stats.unreadable[IN].add(1);
-                }
+                Ok(Received::Unreadable(error)) => self.unreadable(error),
                 Ok(Received::Woken | Received::TimedOut) => {}
                 Err(error) => {
                     shared.tell(Event::Failed(format!("the link: {error}")));
@@ -528,6 +604,18 @@ impl InboundThread {
             };
             self.link = Link::new(claim, now);
         }
+    }
+
+    fn take(&mut self, slot: &mut Slot) {
+        match slot.readable {
+            Ok(()) => self.handle(slot.frame, &mut slot.buf),
+            Err(error) => self.unreadable(error),
+        }
+    }
+
+    fn unreadable(&self, error: OffloadError) {
+        tracing::debug!("a frame cannot be read: {error:?}");
+        self.shared.stats.unreadable[IN].add(1);
     }
 
     fn handle(&mut self, frame: FrameAddresses, buf: &mut PacketBuf) {

@@ -14,7 +14,7 @@ use wire::{ethernet::Mac, offload::Offload, packet::PacketBuf};
 
 use crate::{
     tun::{Received, SendError, Tun},
-    uplink::Uplink,
+    uplink::{Burst, Uplink},
 };
 
 /// A packet and what is left to do for it.
@@ -254,15 +254,16 @@ impl FakeUplink {
 }
 
 impl Uplink for FakeUplink {
-    fn recv(
-        &self,
-        buf: &mut PacketBuf,
-        frame: &mut FrameAddresses,
-        timeout: Option<Duration>,
-    ) -> io::Result<Received> {
-        self.0.recv(timeout, |(addresses, packet)| {
-            *frame = addresses;
-            packet.load(buf)
+    fn recv(&self, burst: &mut Burst, timeout: Option<Duration>) -> io::Result<Received> {
+        self.0.recv(timeout, |(frame, packet)| {
+            let Some(slot) = burst.expected().first_mut() else {
+                return Ok(());
+            };
+            slot.frame = frame;
+            slot.readable = Ok(());
+            packet.load(&mut slot.buf)?;
+            burst.fill(1);
+            Ok(())
         })
     }
 

@@ -358,8 +358,18 @@ fn errors_go_back_where_the_packet_came_from() {
 fn a_link_without_segmentation_gets_segments() {
     let world = World::running();
     world.uplink.refuse(Refusal::Segments);
+    for _ in 0..2 {
+        world.tun.from_host(super_segment());
+        let sizes = [0; 3].map(|_| world.uplink.to_network(SOON).unwrap().1.bytes.len());
+        assert_eq!(sizes, [1060, 1060, 560]);
+    }
+    assert_eq!(world.dropped(OUT, DropReason::LinkFailed), 0);
+}
+
+/// Three segments of a TCP connection in one.
+fn super_segment() -> Packet {
     let segment = compose::tcp(Pair::V4(HOST, SERVER), (40000, 80), 0x10, &[], &[7; 2500]);
-    let packet = Packet {
+    Packet {
         bytes: V4::new(HOST, SERVER, 6).carrying(&segment),
         offload: Offload {
             gso: Some(Gso {
@@ -369,13 +379,60 @@ fn a_link_without_segmentation_gets_segments() {
             }),
             ..Offload::default()
         },
-    };
-    for _ in 0..2 {
-        world.tun.from_host(packet.clone());
-        let sizes = [0; 3].map(|_| world.uplink.to_network(SOON).unwrap().1.bytes.len());
-        assert_eq!(sizes, [1060, 1060, 560]);
     }
-    assert_eq!(world.dropped(OUT, DropReason::LinkFailed), 0);
+}
+
+fn datagram(payload: &[u8]) -> Packet {
+    let datagram = compose::udp(Pair::V4(HOST, SERVER), 40000, 53, payload);
+    Packet::whole(&V4::new(HOST, SERVER, 17).carrying(&datagram))
+}
+
+/// XLAT-4-01: what leaves in a burst does not overtake, and is not overtaken by, what leaves alone.
+#[test]
+fn xlat_4_01_packets_leave_in_the_order_they_came() {
+    let world = World::running();
+    let mut wanted = Vec::new();
+    for round in 0..50usize {
+        // More than a burst, then something large, sometimes right behind each other.
+        for n in 0..(round * 7) % (2 * MAX_BURST) {
+            let payload = vec![7; 1 + (round * 131 + n) % 1000];
+            world.tun.from_host(datagram(&payload));
+            wanted.push(48 + payload.len());
+        }
+        world.tun.from_host(super_segment());
+        wanted.push(60 + 2500);
+    }
+    let came: Vec<_> = wanted
+        .iter()
+        .map(|_| world.uplink.to_network(SOON).unwrap().1.bytes.len())
+        .collect();
+    assert_eq!(came, wanted);
+    assert!(world.uplink.to_network(Duration::ZERO).is_none());
+}
+
+/// What waits to leave for one router is not sent to the next.
+#[test]
+fn packets_that_wait_keep_their_next_hop() {
+    let mut waiting = Waiting::new();
+    for to in [ROUTER_MAC, ROUTER_MAC] {
+        waiting.free().set(b"packet").unwrap();
+        assert!(waiting.takes(to));
+    }
+    waiting.free().set(b"packet").unwrap();
+    assert!(!waiting.takes(OTHER_MAC));
+    waiting.free().set(&[0; SMALL + 1]).unwrap();
+    assert!(!waiting.takes(ROUTER_MAC));
+    let (packets, behind) = waiting.take();
+    assert_eq!(packets.len(), 2);
+    assert_eq!(behind.unwrap().len(), SMALL + 1);
+    assert!(waiting.takes(OTHER_MAC));
+    for _ in 1..MAX_BURST {
+        assert!(!waiting.is_full());
+        waiting.free().set(b"packet").unwrap();
+        assert!(waiting.takes(OTHER_MAC));
+    }
+    assert!(waiting.is_full());
+    assert_eq!(waiting.take().0.len(), MAX_BURST);
 }
 
 #[test]
@@ -431,16 +488,11 @@ fn a_device_that_fails_is_told() {
 struct Broken(FakeUplink);
 
 impl Uplink for Broken {
-    fn recv(
-        &self,
-        _: &mut PacketBuf,
-        _: &mut FrameAddresses,
-        _: Option<Duration>,
-    ) -> io::Result<Received> {
+    fn recv(&self, _: &mut Burst, _: Option<Duration>) -> io::Result<Received> {
         panic!("a test wants this");
     }
 
-    fn send(&self, buf: &mut PacketBuf, to: Mac) -> Result<(), host::tun::SendError> {
+    fn send(&self, buf: &mut PacketBuf, to: Mac) -> Result<(), SendError> {
         self.0.send(buf, to)
     }
 

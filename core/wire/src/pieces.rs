@@ -74,6 +74,12 @@ impl Pieces {
         Self(State::Done)
     }
 
+    /// Whether this is one packet that leaves as it is.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        matches!(self.0, State::Whole)
+    }
+
     /// Fragments of at most `mtu` bytes each.
     ///
     /// An IPv6 packet that has no Fragment Header yet gets one with `id`; one that has it directly

@@ -4,6 +4,7 @@
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -102,6 +103,8 @@ pub struct LinuxTun {
     device: SyncDevice,
     name: String,
     waker: Waker,
+    /// The last look found nothing: the next wait need not look first.
+    drained: AtomicBool,
 }
 
 impl LinuxTun {
@@ -121,9 +124,32 @@ impl LinuxTun {
                 name: device.name()?,
                 device,
                 waker: Waker::new()?,
+                drained: AtomicBool::new(false),
             })
         };
         open().map_err(|source| OpenError::new(name, source))
+    }
+
+    /// Reads a packet, if there is one.
+    fn look(&self, buf: &mut PacketBuf) -> io::Result<Option<Received>> {
+        let area = buf.receive_area(VIRTIO_NET_HEADER);
+        let len = loop {
+            match self.device.recv(area) {
+                Ok(len) => break len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Some(
+            match Offload::decode(&area[..len.min(area.len())], 0) {
+                Ok(offload) => {
+                    buf.received(len - VIRTIO_NET_HEADER, offload);
+                    Received::Packet
+                }
+                Err(error) => Received::Unreadable(error),
+            },
+        ))
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -138,27 +164,25 @@ impl Tun for LinuxTun {
     }
 
     fn recv(&self, buf: &mut PacketBuf, timeout: Option<Duration>) -> io::Result<Received> {
+        let only_look = timeout == Some(Duration::ZERO);
+        let was_drained = self.drained.swap(false, Ordering::Relaxed);
+        if (only_look || !was_drained)
+            && let Some(received) = self.look(buf)?
+        {
+            return Ok(received);
+        }
+        if only_look {
+            self.drained.store(true, Ordering::Relaxed);
+            return Ok(Received::TimedOut);
+        }
         loop {
-            let area = buf.receive_area(VIRTIO_NET_HEADER);
-            match self.device.recv(area) {
-                Ok(len) => {
-                    let decoded = Offload::decode(&area[..len.min(area.len())], 0);
-                    return Ok(match decoded {
-                        Ok(offload) => {
-                            buf.received(len - VIRTIO_NET_HEADER, offload);
-                            Received::Packet
-                        }
-                        Err(error) => Received::Unreadable(error),
-                    });
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            }
             match until_readable(self.fd(), &self.waker, timeout)? {
                 Woken::Readable => {}
                 Woken::ByWaker => return Ok(Received::Woken),
                 Woken::TimedOut => return Ok(Received::TimedOut),
+            }
+            if let Some(received) = self.look(buf)? {
+                return Ok(received);
             }
         }
     }

@@ -36,7 +36,7 @@ pub trait Tun: Send + Sync {
     /// Its name, as the system gave it.
     fn name(&self) -> &str;
 
-    /// Waits for a packet that the host sends.
+    /// Waits for a packet that the host sends. With a timeout of zero it only looks.
     ///
     /// # Errors
     /// The system's, when the interface can no longer be used.

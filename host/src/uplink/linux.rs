@@ -14,7 +14,7 @@ use std::{
 };
 
 use l2::{filter, link::FrameAddresses};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, send};
 use socket2::{Domain, Protocol, Socket, Type};
 use wire::{
     ethernet::{self, Header, Mac},
@@ -23,7 +23,7 @@ use wire::{
     packet::PacketBuf,
 };
 
-use super::{Received, SendError, Uplink, gro};
+use super::{Burst, MAX_BURST, Received, SendError, Slot, Uplink, gro, mmsg};
 use crate::{
     sockopt,
     wait::{Waker, Woken, until_readable},
@@ -87,6 +87,45 @@ impl PacketSocket {
     }
 }
 
+impl PacketSocket {
+    /// Receives what is there.
+    fn look(&self, burst: &mut Burst) -> io::Result<()> {
+        let mut lengths = [0; MAX_BURST];
+        let slots = burst.expected().iter_mut();
+        let areas = slots.map(|slot| slot.buf.receive_area(FRONT));
+        let count = mmsg::receive(self.socket.as_fd(), areas, |at, len| lengths[at] = len)?;
+        for (slot, len) in burst.expected().iter_mut().zip(&lengths[..count]) {
+            read_frame(slot, *len);
+        }
+        burst.fill(count);
+        Ok(())
+    }
+
+    /// Puts the virtio-net and the Ethernet header before a packet.
+    fn prepend(&self, buf: &mut PacketBuf, to: Mac) -> io::Result<()> {
+        let header = Header {
+            dst: to,
+            src: self.mac,
+            ethertype: ethernet::IPV6,
+        };
+        let mut front = [0; FRONT];
+        front[..VIRTIO_NET_HEADER].copy_from_slice(&buf.offload.encode(LINK_HEADER));
+        front[VIRTIO_NET_HEADER..].copy_from_slice(&header.to_bytes());
+        buf.replace_front(0, &front)
+            .map_err(|_| io::ErrorKind::OutOfMemory.into())
+    }
+}
+
+/// Makes a packet of what was received into the area before it.
+fn read_frame(slot: &mut Slot, len: usize) {
+    let area = slot.buf.receive_area(FRONT);
+    let front = area.get(..FRONT.min(len)).unwrap_or_default();
+    slot.readable = read_front(front).map(|(offload, frame)| {
+        slot.frame = frame;
+        slot.buf.received(len - FRONT, offload);
+    });
+}
+
 /// Joins the solicited-node group of `address` by an ordinary socket: the kernel then tells the
 /// interface's filter and, by MLD, the switches.
 fn join(interface: u32, address: Ipv6Addr) -> io::Result<Socket> {
@@ -146,31 +185,19 @@ fn bind(socket: &OwnedFd, interface: u32) -> io::Result<()> {
 }
 
 impl Uplink for PacketSocket {
-    fn recv(
-        &self,
-        buf: &mut PacketBuf,
-        frame: &mut FrameAddresses,
-        timeout: Option<Duration>,
-    ) -> io::Result<Received> {
+    fn recv(&self, burst: &mut Burst, timeout: Option<Duration>) -> io::Result<Received> {
         loop {
-            let area = buf.receive_area(FRONT);
-            match recv(self.socket.as_raw_fd(), area, MsgFlags::empty()) {
-                Ok(len) => {
-                    let front = area.get(..FRONT.min(len)).unwrap_or_default();
-                    return Ok(match read_front(front) {
-                        Ok((offload, addresses)) => {
-                            *frame = addresses;
-                            buf.received(len - FRONT, offload);
-                            Received::Packet
-                        }
-                        Err(error) => Received::Unreadable(error),
-                    });
-                }
-                Err(nix::Error::EAGAIN) => {}
-                Err(nix::Error::EINTR) => continue,
-                // The interface is down for now; what follows will say if it is gone.
-                Err(nix::Error::ENETDOWN) => {}
-                Err(error) => return Err(error.into()),
+            match self.look(burst) {
+                Ok(()) => return Ok(Received::Packet),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => continue,
+                    // The interface is down for now; what follows will say if it is gone.
+                    Some(libc::EAGAIN | libc::ENETDOWN) => {}
+                    _ => return Err(error),
+                },
+            }
+            if timeout == Some(Duration::ZERO) {
+                return Ok(Received::TimedOut);
             }
             match until_readable(self.socket.as_fd(), &self.waker, timeout)? {
                 Woken::Readable => {}
@@ -181,23 +208,32 @@ impl Uplink for PacketSocket {
     }
 
     fn send(&self, buf: &mut PacketBuf, to: Mac) -> Result<(), SendError> {
-        let header = Header {
-            dst: to,
-            src: self.mac,
-            ethertype: ethernet::IPV6,
-        };
-        let mut front = [0; FRONT];
-        front[..VIRTIO_NET_HEADER].copy_from_slice(&buf.offload.encode(LINK_HEADER));
-        front[VIRTIO_NET_HEADER..].copy_from_slice(&header.to_bytes());
-        if buf.replace_front(0, &front).is_err() {
-            return Err(SendError::Refused(io::ErrorKind::OutOfMemory.into()));
-        }
+        self.prepend(buf, to).map_err(SendError::Refused)?;
         let sent = send(self.socket.as_raw_fd(), buf.bytes(), MsgFlags::empty());
         buf.advance(FRONT);
         match sent {
             Ok(_) => Ok(()),
             Err(nix::Error::EINVAL) if buf.offload.gso.is_some() => Err(SendError::NoSegmentation),
             Err(error) => Err(SendError::Refused(error.into())),
+        }
+    }
+
+    fn send_burst(&self, packets: &mut [PacketBuf], to: Mac, lost: &mut dyn FnMut(&io::Error)) {
+        for packet in packets.iter_mut() {
+            if let Err(error) = self.prepend(packet, to) {
+                // Empty, so that the socket refuses it too.
+                packet.truncate(0);
+                tracing::debug!("a packet has no room for its headers: {error}");
+            }
+        }
+        let mut rest = &packets[..];
+        while !rest.is_empty() {
+            let frames = rest.iter().map(PacketBuf::bytes);
+            let sent = mmsg::send(self.socket.as_fd(), frames).unwrap_or_else(|error| {
+                lost(&error);
+                1
+            });
+            rest = rest.get(sent.max(1)..).unwrap_or_default();
         }
     }
 

@@ -3,29 +3,29 @@
 
 use std::{io, time::Duration};
 
-use l2::link::FrameAddresses;
 use wire::{ethernet::Mac, packet::PacketBuf};
+
+pub use burst::{Burst, MAX_BURST, SMALL, Slot};
 
 pub use crate::tun::{Received, SendError};
 
+mod burst;
 #[cfg(target_os = "linux")]
 mod gro;
 #[cfg(target_os = "linux")]
 pub mod linux;
+#[cfg(target_os = "linux")]
+mod mmsg;
 
 /// A link. Shared by the threads of both directions.
 pub trait Uplink: Send + Sync {
-    /// Waits for a frame that concerns the address: a packet for it, or neighbour discovery about
-    /// it. On [`Received::Packet`] the IPv6 packet is in `buf` and its frame in `frame`.
+    /// Waits for frames that concern the address: packets for it, or neighbour discovery about it.
+    /// On [`Received::Packet`], `burst` has as many as there were and it expected. With a timeout of
+    /// zero it only looks.
     ///
     /// # Errors
     /// The system's, when the link can no longer be used.
-    fn recv(
-        &self,
-        buf: &mut PacketBuf,
-        frame: &mut FrameAddresses,
-        timeout: Option<Duration>,
-    ) -> io::Result<Received>;
+    fn recv(&self, burst: &mut Burst, timeout: Option<Duration>) -> io::Result<Received>;
 
     /// Sends the IPv6 packet in `buf` to a link-layer address. The headroom of `buf` is used; the
     /// packet in it stays as it is.
@@ -33,6 +33,17 @@ pub trait Uplink: Send + Sync {
     /// # Errors
     /// [`SendError`].
     fn send(&self, buf: &mut PacketBuf, to: Mac) -> Result<(), SendError>;
+
+    /// Sends packets that are no super-segments, at most [`MAX_BURST`] in their order, to one
+    /// link-layer address, and tells `lost` of each that was refused. What the buffers hold
+    /// afterwards is of no use.
+    fn send_burst(&self, packets: &mut [PacketBuf], to: Mac, lost: &mut dyn FnMut(&io::Error)) {
+        for packet in packets {
+            if let Err(SendError::Refused(error)) = self.send(packet, to) {
+                lost(&error);
+            }
+        }
+    }
 
     /// Ends the wait of [`Self::recv`] in another thread.
     fn wake(&self);
