@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct Bench {
     /// What to measure
     what: What,
+    /// Only measurements whose name contains this
+    filter: Option<String>,
     /// Print one JSON object per row
     #[arg(long)]
     json: bool,
@@ -42,6 +44,7 @@ impl Bench {
         if self.json {
             bench.arg("--json");
         }
+        bench.args(&self.filter);
         run(&mut bench)
     }
 }

@@ -43,6 +43,9 @@ const PEER: &str = "2001:db8:1:3::464";
 
 const ROUNDS: usize = 5;
 
+/// Takes a measurement of a name.
+type Measure = Box<dyn Fn(&Bench, &str) -> io::Result<Vec<Row>>>;
+
 /// Dropped in order: programs before the namespaces they run in.
 pub(crate) struct Bench {
     clat: Daemon,
@@ -102,34 +105,62 @@ impl Bench {
         })
     }
 
-    /// Every row, handed over as soon as it is known.
-    pub(crate) fn run(&self, mut row: impl FnMut(Row)) -> io::Result<()> {
-        for direction in Direction::BOTH {
-            let name = format!("tcp {}", direction.name());
-            let rounds = self.rounds(|path| path.tcp(direction))?;
-            row(rounds.row(&name, "Gbit/s").with_targets(0.65, Some(8.0)));
-        }
-        for direction in Direction::BOTH {
-            let name = format!("small udp {}", direction.name());
-            let rounds = self.rounds(|path| Ok(path.small_udp(direction)? / 1000.0))?;
-            row(rounds.row(&name, "kpps").with_targets(0.5, Some(1.5)));
-        }
-        row(self.added_round_trip()?);
-        for direction in Direction::BOTH {
-            row(self.cpu_per_gbit(direction)?);
-        }
-        for direction in Direction::BOTH {
-            self.cost_per_packet(direction)?
-                .into_iter()
-                .for_each(&mut row);
-        }
-        for direction in Direction::BOTH {
-            self.single_packets(direction);
-            let name = format!("tcp {}, single packets", direction.name());
-            let rounds = self.rounds(|path| path.tcp(direction))?;
-            row(rounds.row(&name, "Gbit/s").with_targets(0.9, None));
+    /// Every measurement whose name contains `filter`; rows are handed over as soon as they are
+    /// known.
+    pub(crate) fn run(&self, filter: &str, mut row: impl FnMut(Row)) -> io::Result<()> {
+        for (name, measure) in Self::measurements() {
+            if name.contains(filter) {
+                measure(self, &name)?.into_iter().for_each(&mut row);
+            }
         }
         Ok(())
+    }
+
+    /// What is measured, in this order: the last ones change the links for good.
+    fn measurements() -> Vec<(String, Measure)> {
+        let mut all: Vec<(String, Measure)> = Vec::new();
+        for direction in Direction::BOTH {
+            let measure: Measure = Box::new(move |bench, name| bench.tcp(name, direction));
+            all.push((format!("tcp {}", direction.name()), measure));
+        }
+        for direction in Direction::BOTH {
+            let measure: Measure = Box::new(move |bench, name| bench.small_udp(name, direction));
+            all.push((format!("small udp {}", direction.name()), measure));
+        }
+        let measure: Measure = Box::new(Self::added_round_trip);
+        all.push(("round trip added".to_owned(), measure));
+        for direction in Direction::BOTH {
+            let measure: Measure = Box::new(move |bench, name| bench.cpu_per_gbit(name, direction));
+            all.push((format!("tcp {}, CPU", direction.name()), measure));
+        }
+        for direction in Direction::BOTH {
+            let measure: Measure =
+                Box::new(move |bench, name| bench.cost_per_packet(name, direction));
+            all.push((format!("small udp {}, cost", direction.name()), measure));
+        }
+        for direction in Direction::BOTH {
+            let measure: Measure =
+                Box::new(move |bench, name| bench.tcp_in_single_packets(name, direction));
+            all.push((format!("tcp {}, single packets", direction.name()), measure));
+        }
+        all
+    }
+
+    fn tcp(&self, name: &str, direction: Direction) -> io::Result<Vec<Row>> {
+        let rounds = self.rounds(|path| path.tcp(direction))?;
+        let row = rounds.row(name, "Gbit/s");
+        Ok(vec![row.with_targets(0.65, Some(8.0))])
+    }
+
+    fn small_udp(&self, name: &str, direction: Direction) -> io::Result<Vec<Row>> {
+        let rounds = self.rounds(|path| Ok(path.small_udp(direction)? / 1000.0))?;
+        Ok(vec![rounds.row(name, "kpps").with_targets(0.5, Some(1.5))])
+    }
+
+    fn tcp_in_single_packets(&self, name: &str, direction: Direction) -> io::Result<Vec<Row>> {
+        self.single_packets(direction);
+        let rounds = self.rounds(|path| path.tcp(direction))?;
+        Ok(vec![rounds.row(name, "Gbit/s").with_targets(0.9, None)])
     }
 
     fn path(&self, contender: Contender) -> Path<'_> {
@@ -158,7 +189,7 @@ impl Bench {
     }
 
     /// How much longer an echo takes than without translation.
-    fn added_round_trip(&self) -> io::Result<Row> {
+    fn added_round_trip(&self, name: &str) -> io::Result<Vec<Row>> {
         let mut rounds = Rounds::default();
         for _ in 0..ROUNDS {
             let native = self.path(Contender::Native).round_trip()?;
@@ -167,9 +198,8 @@ impl Bench {
                 rounds.push(contender, added);
             }
         }
-        let mut row = rounds.row("round trip added", "us");
-        row.target = Some(60.0);
-        Ok(row)
+        let row = rounds.row(name, "us");
+        Ok(vec![row.with_targets(60.0, None)])
     }
 
     fn pid(&self, contender: Contender) -> u32 {
@@ -180,7 +210,7 @@ impl Bench {
     }
 
     /// CPU time of the translator's own process for a gigabit of TCP.
-    fn cpu_per_gbit(&self, direction: Direction) -> io::Result<Row> {
+    fn cpu_per_gbit(&self, name: &str, direction: Direction) -> io::Result<Vec<Row>> {
         // One more second is left out at the start, but not of the CPU time.
         let seconds = (SECONDS + 1) as f64;
         let mut rounds = Rounds::default();
@@ -193,12 +223,11 @@ impl Bench {
                 rounds.push(contender, used.as_secs_f64() / gbits);
             }
         }
-        let name = format!("tcp {}, CPU", direction.name());
-        Ok(rounds.row(&name, "s/Gbit"))
+        Ok(vec![rounds.row(name, "s/Gbit")])
     }
 
     /// What one small datagram costs the translator's own process under load.
-    fn cost_per_packet(&self, direction: Direction) -> io::Result<Vec<Row>> {
+    fn cost_per_packet(&self, name: &str, direction: Direction) -> io::Result<Vec<Row>> {
         let (mut time, mut calls) = (Rounds::default(), Rounds::default());
         for _ in 0..ROUNDS {
             for contender in [Contender::Ours, Contender::Peer] {
@@ -215,10 +244,9 @@ impl Bench {
                 }
             }
         }
-        let name = |what| format!("small udp {}, {what}", direction.name());
         Ok(vec![
-            time.row(&name("CPU"), "ns/packet"),
-            calls.row(&name("system calls"), "/packet"),
+            time.row(name, "ns/packet"),
+            calls.row(name, "syscalls/packet"),
         ])
     }
 

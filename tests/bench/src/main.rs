@@ -1,4 +1,4 @@
-//! `openclat-bench WHAT [--json]`: measures our programs beside native IPv6 and a peer.
+//! `openclat-bench WHAT [--json] [FILTER]`: measures our programs beside native IPv6 and a peer.
 //!
 //! All contenders take turns in one run, and the figures are medians of these interleaved rounds: on
 //! a shared machine a single figure says nothing.
@@ -12,18 +12,23 @@ mod row;
 
 use row::Row;
 
+const USAGE: &str = "usage: openclat-bench clat [--json] [FILTER]";
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let (what, json) = match &arguments[..] {
-        [what] => (what.as_str(), false),
-        [what, flag] if flag == "--json" => (what.as_str(), true),
-        _ => ("", false),
+    let (flags, words): (Vec<_>, Vec<_>) = env::args().skip(1).partition(|it| it.starts_with("--"));
+    let json = flags == ["--json"];
+    let (what, filter) = match &words[..] {
+        [what] => (what.as_str(), ""),
+        [what, filter] => (what.as_str(), filter.as_str()),
+        _ => ("", ""),
     };
     let print = |row: Row| print(&row, json);
     let result = match what {
-        "clat" => clat::Bench::new().and_then(|bench| bench.run(print)),
+        "clat" if json || flags.is_empty() => {
+            clat::Bench::new().and_then(|bench| bench.run(filter, print))
+        }
         _ => {
-            eprintln!("usage: openclat-bench clat [--json]");
+            eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
     };
