@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use cli::{Exit, Failure};
-use host::netcfg;
+use host::{ThisHost, netcfg};
 
 mod config;
 mod dataplane;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     let result = match runtime {
         Ok(runtime) => runtime.block_on(async {
             match arguments.command {
-                Command::Run(run) => supervisor::run(run.settle()?).await,
+                Command::Run(run) => supervisor::run(&ThisHost, run.settle()?).await,
                 Command::Cleanup(cleanup) => clean_up(&cleanup).await,
             }
         }),
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 }
 
 async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {
-    let left = netcfg::linux::clean_up(&config::journal(&arguments.state_dir)).await;
+    let left = netcfg::clean_up(&ThisHost, &config::journal(&arguments.state_dir)).await;
     let left = left.map_err(|error| supervisor::netcfg_failure(&error))?;
     let mut answer = String::new();
     for change in left.iter().rev() {

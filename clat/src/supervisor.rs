@@ -10,19 +10,18 @@ use std::{
 use clat_core::{Effect, Facts, Session, Settings, State, host_plan::UplinkKind, session::Link};
 use cli::{Exit, Failure};
 use host::{
+    Host,
     clock::Clock,
-    netcfg::{self, NetCfg, linux::LinuxSystem},
-    netwatch::{Network, Snapshot, linux::NetWatch},
-    tun::{Tun, linux::LinuxTun},
-    uplink::{Uplink, linux::PacketSocket},
+    netcfg::{self, NetCfg},
+    netwatch::{Network, Snapshot},
+    signals::{Signals, Told},
+    tun::Tun,
+    uplink::Uplink,
 };
 use l2::next_hop;
 use pref64::{Pref64, tracker::IfIndex};
 use pref64_discovery::{Discovery, Event as DiscoveryEvent};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
     config::Config,
@@ -44,37 +43,18 @@ const LOOK_SHARE: u32 = 10;
 /// Somebody who takes away what we made, again and again, is not fought more often than this.
 const MAKE_AGAIN: Duration = Duration::from_secs(5);
 
-/// Runs the CLAT until a signal ends it.
+/// Runs the CLAT on a host until a signal ends it.
 ///
 /// # Errors
 /// What keeps it from starting. Later failures are states of the session.
-pub(crate) async fn run(config: Config) -> Result<Exit, Failure> {
-    let mut signals = Signals::open()?;
-    let mut supervisor = Supervisor::open(config).await?;
+pub(crate) async fn run(host: &impl Host, config: Config) -> Result<Exit, Failure> {
+    // Before anything is changed, so that no signal leaves changes behind.
+    let signals = host.signals();
+    let mut signals = signals.map_err(|error| Failure::io("signals", &error))?;
+    let mut supervisor = Supervisor::open(host, config).await?;
     let result = supervisor.serve(&mut signals).await;
     let ended = supervisor.end().await;
     result.and(ended)
-}
-
-/// The signals that mean something.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// The terminal is gone.
-    hangup: Signal,
-    report: Signal,
-}
-
-impl Signals {
-    fn open() -> Result<Self, Failure> {
-        let open = |kind| signal(kind).map_err(|error| Failure::io("signals", &error));
-        Ok(Self {
-            terminate: open(SignalKind::terminate())?,
-            interrupt: open(SignalKind::interrupt())?,
-            hangup: open(SignalKind::hangup())?,
-            report: open(SignalKind::user_defined1())?,
-        })
-    }
 }
 
 /// What happened.
@@ -84,16 +64,16 @@ enum Happened {
     Dataplane(Event),
     TimeToLook,
     TimeForSession,
-    ReportWanted,
-    EndWanted,
+    Told(Told),
 }
 
-struct Supervisor {
+struct Supervisor<'a, H: Host> {
+    host: &'a H,
     config: Config,
     clock: Clock,
-    watch: NetWatch,
-    discovery: Discovery,
-    netcfg: NetCfg<LinuxSystem>,
+    watch: H::Network,
+    discovery: Discovery<H::RouterAdvertisements>,
+    netcfg: NetCfg<H::System>,
     session: Session,
     tun: Option<Arc<dyn Tun>>,
     engine: Option<Engine>,
@@ -113,21 +93,24 @@ struct Supervisor {
     has_worked: bool,
 }
 
-impl Supervisor {
-    async fn open(config: Config) -> Result<Self, Failure> {
+impl<'a, H: Host> Supervisor<'a, H> {
+    async fn open(host: &'a H, config: Config) -> Result<Self, Failure> {
         let clock = Clock::start();
         let cannot = |what: &'static str| move |error| Failure::io(what, &error);
-        let system = LinuxSystem::open().map_err(cannot("cannot reach the kernel"))?;
-        let watch = NetWatch::open().map_err(cannot("cannot watch the network"))?;
-        let discovery = Discovery::open(clock).map_err(|error| {
+        let system = host
+            .system()
+            .map_err(cannot("cannot change the network's settings"))?;
+        let watch = host.network().map_err(cannot("cannot watch the network"))?;
+        let discovery = Discovery::open(host, clock).map_err(|error| {
             Failure::io("cannot listen to router advertisements", &error)
-                .hint("run it as root, or give it CAP_NET_RAW and CAP_NET_ADMIN")
+                .permission_hint("run it as root, or give it CAP_NET_RAW and CAP_NET_ADMIN")
         })?;
         let netcfg = NetCfg::open(system, &config.journal)
             .await
             .map_err(|error| netcfg_failure(&error))?;
         let seed = random()?;
         Ok(Self {
+            host,
             session: Session::new(config.session.clone(), seed),
             config,
             clock,
@@ -149,7 +132,7 @@ impl Supervisor {
         })
     }
 
-    async fn serve(&mut self, signals: &mut Signals) -> Result<Exit, Failure> {
+    async fn serve(&mut self, signals: &mut impl Signals) -> Result<Exit, Failure> {
         tracing::info!("{}", report::state(self.session.state(), None));
         loop {
             if let Some(failure) = self.fatal.take() {
@@ -176,13 +159,13 @@ impl Supervisor {
                     let effects = self.session.handle_timeout(self.clock.now());
                     self.carry_out(effects).await;
                 }
-                Happened::ReportWanted => self.report(),
-                Happened::EndWanted => return Ok(Exit::Ok),
+                Happened::Told(Told::Report) => self.report(),
+                Happened::Told(Told::End) => return Ok(Exit::Ok),
             }
         }
     }
 
-    async fn next(&mut self, signals: &mut Signals) -> Happened {
+    async fn next(&mut self, signals: &mut impl Signals) -> Happened {
         let look = tokio::time::sleep(self.clock.until(self.next_look));
         let session = self.session.poll_timeout().map(|at| self.clock.until(at));
         tokio::select! {
@@ -191,10 +174,7 @@ impl Supervisor {
             Some(event) = self.events.1.recv() => Happened::Dataplane(event),
             () = look => Happened::TimeToLook,
             () = sleep(session) => Happened::TimeForSession,
-            _ = signals.report.recv() => Happened::ReportWanted,
-            _ = signals.terminate.recv() => Happened::EndWanted,
-            _ = signals.interrupt.recv() => Happened::EndWanted,
-            _ = signals.hangup.recv() => Happened::EndWanted,
+            told = signals.next() => Happened::Told(told),
         }
     }
 
@@ -379,7 +359,10 @@ impl Supervisor {
         let tun = self.open_tun()?;
         let uplink = match self.config.session.identity.uplink {
             UplinkKind::Routed => None,
-            UplinkKind::Link => Some((open_uplink(link, &settings)?, claim_of(link, &settings)?)),
+            UplinkKind::Link => Some((
+                self.open_uplink(link, &settings)?,
+                claim_of(link, &settings)?,
+            )),
         };
         let engine = match self.engine.take() {
             Some(engine) => engine,
@@ -403,11 +386,21 @@ impl Supervisor {
             return Ok(Arc::clone(tun));
         }
         let name = &self.config.session.identity.interface;
-        let opened = LinuxTun::open(name);
-        let opened = opened.map_err(|it| Failure::system(it.kind(), &it, it.hint()))?;
-        let tun: Arc<dyn Tun> = Arc::new(opened);
+        let opened = self.host.tun(name);
+        let tun = opened.map_err(|it| Failure::system(it.kind(), &it, it.hint()))?;
         self.tun = Some(Arc::clone(&tun));
         Ok(tun)
+    }
+
+    fn open_uplink(&self, link: &Link, settings: &Settings) -> Result<Arc<dyn Uplink>, Failure> {
+        let opened = self.host.uplink(link.index, link.mac, settings.clat);
+        opened.map_err(|error| {
+            Failure::io(
+                format_args!("cannot send and receive on {}", link.name),
+                &error,
+            )
+            .permission_hint("run it as root, or give it CAP_NET_RAW and CAP_NET_ADMIN")
+        })
     }
 
     fn release(&mut self) {
@@ -494,17 +487,6 @@ async fn sleep(duration: Option<Duration>) {
         Some(duration) => tokio::time::sleep(duration).await,
         None => pending().await,
     }
-}
-
-fn open_uplink(link: &Link, settings: &Settings) -> Result<Arc<dyn Uplink>, Failure> {
-    let socket = PacketSocket::open(link.index, link.mac, settings.clat).map_err(|error| {
-        Failure::io(
-            format_args!("cannot open a packet socket on {}", link.name),
-            &error,
-        )
-        .hint("run it as root, or give it CAP_NET_RAW and CAP_NET_ADMIN")
-    })?;
-    Ok(Arc::new(socket))
 }
 
 /// How the address is claimed on the link.

@@ -106,6 +106,16 @@ impl Failure {
         self.hint = Some(hint.to_string());
         self
     }
+
+    /// Says how to get the permission, if that is what is missing.
+    #[must_use]
+    pub fn permission_hint(self, hint: impl fmt::Display) -> Self {
+        if self.exit == Exit::Permission {
+            self.hint(hint)
+        } else {
+            self
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -181,7 +191,12 @@ mod tests {
             "error: may not open a raw socket\n  what to do: run it as root"
         );
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        assert_eq!(Failure::io("x", &denied).exit, Exit::Permission);
+        let denied = Failure::io("x", &denied).permission_hint("ask");
+        assert_eq!(denied.exit, Exit::Permission);
+        assert!(denied.to_string().ends_with("what to do: ask"));
+        let missing = io::Error::from(io::ErrorKind::Unsupported);
+        let missing = Failure::io("x", &missing).permission_hint("ask");
+        assert_eq!(missing.to_string(), "error: x: unsupported");
     }
 
     #[test]

@@ -5,10 +5,13 @@
 //! * [`netcfg`]: makes the host's network as a [`plan::Plan`] wants it, with a journal;
 //! * [`netwatch`]: what the network is right now, and when it changes;
 //! * [`ra`]: router advertisements, as they arrive;
+//! * [`signals`]: what people tell a program while it runs;
 //! * [`clock`]: a clock that keeps going while the machine sleeps.
 //!
-//! The traits are [`tun::Tun`], [`uplink::Uplink`], [`netcfg::System`], [`netwatch::Network`] and
-//! [`ra::RouterAdvertisements`]. With the feature `fake` there are ports in memory for tests.
+//! Programs come to all of it by [`Host`], of which [`ThisHost`] is the machine they run on; the
+//! parts are the traits [`tun::Tun`], [`uplink::Uplink`], [`netcfg::System`], [`netwatch::Network`],
+//! [`ra::RouterAdvertisements`] and [`signals::Signals`]. What a system has no backend for fails to
+//! open, with [`Unsupported`]. With the feature `fake` there are doubles of them for tests.
 //!
 //! `unsafe` and `cfg(target_os)` live here and nowhere else. What one system needs is in the file
 //! named after it.
@@ -18,14 +21,20 @@ mod capabilities;
 pub mod clock;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod machine;
 pub mod netcfg;
 #[cfg(target_os = "linux")]
 mod netlink;
 pub mod netwatch;
 pub mod ra;
+pub mod signals;
 #[cfg(target_os = "linux")]
 mod sockopt;
 pub mod tun;
+mod unsupported;
 pub mod uplink;
 #[cfg(target_os = "linux")]
-pub mod wait;
+mod wait;
+
+pub use machine::{Host, ThisHost};
+pub use unsupported::Unsupported;

@@ -14,20 +14,20 @@ use nix::{
 
 /// Ends the wait of a thread, from another one.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<EventFd>);
+pub(crate) struct Waker(Arc<EventFd>);
 
 impl Waker {
     /// A waker that nobody has used.
     ///
     /// # Errors
     /// The system's, when it is out of descriptors.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self(Arc::new(EventFd::from_flags(flags)?)))
     }
 
     /// Ends the current wait, or the next one if there is none.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // Only fails when the counter is full, and then the waiter is awake anyway.
         let _ = self.0.write(1);
     }
@@ -39,7 +39,7 @@ impl Waker {
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
+pub(crate) enum Woken {
     /// There is something to read.
     Readable,
     /// Somebody called [`Waker::wake`].

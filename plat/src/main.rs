@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use cli::{Exit, Failure};
-use host::netcfg;
+use host::{ThisHost, netcfg};
 
 mod config;
 mod host_plan;
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
             match arguments.command {
                 Command::Run(arguments) => {
                     let config = config::read(&arguments.config)?;
-                    run::run(config, &run::journal(&arguments.state_dir)).await
+                    run::run(&ThisHost, config, &run::journal(&arguments.state_dir)).await
                 }
                 Command::Cleanup(arguments) => clean_up(&arguments).await,
             }
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
 }
 
 async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {
-    let left = netcfg::linux::clean_up(&run::journal(&arguments.state_dir)).await;
+    let left = netcfg::clean_up(&ThisHost, &run::journal(&arguments.state_dir)).await;
     let left = left.map_err(|error| run::netcfg_failure(&error))?;
     if left.is_empty() {
         cli::say("nothing to clean up");

@@ -9,14 +9,15 @@ use std::{
 
 use cli::{Exit, Failure};
 use host::{
+    Host,
     clock::Clock,
-    netcfg::{self, NetCfg, linux::LinuxSystem},
-    netwatch::{Interface, Snapshot, linux::NetWatch},
-    tun::{Tun, linux::LinuxTun},
+    netcfg::{self, NetCfg},
+    netwatch::{Interface, Network, Snapshot},
+    signals::{Signals, Told},
+    tun::Tun,
 };
 use nat64::{Engine, stats::Stats};
 use plan::Plan;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     config::Config,
@@ -26,43 +27,6 @@ use crate::{
 
 /// Where the journal is, unless told otherwise. Emptied by a restart of the machine.
 pub(crate) const STATE_DIRECTORY: &str = "/run/openclat/plat";
-
-/// The signals that a service understands. They are listened for before anything is changed, so that
-/// none of them leaves changes behind.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    report: Signal,
-}
-
-impl Signals {
-    fn open() -> Result<Self, Failure> {
-        let open = |kind| signal(kind).map_err(|error| Failure::io("signals", &error));
-        Ok(Self {
-            terminate: open(SignalKind::terminate())?,
-            interrupt: open(SignalKind::interrupt())?,
-            hang_up: open(SignalKind::hangup())?,
-            report: open(SignalKind::user_defined1())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        // A closed terminal ends the program, too.
-        tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hang_up.recv() => Told::End,
-            _ = self.report.recv() => Told::Report,
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Told {
-    End,
-    Report,
-}
 
 /// How often the worker and the host's addresses are looked after.
 const LOOK: Duration = Duration::from_secs(5);
@@ -76,12 +40,15 @@ pub(crate) fn journal(state_directory: &Path) -> PathBuf {
 ///
 /// # Errors
 /// What keeps it from starting or going on.
-pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure> {
-    let mut signals = Signals::open()?;
-    let clock = Clock::start();
+pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Result<Exit, Failure> {
     let cannot = |what: &'static str| move |error| Failure::io(what, &error);
-    let system = LinuxSystem::open().map_err(cannot("cannot reach the kernel"))?;
-    let mut watch = NetWatch::open().map_err(cannot("cannot watch the network"))?;
+    // Before anything is changed, so that no signal leaves changes behind.
+    let mut signals = host.signals().map_err(cannot("signals"))?;
+    let clock = Clock::start();
+    let system = host
+        .system()
+        .map_err(cannot("cannot change the network's settings"))?;
+    let mut watch = host.network().map_err(cannot("cannot watch the network"))?;
     let mut netcfg = NetCfg::open(system, journal)
         .await
         .map_err(|error| netcfg_failure(&error))?;
@@ -93,7 +60,7 @@ pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure>
     shared.own_addresses.store(Arc::new(own.clone()));
     let engine = engine(&config, own_ipv6(&snapshot)?, own, clock)?;
     let stats = engine.stats();
-    let tun: Arc<dyn Tun> = Arc::new(open_tun(&config.interface)?);
+    let tun = open_tun(host, &config.interface)?;
     let plan = host_plan::plan(&config, &snapshot);
     let served = match netcfg.apply(&plan).await {
         Ok(()) => {
@@ -113,8 +80,8 @@ pub(crate) async fn run(config: Config, journal: &Path) -> Result<Exit, Failure>
 
 async fn serve(
     worker: Worker,
-    watch: &mut NetWatch,
-    signals: &mut Signals,
+    watch: &mut impl Network,
+    signals: &mut impl Signals,
     shared: &Shared,
     stats: &Stats,
 ) -> Result<Exit, Failure> {
@@ -144,14 +111,14 @@ fn text(stats: &Stats, shared: &Shared) -> String {
     report::stats(stats, shared.host_refused.get(), shared.unreadable.get())
 }
 
-async fn read(watch: &NetWatch) -> Result<Snapshot, Failure> {
+async fn read(watch: &impl Network) -> Result<Snapshot, Failure> {
     watch
         .snapshot()
         .await
         .map_err(|error| Failure::io("cannot read the network interfaces", &error))
 }
 
-async fn refresh_own_addresses(watch: &NetWatch, shared: &Shared) {
+async fn refresh_own_addresses(watch: &impl Network, shared: &Shared) {
     match watch.snapshot().await {
         Ok(snapshot) => {
             let own = own_ipv4(&snapshot);
@@ -236,18 +203,17 @@ fn engine(
         .map_err(|error| Failure::new(Exit::Usage, error))
 }
 
-fn open_tun(name: &str) -> Result<LinuxTun, Failure> {
-    LinuxTun::open(name).map_err(|it| Failure::system(it.kind(), &it, it.hint()))
+fn open_tun(host: &impl Host, name: &str) -> Result<Arc<dyn Tun>, Failure> {
+    host.tun(name)
+        .map_err(|it| Failure::system(it.kind(), &it, it.hint()))
 }
 
 /// A failure of `netcfg`, for people.
 pub(crate) fn netcfg_failure(error: &netcfg::Error) -> Failure {
-    let failure = Failure::system(error.kind(), error, error.hint());
-    if failure.exit() != Exit::Permission {
-        return failure;
-    }
     // Another directory alone would only lead to the next refusal.
-    failure.hint("run it as root, or with CAP_NET_ADMIN and a --state-dir that may be written")
+    Failure::system(error.kind(), error, error.hint()).permission_hint(
+        "run it as root, or with CAP_NET_ADMIN and a --state-dir that may be written",
+    )
 }
 
 #[cfg(test)]

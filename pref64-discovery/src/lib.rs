@@ -12,8 +12,9 @@ use std::{
 };
 
 use host::{
+    Host,
     clock::Clock,
-    ra::{Datagram, linux::RaSocket},
+    ra::{Datagram, RouterAdvertisements},
 };
 use pref64::{
     Pref64,
@@ -31,10 +32,10 @@ pub use solicitations::{SOLICITATION_INTERVAL, SOLICITATIONS};
 use routers::Routers;
 use solicitations::Solicitations;
 
-/// Follows the NAT64 prefixes of all interfaces.
+/// Follows the NAT64 prefixes of all interfaces, by what `R` hears.
 #[derive(Debug)]
-pub struct Discovery {
-    socket: RaSocket,
+pub struct Discovery<R> {
+    routers: R,
     clock: Clock,
     known: Known,
 }
@@ -61,14 +62,14 @@ pub enum Event {
     Expired(Vec<(IfIndex, Change)>),
 }
 
-impl Discovery {
+impl<R: RouterAdvertisements> Discovery<R> {
     /// Starts to listen. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// The system's: `PermissionDenied` without CAP_NET_RAW.
-    pub fn open(clock: Clock) -> io::Result<Self> {
+    pub fn open(host: &impl Host<RouterAdvertisements = R>, clock: Clock) -> io::Result<Self> {
         Ok(Self {
-            socket: RaSocket::open()?,
+            routers: host.router_advertisements()?,
             clock,
             known: Known::default(),
         })
@@ -124,7 +125,7 @@ impl Discovery {
             }
             let timeout = self.known.next_timeout().map(|at| self.clock.until(at));
             let datagram = tokio::select! {
-                datagram = self.socket.recv() => datagram?,
+                datagram = self.routers.recv() => datagram?,
                 () = sleep(timeout) => continue,
             };
             if let Some(event) = self.known.hear(&datagram, self.clock.now()) {
@@ -135,7 +136,7 @@ impl Discovery {
 
     fn send_solicitations(&mut self, now: Instant) {
         for interface in self.known.solicitations.take_due(now) {
-            if let Err(error) = self.socket.solicit(interface) {
+            if let Err(error) = self.routers.solicit(interface) {
                 tracing::debug!("no router solicitation on interface {interface}: {error}");
             }
         }

@@ -22,7 +22,7 @@ use rtnetlink::{
     },
 };
 
-use super::{Change, Error, Made, NetCfg, System, SystemError, nft};
+use super::{Change, Made, System, SystemError, nft};
 use crate::netlink::{Netlink, as_address, as_link, into_io, within};
 
 /// Marks our routes. Not assigned to any other program in the kernel's or iproute2's list; the
@@ -34,22 +34,6 @@ const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
 /// No change takes this long, unless an answer is lost or a program hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Takes back what a crashed process left on this host, as the journal at `path` tells. Returns
-/// what that was: nothing if there is no journal.
-///
-/// # Errors
-/// [`JournalError::InUse`](super::journal::JournalError) if the process is not dead.
-pub async fn clean_up(path: &Path) -> Result<Vec<Change>, Error> {
-    let system_error = |what: String| move |source| SystemError { what, source };
-    // A directory that may not be read is not one without a journal.
-    let exists = path.try_exists();
-    if !exists.map_err(system_error(format!("cannot look for {}", path.display())))? {
-        return Ok(Vec::new());
-    }
-    let system = LinuxSystem::open().map_err(system_error("cannot reach the kernel".to_owned()))?;
-    NetCfg::cleanup(system, path).await
-}
 
 /// The host, by its kernel's interfaces.
 #[derive(Clone)]

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 pub mod journal;
 #[cfg(target_os = "linux")]
-pub mod linux;
+pub(crate) mod linux;
 #[cfg(target_os = "linux")]
 mod nft;
 
+use crate::Host;
 use journal::{Journal, JournalError};
 
 /// A change that was made, or is about to be.
@@ -51,6 +52,12 @@ pub struct SystemError {
 }
 
 /// The part of a system that makes changes.
+///
+/// * Linux: rtnetlink, `/proc/sys`, nftables.
+/// * macOS: the routing socket and interface ioctls; a black hole is a route with RTF_BLACKHOLE,
+///   and concealment a pf anchor.
+/// * Windows: IP Helper for addresses and routes, a WFP filter for concealment. It has no black
+///   holes and needs none, as it has the CLAT's address itself: [`Made::Without`].
 pub trait System {
     /// What is there now, for [`Change::before`].
     fn before(&mut self, item: &Item) -> impl Future<Output = Option<String>>;
@@ -277,6 +284,25 @@ impl<S: System> NetCfg<S> {
         }
         Ok(())
     }
+}
+
+/// Takes back what a crashed process left on a host, as the journal at `path` tells. Returns what
+/// that was: nothing if there is no journal.
+///
+/// # Errors
+/// [`JournalError::InUse`] if the process is not dead.
+pub async fn clean_up(host: &impl Host, path: &Path) -> Result<Vec<Change>, Error> {
+    let system_error = |what: String| move |source| SystemError { what, source };
+    // A directory that may not be read is not one without a journal.
+    let exists = path.try_exists();
+    if !exists.map_err(system_error(format!("cannot look for {}", path.display())))? {
+        return Ok(Vec::new());
+    }
+    let system = host.system();
+    let system = system.map_err(system_error(
+        "cannot change the network's settings".to_owned(),
+    ))?;
+    NetCfg::cleanup(system, path).await
 }
 
 /// Takes back changes, last made first. One that cannot be taken back does not keep the others from

@@ -68,31 +68,6 @@ impl NetWatch {
         })
     }
 
-    /// As [`Network::changed`].
-    ///
-    /// # Errors
-    /// When the kernel's notifications have ended.
-    pub async fn changed(&mut self) -> io::Result<()> {
-        let changed = self.changed.changed().await;
-        changed.map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-
-    /// As [`Network::snapshot`].
-    ///
-    /// # Errors
-    /// The system's.
-    pub async fn snapshot(&self) -> io::Result<Snapshot> {
-        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let links = self.netlink.dump(links).await?;
-        let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let addresses = self.netlink.dump(addresses).await?;
-        Ok(Snapshot {
-            interfaces: interfaces(&links, &addresses),
-            ipv4_default: self.default_interfaces(AddressFamily::Inet).await?,
-            ipv6_default: self.default_interfaces(AddressFamily::Inet6).await?,
-        })
-    }
-
     async fn default_interfaces(&self, family: AddressFamily) -> io::Result<Vec<u32>> {
         let mut request = RouteMessage::default();
         request.header.address_family = family;
@@ -106,11 +81,20 @@ impl NetWatch {
 
 impl Network for NetWatch {
     async fn changed(&mut self) -> io::Result<()> {
-        Self::changed(self).await
+        let changed = self.changed.changed().await;
+        changed.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     async fn snapshot(&self) -> io::Result<Snapshot> {
-        Self::snapshot(self).await
+        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let links = self.netlink.dump(links).await?;
+        let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let addresses = self.netlink.dump(addresses).await?;
+        Ok(Snapshot {
+            interfaces: interfaces(&links, &addresses),
+            ipv4_default: self.default_interfaces(AddressFamily::Inet).await?,
+            ipv6_default: self.default_interfaces(AddressFamily::Inet6).await?,
+        })
     }
 
     async fn gateways(&self, interface: u32, destination: Ipv6Addr) -> io::Result<Vec<Ipv6Addr>> {

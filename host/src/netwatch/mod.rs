@@ -13,9 +13,14 @@ use l2::next_hop::Neighbour;
 use wire::ethernet::Mac;
 
 #[cfg(target_os = "linux")]
-pub mod linux;
+pub(crate) mod linux;
 
 /// What a system tells of its network.
+///
+/// * Linux: rtnetlink's dumps and groups.
+/// * macOS: `getifaddrs` and the tables of `sysctl`, and the routing socket for changes.
+/// * Windows: the tables of IP Helper (`GetIpForwardTable2`, `GetIpNetTable2`) and its
+///   notifications; a nudge is `ResolveIpNetEntry2`.
 pub trait Network {
     /// Waits until anything may have changed since the last call, however much it was.
     ///

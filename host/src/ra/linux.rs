@@ -43,12 +43,10 @@ impl RaSocket {
             socket: socket.map_err(|error| error.into_parts().1)?,
         })
     }
+}
 
-    /// As [`RouterAdvertisements::recv`].
-    ///
-    /// # Errors
-    /// The system's, when the socket can no longer be used.
-    pub async fn recv(&self) -> io::Result<Datagram> {
+impl RouterAdvertisements for RaSocket {
+    async fn recv(&self) -> io::Result<Datagram> {
         loop {
             let mut guard = self.socket.readable().await?;
             match guard.try_io(|socket| receive(socket.get_ref())) {
@@ -62,26 +60,12 @@ impl RaSocket {
         }
     }
 
-    /// As [`RouterAdvertisements::solicit`].
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn solicit(&self, interface: u32) -> io::Result<()> {
+    fn solicit(&self, interface: u32) -> io::Result<()> {
         let to = SocketAddrV6::new(SOLICIT_TO, 0, 0, interface);
         let socket = self.socket.get_ref();
         // The kernel writes the checksum.
         socket.send_to(&ndp::router_solicitation(), &to.into())?;
         Ok(())
-    }
-}
-
-impl RouterAdvertisements for RaSocket {
-    async fn recv(&self) -> io::Result<Datagram> {
-        Self::recv(self).await
-    }
-
-    fn solicit(&self, interface: u32) -> io::Result<()> {
-        Self::solicit(self, interface)
     }
 }
 

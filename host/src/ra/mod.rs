@@ -8,9 +8,13 @@ use std::{future::Future, io, net::Ipv6Addr};
 use wire::ndp::Envelope;
 
 #[cfg(target_os = "linux")]
-pub mod linux;
+pub(crate) mod linux;
 
 /// Where router advertisements come from.
+///
+/// * Linux and macOS: a raw ICMPv6 socket with an ICMP6_FILTER.
+/// * Windows: the same socket, where the system's own filter lets advertisements through to it;
+///   else WinDivert, which only listens then.
 pub trait RouterAdvertisements {
     /// The next advertisement, of any interface.
     ///

@@ -14,92 +14,11 @@ use wire::{
     packet::PacketBuf,
 };
 
-use super::{Received, SendError, Tun};
+use super::{OpenError, Received, SendError, Tun};
 use crate::wait::{Waker, Woken, until_readable};
 
-/// Why there is no virtual interface.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The program may not.
-    #[error("no permission to create the virtual interface {name}: {source}")]
-    Permission {
-        /// Its name.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system has no TUN devices.
-    #[error("this system has no /dev/net/tun: {source}")]
-    NoDevice {
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An interface of that name is in use.
-    #[error("the interface {name} is in use by another program: {source}")]
-    Busy {
-        /// Its name.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An interface of another kind has that name.
-    #[error("the interface {name} is there already, and is no TUN device of one queue: {source}")]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Something else.
-    #[error("the virtual interface {name} could not be created: {source}")]
-    Other {
-        /// Its name.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl OpenError {
-    fn new(name: &str, source: io::Error) -> Self {
-        let name = name.to_owned();
-        match source.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => Self::Permission { name, source },
-            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => Self::NoDevice { source },
-            Some(libc::EBUSY) => Self::Busy { name, source },
-            Some(libc::EINVAL) => Self::NameTaken { name, source },
-            _ => Self::Other { name, source },
-        }
-    }
-
-    /// What kind of error it was to the system.
-    #[must_use]
-    pub fn kind(&self) -> io::ErrorKind {
-        let (Self::Permission { source, .. }
-        | Self::NoDevice { source }
-        | Self::Busy { source, .. }
-        | Self::NameTaken { source, .. }
-        | Self::Other { source, .. }) = self;
-        source.kind()
-    }
-
-    /// What a person can do about it, if that is known.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Permission { .. } => {
-                Some("run as root, or with CAP_NET_ADMIN and a /dev/net/tun that the user may open")
-            }
-            Self::NoDevice { .. } => Some("load the kernel module: modprobe tun"),
-            Self::Busy { .. } => Some("stop that program, or choose another interface name"),
-            Self::NameTaken { .. } => Some("choose another interface name"),
-            Self::Other { .. } => None,
-        }
-    }
-}
-
 /// A TUN device. It disappears with this value, and its addresses and routes with it.
-pub struct LinuxTun {
+pub(crate) struct LinuxTun {
     device: SyncDevice,
     name: String,
     waker: Waker,
@@ -112,7 +31,7 @@ impl LinuxTun {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(name: &str) -> Result<Self, OpenError> {
+    pub(crate) fn open(name: &str) -> Result<Self, OpenError> {
         let open = || -> io::Result<Self> {
             let device = DeviceBuilder::new()
                 .name(name)
@@ -127,7 +46,7 @@ impl LinuxTun {
                 drained: AtomicBool::new(false),
             })
         };
-        open().map_err(|source| OpenError::new(name, source))
+        open().map_err(|source| why(name, source))
     }
 
     /// Reads a packet, if there is one.
@@ -155,6 +74,18 @@ impl LinuxTun {
     fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor belongs to `self.device`, which outlives the borrow.
         unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
+    }
+}
+
+/// What an error of the kernel means.
+fn why(name: &str, source: io::Error) -> OpenError {
+    let name = name.to_owned();
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => OpenError::Permission { name, source },
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => OpenError::NoDevice { source },
+        Some(libc::EBUSY) => OpenError::Busy { name, source },
+        Some(libc::EINVAL) => OpenError::NameTaken { name, source },
+        _ => OpenError::Other { name, source },
     }
 }
 

@@ -4,8 +4,85 @@ use std::{io, time::Duration};
 
 use wire::{offload::OffloadError, packet::PacketBuf, pieces::Pieces};
 
+use crate::Unsupported;
+
 #[cfg(target_os = "linux")]
-pub mod linux;
+pub(crate) mod linux;
+
+/// Why there is no virtual interface.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The program may not.
+    #[error("no permission to create the virtual interface {name}: {source}")]
+    Permission {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system has no TUN devices.
+    #[error("this system has no /dev/net/tun: {source}")]
+    NoDevice {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An interface of that name is in use.
+    #[error("the interface {name} is in use by another program: {source}")]
+    Busy {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An interface of another kind has that name.
+    #[error("the interface {name} is there already, and is no TUN device of one queue: {source}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system has no backend for them here.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// Something else.
+    #[error("the virtual interface {name} could not be created: {source}")]
+    Other {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// What kind of error it was to the system.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Permission { source, .. }
+            | Self::NoDevice { source }
+            | Self::Busy { source, .. }
+            | Self::NameTaken { source, .. }
+            | Self::Other { source, .. } => source.kind(),
+            Self::Unsupported(_) => io::ErrorKind::Unsupported,
+        }
+    }
+
+    /// What a person can do about it, if that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Permission { .. } => {
+                Some("run as root, or with CAP_NET_ADMIN and a /dev/net/tun that the user may open")
+            }
+            Self::NoDevice { .. } => Some("load the kernel module: modprobe tun"),
+            Self::Busy { .. } => Some("stop that program, or choose another interface name"),
+            Self::NameTaken { .. } => Some("choose another interface name"),
+            Self::Unsupported(_) | Self::Other { .. } => None,
+        }
+    }
+}
 
 /// What a wait for a packet ended with.
 #[derive(Debug)]
@@ -32,6 +109,12 @@ pub enum SendError {
 }
 
 /// A virtual interface. Shared by the threads of both directions.
+///
+/// * Linux: a TUN device with virtio-net headers, which become the buffer's metadata and back.
+/// * macOS: utun has a protocol word of 4 bytes before each packet, which the headroom takes; the
+///   system chooses the name ([`Self::name`]) and knows no offloads: the metadata stays empty.
+/// * Windows: a wintun ring is copied to and from the buffer, without offloads; a wait is one for
+///   the ring's event or the event of [`Self::wake`].
 pub trait Tun: Send + Sync {
     /// Its name, as the system gave it.
     fn name(&self) -> &str;

@@ -44,7 +44,7 @@ const JUMP_IF_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
 
 /// A packet socket on one Ethernet interface.
-pub struct PacketSocket {
+pub(crate) struct PacketSocket {
     socket: OwnedFd,
     mac: Mac,
     interface: u32,
@@ -59,7 +59,7 @@ impl PacketSocket {
     ///
     /// # Errors
     /// The system's: `PermissionDenied` without CAP_NET_RAW, `NotFound` if the interface is gone.
-    pub fn open(interface: u32, mac: Mac, address: Ipv6Addr) -> io::Result<Self> {
+    pub(crate) fn open(interface: u32, mac: Mac, address: Ipv6Addr) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
         socket.set_nonblocking(true)?;
         let socket = OwnedFd::from(socket);

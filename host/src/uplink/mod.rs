@@ -13,11 +13,18 @@ mod burst;
 #[cfg(target_os = "linux")]
 mod gro;
 #[cfg(target_os = "linux")]
-pub mod linux;
+pub(crate) mod linux;
 #[cfg(target_os = "linux")]
 mod mmsg;
 
 /// A link. Shared by the threads of both directions.
+///
+/// * Linux: a packet socket with virtio-net headers, behind the filter of [`l2::filter`].
+/// * macOS: `/dev/bpf` takes the same filter (BIOCSETF), and whole frames in and out
+///   (BIOCSHDRCMPLT), so [`l2::Link`] keeps the address there too.
+/// * Windows: WinDivert gives and takes packets without frames. The system itself has the address,
+///   claims it and answers for it, so the addresses of the frame stay as they were, `to` is not
+///   used, and no neighbour discovery comes up.
 pub trait Uplink: Send + Sync {
     /// Waits for frames that concern the address: packets for it, or neighbour discovery about it.
     /// On [`Received::Packet`], `burst` has as many as there were and it expected. With a timeout of

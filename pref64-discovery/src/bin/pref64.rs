@@ -12,8 +12,10 @@ use std::{
 use clap::Parser;
 use cli::{Exit, Failure, text};
 use host::{
+    Host, ThisHost,
     clock::Clock,
-    netwatch::{Interface, Snapshot, linux::NetWatch},
+    netwatch::{Interface, Network, Snapshot},
+    ra::RouterAdvertisements,
 };
 use pref64::tracker::{Entry, IfIndex, Source, Tracker};
 use pref64_discovery::Discovery;
@@ -91,9 +93,9 @@ fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let clock = Clock::start();
-    let mut discovery = Discovery::open(clock).map_err(|error| {
+    let mut discovery = Discovery::open(&ThisHost, clock).map_err(|error| {
         Failure::io("cannot listen to router advertisements", &error)
-            .hint("run it as root, or give it CAP_NET_RAW")
+            .permission_hint("run it as root, or give it CAP_NET_RAW")
     })?;
     let snapshot = snapshot().await?;
     let interfaces = interfaces(&snapshot, arguments.interface.as_deref())?;
@@ -125,7 +127,7 @@ fn print(lines: &[String]) -> Result<(), Failure> {
 }
 
 async fn snapshot() -> Result<Snapshot, Failure> {
-    let read = async { NetWatch::open()?.snapshot().await };
+    let read = async { ThisHost.network()?.snapshot().await };
     read.await
         .map_err(|error| Failure::io("cannot read the network interfaces", &error))
 }
@@ -178,7 +180,7 @@ fn why_silent(interface: &Interface) -> Option<&'static str> {
 /// Until every interface has an answer with a prefix, and the other routers have had their chance;
 /// or until the time is up.
 async fn listen(
-    discovery: &mut Discovery,
+    discovery: &mut Discovery<impl RouterAdvertisements>,
     interfaces: &[IfIndex],
     clock: Clock,
     wait: u64,

@@ -1,0 +1,46 @@
+//! Linux: rtnetlink, nftables, TUN devices, packet sockets and a raw ICMPv6 socket.
+
+use std::{io, net::Ipv6Addr, sync::Arc};
+
+use wire::ethernet::Mac;
+
+use super::{Host, ThisHost};
+use crate::{
+    netcfg::linux::LinuxSystem,
+    netwatch::linux::NetWatch,
+    ra::linux::RaSocket,
+    signals::HostSignals,
+    tun::{OpenError, Tun, linux::LinuxTun},
+    uplink::{Uplink, linux::PacketSocket},
+};
+
+impl Host for ThisHost {
+    type Signals = HostSignals;
+    type System = LinuxSystem;
+    type Network = NetWatch;
+    type RouterAdvertisements = RaSocket;
+
+    fn signals(&self) -> io::Result<HostSignals> {
+        HostSignals::open()
+    }
+
+    fn system(&self) -> io::Result<LinuxSystem> {
+        LinuxSystem::open()
+    }
+
+    fn network(&self) -> io::Result<NetWatch> {
+        NetWatch::open()
+    }
+
+    fn router_advertisements(&self) -> io::Result<RaSocket> {
+        RaSocket::open()
+    }
+
+    fn tun(&self, name: &str) -> Result<Arc<dyn Tun>, OpenError> {
+        Ok(Arc::new(LinuxTun::open(name)?))
+    }
+
+    fn uplink(&self, interface: u32, mac: Mac, address: Ipv6Addr) -> io::Result<Arc<dyn Uplink>> {
+        Ok(Arc::new(PacketSocket::open(interface, mac, address)?))
+    }
+}

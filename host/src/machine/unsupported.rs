@@ -1,0 +1,126 @@
+//! Systems without backends: every part says that it is missing. A system gets a file of its own
+//! when it gets its first backend.
+
+use std::{io, net::Ipv6Addr, sync::Arc};
+
+use l2::next_hop::Neighbour;
+use plan::Item;
+use wire::ethernet::Mac;
+
+use super::{Host, ThisHost};
+use crate::{
+    Unsupported,
+    netcfg::{Change, Made, System, SystemError},
+    netwatch::{Network, Snapshot},
+    ra::{Datagram, RouterAdvertisements},
+    signals::HostSignals,
+    tun::{OpenError, Tun},
+    uplink::Uplink,
+};
+
+/// A backend that does not exist: nobody can have a value of it, so nothing here is ever called.
+#[derive(Debug)]
+pub enum Absent {}
+
+impl Host for ThisHost {
+    type Signals = HostSignals;
+    type System = Absent;
+    type Network = Absent;
+    type RouterAdvertisements = Absent;
+
+    fn signals(&self) -> io::Result<HostSignals> {
+        HostSignals::open()
+    }
+
+    fn system(&self) -> io::Result<Absent> {
+        Err(Unsupported::here("network settings").into())
+    }
+
+    fn network(&self) -> io::Result<Absent> {
+        Err(Unsupported::here("the state of the network").into())
+    }
+
+    fn router_advertisements(&self) -> io::Result<Absent> {
+        Err(Unsupported::here("router advertisements").into())
+    }
+
+    fn tun(&self, _name: &str) -> Result<Arc<dyn Tun>, OpenError> {
+        Err(Unsupported::here("virtual interfaces").into())
+    }
+
+    fn uplink(
+        &self,
+        _interface: u32,
+        _mac: Mac,
+        _address: Ipv6Addr,
+    ) -> io::Result<Arc<dyn Uplink>> {
+        Err(Unsupported::here("IPv6 addresses beside the system's own").into())
+    }
+}
+
+impl System for Absent {
+    async fn before(&mut self, _item: &Item) -> Option<String> {
+        match *self {}
+    }
+
+    async fn make(&mut self, _item: &Item) -> Result<Made, SystemError> {
+        match *self {}
+    }
+
+    async fn unmake(&mut self, _change: &Change) -> Result<(), SystemError> {
+        match *self {}
+    }
+}
+
+impl Network for Absent {
+    async fn changed(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+
+    async fn snapshot(&self) -> io::Result<Snapshot> {
+        match *self {}
+    }
+
+    async fn gateways(&self, _interface: u32, _destination: Ipv6Addr) -> io::Result<Vec<Ipv6Addr>> {
+        match *self {}
+    }
+
+    async fn neighbours(&self, _interface: u32) -> io::Result<Vec<Neighbour>> {
+        match *self {}
+    }
+
+    async fn nudge(&self, _interface: u32, _router: Ipv6Addr) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+impl RouterAdvertisements for Absent {
+    async fn recv(&self) -> io::Result<Datagram> {
+        match *self {}
+    }
+
+    fn solicit(&self, _interface: u32) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_says_that_it_is_missing() {
+        let sentence = |error: io::Error| {
+            assert!(Unsupported::of(&error).is_some(), "{error}");
+            error.to_string()
+        };
+        let said = sentence(ThisHost.system().unwrap_err());
+        assert!(said.starts_with("there is no backend for network settings on "));
+        sentence(ThisHost.network().unwrap_err());
+        sentence(ThisHost.router_advertisements().unwrap_err());
+        let uplink = ThisHost.uplink(1, Mac([0; 6]), Ipv6Addr::LOCALHOST);
+        sentence(uplink.err().unwrap());
+        let tun = ThisHost.tun("clat0").err().unwrap();
+        assert!(matches!(tun, OpenError::Unsupported(_)));
+    }
+}
