@@ -171,15 +171,13 @@ impl Dataplane {
     /// # Errors
     /// The system's, when it has no more threads.
     pub(crate) fn start_on_link(
-        mut engine: Engine,
+        engine: Engine,
         tun: Arc<dyn Tun>,
         uplink: Arc<dyn Uplink>,
         link: link::Config,
         settings: Settings,
         (clock, events): (Clock, UnboundedSender<Event>),
     ) -> io::Result<Self> {
-        engine.outbound.configure(&settings);
-        engine.inbound.configure(&settings);
         let shared = Arc::new(Shared::new(settings, &engine, clock, events));
         let ports = Ports {
             tun: Arc::clone(&tun),
@@ -234,13 +232,11 @@ impl Dataplane {
     /// # Errors
     /// The system's, when it has no more threads.
     pub(crate) fn start_routed(
-        mut engine: Engine,
+        engine: Engine,
         tun: Arc<dyn Tun>,
         settings: Settings,
         (clock, events): (Clock, UnboundedSender<Event>),
     ) -> io::Result<Self> {
-        engine.outbound.configure(&settings);
-        engine.inbound.configure(&settings);
         let shared = Arc::new(Shared::new(settings, &engine, clock, events));
         shared.address.set(Ok(()));
         shared.tell(Event::Assigned);
@@ -442,6 +438,7 @@ impl OutboundThread {
         let shared = Arc::clone(&self.shared);
         let mut settings = arc_swap::Cache::new(&shared.settings);
         let mut current = Arc::clone(settings.load());
+        self.engine.configure(&current);
         while !shared.stopped() {
             // While packets wait, only what is there already may join them.
             let patience = (self.waiting.count != 0).then_some(Duration::ZERO);
@@ -551,6 +548,7 @@ impl InboundThread {
         let shared = Arc::clone(&self.shared);
         let mut settings = arc_swap::Cache::new(&shared.settings);
         let mut current = Arc::clone(settings.load());
+        self.engine.configure(&current);
         while !shared.stopped() {
             self.keep_address(burst.spare());
             let now = shared.clock.now();
@@ -663,6 +661,8 @@ impl RoutedThread {
         let shared = Arc::clone(&self.shared);
         let mut settings = arc_swap::Cache::new(&shared.settings);
         let mut current = Arc::clone(settings.load());
+        self.engine.outbound.configure(&current);
+        self.engine.inbound.configure(&current);
         while !shared.stopped() {
             match self.tun.recv(&mut buf, None) {
                 Ok(Received::Packet) => {
