@@ -21,12 +21,13 @@ pub(crate) const BENCH_TOOLS: [Needed; 2] = [("perf", "linux-perf"), ("tayga", "
 pub(crate) const FIREWALL: Needed = ("nft", "nftables");
 
 /// What the lab tests run besides ([`USER_TOOLS`] and [`FIREWALL`]).
-pub(crate) const LAB_TOOLS: [Needed; 6] = [
+pub(crate) const LAB_TOOLS: [Needed; 7] = [
     ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("sysctl", "procps"),
+    ("tayga", "tayga"),
     ("tcpdump", "tcpdump"),
 ];
 

@@ -14,6 +14,7 @@ pub mod advertiser;
 pub mod capture;
 pub mod impair;
 pub mod namespace;
+pub mod pair;
 pub mod process;
 pub mod servers;
 pub mod tayga;

@@ -7,10 +7,12 @@
 mod discovery;
 mod host_rules;
 mod lifecycle;
+mod matrix;
 mod path;
 mod traffic;
 
 use lab::{
+    pair::Pair,
     process::Daemon,
     topology::{Network, Options},
 };
@@ -24,13 +26,17 @@ struct Running {
 
 impl Running {
     fn new(test: &str) -> Self {
-        Self::with(test, &Options::default())
+        Self::of(Pair::OURS, test)
     }
 
-    fn with(test: &str, options: &Options) -> Self {
-        let network = Network::new(test, options);
-        let plat = network.start_plat();
-        let clat = network.start_clat();
+    fn of(pair: Pair, test: &str) -> Self {
+        Self::with(pair, test, &Options::default())
+    }
+
+    fn with(pair: Pair, test: &str, options: &Options) -> Self {
+        let network = Network::new(&format!("{test}-{pair}"), options);
+        let plat = network.start_plat_of(pair);
+        let clat = network.start_clat_of(pair);
         Self {
             clat,
             plat,

@@ -1,0 +1,165 @@
+//! Which translators stand at the two ends of the IPv6 network: ours, or tayga at one of them.
+//!
+//! ```text
+//!  host ───── router ───── plat
+//!
+//!  tayga as PLAT   stateless: the CLAT's address 2001:db8:1:1::464 is mapped to 203.0.113.1
+//!  tayga as CLAT   on the host's routing: 192.0.0.1 is mapped to 2001:db8:1:f00::464, which the
+//!                  router routes to the host
+//! ```
+
+use std::{fmt, path::Path, time::Duration};
+
+use crate::{
+    namespace::Namespace,
+    process::Daemon,
+    tayga::Tayga,
+    topology::{Network, PREF64},
+};
+
+/// The CLAT's address where the PLAT must know it beforehand.
+const CLAT: &str = "2001:db8:1:1::464";
+/// The CLAT's address where it is routed to the host.
+const ROUTED_CLAT: &str = "2001:db8:1:f00::464";
+
+/// A translator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Translator {
+    /// `clat` or `plat`.
+    Ours,
+    /// Debian's tayga.
+    Tayga,
+}
+
+/// The translators at both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// On the host.
+    pub clat: Translator,
+    /// Before the IPv4 internet.
+    pub plat: Translator,
+}
+
+impl Pair {
+    /// Both are ours.
+    pub const OURS: Self = Self {
+        clat: Translator::Ours,
+        plat: Translator::Ours,
+    };
+    /// Our CLAT, tayga at the far end.
+    pub const TAYGA_PLAT: Self = Self {
+        plat: Translator::Tayga,
+        ..Self::OURS
+    };
+    /// Tayga on the host, our PLAT.
+    pub const TAYGA_CLAT: Self = Self {
+        clat: Translator::Tayga,
+        ..Self::OURS
+    };
+
+    /// Whether one end is tayga.
+    #[must_use]
+    pub fn has_tayga(self) -> bool {
+        [self.clat, self.plat].contains(&Translator::Tayga)
+    }
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.clat, self.plat) {
+            (Translator::Ours, Translator::Ours) => f.write_str("ours"),
+            (Translator::Ours, Translator::Tayga) => f.write_str("tayga-plat"),
+            (Translator::Tayga, Translator::Ours) => f.write_str("tayga-clat"),
+            (Translator::Tayga, Translator::Tayga) => f.write_str("tayga"),
+        }
+    }
+}
+
+impl Network {
+    /// Starts the PLAT of a pair, and waits until it runs.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_plat_of(&self, pair: Pair) -> Daemon {
+        match pair.plat {
+            Translator::Ours => {
+                let plat = self.start_plat();
+                if pair.clat == Translator::Tayga {
+                    route_to_host(self);
+                }
+                plat
+            }
+            Translator::Tayga => tayga_as_plat(&self.plat, &self.path("")),
+        }
+    }
+
+    /// Starts the CLAT of a pair, and waits until it runs.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_clat_of(&self, pair: Pair) -> Daemon {
+        let clat = match pair {
+            Pair::OURS => self.launch_clat(&[]),
+            Pair {
+                clat: Translator::Ours,
+                ..
+            } => self.launch_clat(&["--address", CLAT]),
+            Pair {
+                clat: Translator::Tayga,
+                ..
+            } => return tayga_as_clat(&self.host, &self.path("")),
+        };
+        clat.wait_for(" running: ", Duration::from_secs(10));
+        clat
+    }
+}
+
+fn tayga_as_plat(plat: &Namespace, directory: &Path) -> Daemon {
+    let tayga = Tayga {
+        interface: "nat64",
+        own: ("203.0.113.14", "2001:db8:1:2::64"),
+        prefix: PREF64,
+        maps: &[("203.0.113.1", CLAT)],
+    };
+    let daemon = tayga.start(plat, directory).expect("tayga starts");
+    plat.forward();
+    for route in [
+        &format!("-6 route add {PREF64}"),
+        "-6 route add 2001:db8:1:2::64/128",
+        "route add 203.0.113.0/28",
+    ] {
+        plat.must(&format!("ip {route} dev nat64"));
+    }
+    daemon
+}
+
+fn tayga_as_clat(host: &Namespace, directory: &Path) -> Daemon {
+    // A host that forwards loses the route that it was advertised, and takes no other.
+    host.forward();
+    host.add_route("::/0", "fe80::1", "h0");
+    let tayga = Tayga {
+        interface: "clat",
+        own: ("192.0.0.2", "2001:db8:1:f00::2"),
+        prefix: PREF64,
+        maps: &[("192.0.0.1", ROUTED_CLAT)],
+    };
+    let daemon = tayga.start(host, directory).expect("tayga starts");
+    host.add_address("clat", "192.0.0.1/32");
+    // The interface stays larger: its MTU is what tayga takes for that of the IPv6 side.
+    host.must("ip route add default dev clat src 192.0.0.1 mtu 1472");
+    host.must(&format!("ip -6 route add {ROUTED_CLAT}/128 dev clat"));
+    daemon
+}
+
+/// The way back to a host whose CLAT has a routed address.
+fn route_to_host(network: &Network) {
+    network.host.add_address("h0", "fe80::2/64");
+    network
+        .router
+        .add_route("2001:db8:1:f00::/64", "fe80::2", "r0");
+    network
+        .plat
+        .add_route("2001:db8:1:f00::/64", "2001:db8:1:2::1", "p0");
+}
