@@ -105,6 +105,13 @@ impl<R: RouterAdvertisements> Discovery<R> {
         usable.map(|entry| entry.prefix).collect()
     }
 
+    /// Every prefix that holds on an interface, used for new flows or not.
+    #[must_use]
+    pub fn live(&self, interface: IfIndex) -> Vec<Pref64> {
+        let live = self.known.tracker.live(interface, self.clock.now());
+        live.map(|entry| entry.prefix).collect()
+    }
+
     /// The default routers of an interface, the most recently heard first.
     #[must_use]
     pub fn routers(&self, interface: IfIndex) -> Vec<Router> {

@@ -11,7 +11,9 @@
 //! ```
 //!
 //! The order is the one in which the prefixes were learned, and a refresh does not change it: DNS
-//! servers rotate their answers, and whoever uses the first prefix should not move with them.
+//! servers rotate their answers, and whoever uses the first prefix should not move with them. Only
+//! prefixes that their source lets run out come after the others: a network that moves to another
+//! prefix announces both for a while.
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +29,9 @@ pub const MAX_ENTRIES: usize = 32;
 
 /// The most prefixes kept of one router, or of DNS, so that one cannot crowd out the others.
 pub const MAX_PER_SOURCE: usize = 16;
+
+/// A prefix fades with less than this part of a lifetime.
+const FADING: u32 = 4;
 
 /// The longest time to live of DNS (RFC 2181 §8).
 const MAX_TTL: Duration = Duration::from_secs(i32::MAX as u64);
@@ -65,6 +70,8 @@ pub struct Entry {
     pub prefix: Pref64,
     /// Where it was learned.
     pub source: Source,
+    /// For how long it holds, as its source said last; without end for a manual one.
+    pub lifetime: Option<Duration>,
     /// When it stops to hold, unless it is refreshed; never for a manual one.
     pub expires: Option<Instant>,
 }
@@ -72,6 +79,17 @@ pub struct Entry {
 impl Entry {
     fn is_over(&self, now: Instant) -> bool {
         self.expires.is_some_and(|at| at <= now)
+    }
+
+    /// Whether its source lets it run out. Either it is announced for much less time than another
+    /// one, `longest`; or most of its life is over and nobody has refreshed it: a lifetime is three
+    /// times the interval of announcements or more (RFC 8781 §4.1).
+    fn is_fading(&self, longest: Option<Duration>, now: Instant) -> bool {
+        let (Some(lifetime), Some(expires)) = (self.lifetime, self.expires) else {
+            return false;
+        };
+        let left = expires.saturating_duration_since(now);
+        longest.is_some_and(|longest| lifetime * FADING < longest) || left < lifetime / FADING
     }
 }
 
@@ -127,6 +145,7 @@ impl Tracker {
                 Entry {
                     prefix: option.prefix,
                     source,
+                    lifetime: Some(option.lifetime),
                     expires: Some(now + option.lifetime),
                 },
             ))
@@ -152,14 +171,15 @@ impl Tracker {
             })
             .map(Change::Withdrawn);
         changes.extend(gone);
-        let expires = Some(now + ttl.min(MAX_TTL));
+        let ttl = ttl.min(MAX_TTL);
         changes.extend(prefixes.iter().map(|prefix| {
             put(
                 entries,
                 Entry {
                     prefix: *prefix,
                     source,
-                    expires,
+                    lifetime: Some(ttl),
+                    expires: Some(now + ttl),
                 },
             )
         }));
@@ -181,6 +201,7 @@ impl Tracker {
             let entry = Entry {
                 prefix: *prefix,
                 source,
+                lifetime: None,
                 expires: None,
             };
             entries.push(entry);
@@ -227,24 +248,28 @@ impl Tracker {
 
     /// The prefixes to use on an interface, best first, none twice: those of its best source.
     pub fn usable(&self, link: IfIndex, now: Instant) -> impl Iterator<Item = &Entry> {
-        let entries = self.links.get(&link).map(Vec::as_slice).unwrap_or_default();
-        let live = move |entry: &&Entry| !entry.is_over(now);
-        let best = entries
-            .iter()
-            .filter(live)
-            .map(|entry| entry.source.rank())
-            .min();
-        entries.iter().enumerate().filter_map(move |(at, entry)| {
-            let first_of_its_prefix = || {
-                !entries[..at].iter().any(|other| {
-                    other.prefix == entry.prefix
-                        && !other.is_over(now)
-                        && Some(other.source.rank()) == best
-                })
-            };
-            let wanted = Some(entry.source.rank()) == best && !entry.is_over(now);
-            (wanted && first_of_its_prefix()).then_some(entry)
-        })
+        let best = self.live(link, now).map(|it| it.source.rank()).min();
+        let live = self.live(link, now);
+        let mut usable: Vec<_> = live.filter(|it| Some(it.source.rank()) == best).collect();
+        // One router may let go what another keeps.
+        let longest = usable.iter().filter_map(|it| it.lifetime).max();
+        let firm = usable.iter().filter(|it| !it.is_fading(longest, now));
+        let firm: Vec<_> = firm.map(|it| it.prefix).collect();
+        usable.sort_by_key(|it| !firm.contains(&it.prefix));
+        let mut seen = Vec::new();
+        usable.retain(|it| {
+            let is_new = !seen.contains(&it.prefix);
+            seen.push(it.prefix);
+            is_new
+        });
+        usable.into_iter()
+    }
+
+    /// What holds on an interface, whether or not it is of the best source, in the order it was
+    /// learned.
+    pub fn live(&self, link: IfIndex, now: Instant) -> impl Iterator<Item = &Entry> {
+        let known = self.known(link).iter();
+        known.filter(move |entry| !entry.is_over(now))
     }
 
     /// Everything known about an interface, used or not, in the order it was learned.
@@ -475,6 +500,40 @@ mod tests {
         tracker.ra(LINK, ONE, &[option(1, 600), option(2, 600)], now);
         tracker.ra(LINK, ONE, &[option(2, 600), option(1, 600)], now);
         assert_eq!(usable(&tracker, now), [prefix(1), prefix(2)]);
+    }
+
+    /// A network changes its prefix: both are announced, the old one for a short time.
+    #[test]
+    fn disc_8781_5_1_01_a_prefix_that_is_let_go_comes_last() {
+        let start = origin();
+        let mut tracker = Tracker::new();
+        tracker.ra(LINK, ONE, &[option(1, 1800)], start);
+        tracker.ra(LINK, ONE, &[option(1, 304), option(2, 1800)], start);
+        assert_eq!(usable(&tracker, start), [prefix(2), prefix(1)]);
+        // Announced for long again, it has its place again.
+        tracker.ra(LINK, ONE, &[option(1, 1800)], start);
+        assert_eq!(usable(&tracker, start), [prefix(1), prefix(2)]);
+        // A short life is no fault of the only one.
+        tracker.ra(LINK, ONE, &[option(1, 16), option(2, 0)], start);
+        assert_eq!(usable(&tracker, start), [prefix(1)]);
+    }
+
+    /// The router just stops to announce the old one.
+    #[test]
+    fn disc_8781_5_1_01_a_prefix_that_is_no_longer_refreshed_comes_last() {
+        let start = origin();
+        let mut tracker = Tracker::new();
+        tracker.ra(LINK, ONE, &[option(1, 1800)], start);
+        // Two intervals without a refresh may be lost packets.
+        tracker.ra(LINK, ONE, &[option(2, 1800)], start + seconds(1200));
+        let order = |at| usable(&tracker, start + seconds(at));
+        assert_eq!(order(1350), [prefix(1), prefix(2)]);
+        assert_eq!(order(1351), [prefix(2), prefix(1)]);
+        assert_eq!(order(1800), [prefix(2)]);
+        // Another router that keeps it keeps its place.
+        tracker.ra(LINK, TWO, &[option(1, 1800)], start + seconds(1200));
+        let order = usable(&tracker, start + seconds(1351));
+        assert_eq!(order, [prefix(1), prefix(2)]);
     }
 
     #[test]
