@@ -7,7 +7,10 @@ use clat_core::{
     session::{BACKOFF, Problem},
 };
 use cli::{Failure, text};
-use pref64::tracker::{Change, Entry, Source};
+use pref64::{
+    Pref64,
+    tracker::{Change, Entry, Source},
+};
 use pref64_discovery::Event;
 
 use crate::dataplane::Stats;
@@ -38,10 +41,11 @@ pub(crate) fn state(state: &State, link: Option<&str>) -> String {
             format!("claiming {}{on} for {}", settings.clat, settings.prefix)
         }
         State::Running(settings) => format!(
-            "running: {} is {}{on}, prefix {}, MTU {}",
+            "running: {} is {}{on}, prefix {}{}, MTU {}",
             settings.instance.host(),
             settings.clat,
             settings.prefix,
+            older_flows(&settings.retained),
             settings.ipv4_mtu()
         ),
         State::Backoff { problem, .. } => {
@@ -52,6 +56,14 @@ pub(crate) fn state(state: &State, link: Option<&str>) -> String {
             )
         }
     }
+}
+
+fn older_flows(retained: &[Pref64]) -> String {
+    let names: Vec<_> = retained.iter().map(Pref64::to_string).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(" (older flows by {})", names.join(", "))
 }
 
 fn why(problem: &Problem) -> String {

@@ -197,24 +197,16 @@ impl<'a, H: Host> Supervisor<'a, H> {
     }
 
     async fn follow(&mut self, snapshot: &Snapshot) {
-        if self.follow_link(snapshot) {
-            // Whatever is kept of the old link is worth nothing on the new one, even if that has
-            // the same index or is in the same network.
-            self.update(Facts::default()).await;
-        }
+        self.follow_link(snapshot);
         let facts = self.facts(snapshot);
-        self.update(facts).await;
+        let effects = self.session.update(facts, self.clock.now());
+        self.carry_out(effects).await;
         self.make_again(snapshot).await;
         self.refresh_next_hop().await;
     }
 
-    async fn update(&mut self, facts: Facts) {
-        let effects = self.session.update(facts, self.clock.now());
-        self.carry_out(effects).await;
-    }
-
-    /// Chooses the link, and starts over when it is another one. True if there was one before.
-    fn follow_link(&mut self, snapshot: &Snapshot) -> bool {
+    /// Chooses the link, and forgets what was learned when it is another one.
+    fn follow_link(&mut self, snapshot: &Snapshot) {
         let preference = Preference {
             configured: self.config.interface.as_deref(),
             own: &self.config.session.identity.interface,
@@ -231,10 +223,9 @@ impl<'a, H: Host> Supervisor<'a, H> {
             self.obstacle = obstacle;
         }
         if chosen == self.link {
-            return false;
+            return;
         }
-        let old = std::mem::replace(&mut self.link, chosen);
-        if let Some(old) = &old {
+        if let Some(old) = std::mem::replace(&mut self.link, chosen) {
             self.discovery.forget(old.index);
             self.discovery.set_manual(old.index, &[]);
         }
@@ -245,7 +236,6 @@ impl<'a, H: Host> Supervisor<'a, H> {
                 self.discovery.set_manual(new.index, &[prefix]);
             }
         }
-        old.is_some()
     }
 
     fn facts(&self, snapshot: &Snapshot) -> Facts {
@@ -255,6 +245,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             link: interface.filter(|it| it.running).map(link::describe),
             addresses: interface.map(link::addresses).unwrap_or_default(),
             prefixes: index.map_or_else(Vec::new, |index| self.discovery.prefixes(index)),
+            live: index.map_or_else(Vec::new, |index| self.discovery.live(index)),
             native_ipv4: link::has_native_ipv4(snapshot, &self.config.session.identity.interface),
         }
     }

@@ -52,6 +52,7 @@ fn mapping() -> ClatMapping {
         host: HOST4,
         clat: HOST6,
         prefix: "2001:db8:64::/96".parse().unwrap(),
+        retained: Vec::new(),
         wkp_non_global: NonGlobal::Translate,
     }
 }

@@ -43,6 +43,7 @@ fn settings() -> Settings {
         instance: Instance::FIRST,
         clat: CLAT,
         prefix: "2001:db8:64::/96".parse().unwrap(),
+        retained: Vec::new(),
         ipv6_mtu: 1500,
         fragment_above: 1280,
         wkp_non_global: NonGlobal::Translate,

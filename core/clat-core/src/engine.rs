@@ -24,7 +24,10 @@ use xlat::{
     reassembly::{Limits, Outcome, Reassembly},
 };
 
-use crate::mapping::{ClatMapping, Instance};
+use crate::{
+    flows::Flows,
+    mapping::{ClatMapping, Instance},
+};
 
 /// Room that the IPv4 MTU leaves for a longer header and a Fragment Header (CLAT-M-01).
 const MTU_ROOM: u16 = 28;
@@ -46,8 +49,10 @@ pub struct Settings {
     pub instance: Instance,
     /// The CLAT's IPv6 address.
     pub clat: Ipv6Addr,
-    /// The prefix in use.
+    /// The prefix for new flows.
     pub prefix: Pref64,
+    /// Prefixes for the flows that began under them, at most [`MAX_RETAINED`](crate::flows::MAX_RETAINED).
+    pub retained: Vec<Pref64>,
     /// Bytes per packet on the IPv6 link.
     pub ipv6_mtu: u16,
     /// The size up to which a packet that may be fragmented leaves whole
@@ -71,6 +76,7 @@ impl Settings {
             host: self.instance.host(),
             clat: self.clat,
             prefix: self.prefix,
+            retained: self.retained.clone(),
             wkp_non_global: self.wkp_non_global,
         }
     }
@@ -185,7 +191,9 @@ fn is_icmp_fragment(bytes: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct Outbound {
     translator: V4ToV6,
+    /// With the prefix of the packet at hand.
     mapping: ClatMapping,
+    flows: Flows,
     icmp_fragments: IcmpFragments,
     stats: Arc<DirectionStats>,
 }
@@ -197,6 +205,7 @@ impl Outbound {
         Self {
             translator: V4ToV6::new(settings.config(), key),
             mapping: settings.mapping(),
+            flows: Flows::new(settings.prefix, &settings.retained, key),
             icmp_fragments: IcmpFragments::new(key),
             stats: Arc::default(),
         }
@@ -206,6 +215,7 @@ impl Outbound {
     pub fn configure(&mut self, settings: &Settings) {
         self.translator.set_config(settings.config());
         self.mapping = settings.mapping();
+        self.flows.set_prefixes(settings.prefix, &settings.retained);
     }
 
     /// What was counted.
@@ -220,7 +230,10 @@ impl Outbound {
         let (translator, stats) = (&mut self.translator, &self.stats);
         let veto = |buf: &mut PacketBuf| translator.veto(buf, now);
         let held = self.icmp_fragments.hold(buf, now, stats, veto);
-        let verdict = held.unwrap_or_else(|| self.translator.translate(buf, &self.mapping, now));
+        let verdict = held.unwrap_or_else(|| {
+            self.mapping.prefix = self.flows.prefix_of(buf.bytes(), now);
+            self.translator.translate(buf, &self.mapping, now)
+        });
         self.stats.went(&verdict);
         verdict
     }
@@ -296,6 +309,7 @@ mod tests {
             instance: Instance::FIRST,
             clat: CLAT,
             prefix: "2001:db8:64::/96".parse().unwrap(),
+            retained: Vec::new(),
             ipv6_mtu: 1500,
             fragment_above: 1280,
             wkp_non_global: NonGlobal::Translate,
@@ -440,6 +454,46 @@ mod tests {
             assert_eq!(packet.dst(), wanted.parse::<Ipv6Addr>().unwrap());
         }
         assert_eq!(outbound.stats().translated.get(), 2);
+    }
+
+    /// While the old prefix holds, its flows are translated both ways with it.
+    #[test]
+    fn a_flow_stays_with_the_prefix_it_began_under() {
+        let mut outbound = Outbound::new(&settings(), 1);
+        let mut destination = |settings: &Settings, port: u16| {
+            outbound.configure(settings);
+            let datagram = compose::udp(Pair::V4(HOST4, PEER4), port, 53, b"payload");
+            let mut buf = loaded(&V4::new(HOST4, PEER4, 17).carrying(&datagram));
+            let verdict = outbound.handle_host(&mut buf, now());
+            assert!(matches!(verdict, Verdict::Forward(_)));
+            Ipv6::new_checked(buf.bytes()).unwrap().dst()
+        };
+        let changed = Settings {
+            prefix: Pref64::WELL_KNOWN,
+            retained: vec![settings().prefix],
+            ..settings()
+        };
+        let over = Settings {
+            retained: vec![],
+            ..changed.clone()
+        };
+        let new6 = Pref64::WELL_KNOWN.embed(PEER4);
+        assert_eq!(destination(&settings(), 40000), PEER6);
+        assert_eq!(destination(&changed, 40000), PEER6);
+        assert_eq!(destination(&changed, 40001), new6);
+        assert_eq!(destination(&over, 40000), new6);
+
+        let mut inbound = Inbound::new(&settings(), 1);
+        let mut arrives = |settings: &Settings, from: Ipv6Addr| {
+            inbound.configure(settings);
+            let datagram = compose::udp(Pair::V6(from, CLAT), 53, 40000, b"payload");
+            let mut buf = loaded(&V6::new(from, CLAT, 17).carrying(&datagram));
+            matches!(inbound.handle_net(&mut buf, now()), Verdict::Forward(_))
+        };
+        assert!(!arrives(&settings(), new6));
+        assert!(arrives(&changed, new6));
+        assert!(arrives(&changed, PEER6));
+        assert!(!arrives(&over, PEER6));
     }
 
     /// XLAT-1.2-01 leaves fragmented ICMP untranslated; a CLAT puts it together first.

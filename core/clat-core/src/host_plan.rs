@@ -131,6 +131,7 @@ mod tests {
             instance: Instance::FIRST,
             clat: "2001:db8:1:2::464".parse().unwrap(),
             prefix: "2001:db8:64::/96".parse().unwrap(),
+            retained: Vec::new(),
             ipv6_mtu: 1500,
             fragment_above: 1280,
             wkp_non_global: NonGlobal::Translate,

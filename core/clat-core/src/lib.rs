@@ -3,6 +3,7 @@
 //! * [`mapping`]: the host's IPv4 address is an explicit mapping to the CLAT's IPv6 address, every
 //!   other address goes by the NAT64 prefix;
 //! * [`engine`]: the two directions of the data path, with their counters;
+//! * [`flows`]: which flow goes by which prefix, while there is more than one;
 //! * [`address`]: which IPv6 address the CLAT takes (RFC 6724, checksum-neutral);
 //! * [`session`]: the state machine of one interface, facts in, effects out;
 //! * [`host_plan`]: what it wants of the host's network.
@@ -21,6 +22,7 @@
 
 pub mod address;
 pub mod engine;
+pub mod flows;
 pub mod host_plan;
 pub mod mapping;
 pub mod session;

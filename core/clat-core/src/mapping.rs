@@ -45,6 +45,8 @@ pub struct ClatMapping {
     pub clat: Ipv6Addr,
     /// The prefix that packets are sent to.
     pub prefix: Pref64,
+    /// Prefixes that packets still come from.
+    pub retained: Vec<Pref64>,
     /// Non-global IPv4 addresses under the well-known prefix.
     pub wkp_non_global: NonGlobal,
 }
@@ -55,22 +57,33 @@ impl ClatMapping {
         if is_never_a_peer(address) {
             return Err(Refusal::Excluded);
         }
-        self.check_global(address)?;
+        self.check_global(self.prefix, address)?;
         Ok(self.prefix.embed(address))
     }
 
     /// A peer's IPv4 address.
     fn peer_v4(&self, address: Ipv6Addr) -> Result<Ipv4Addr, Refusal> {
-        let peer = self.prefix.extract(address).ok_or(Refusal::NoMapping)?;
+        let prefix = self.prefix_around(address).ok_or(Refusal::NoMapping)?;
+        let peer = prefix.extract(address).ok_or(Refusal::NoMapping)?;
         if is_never_a_peer(peer) {
             return Err(Refusal::Excluded);
         }
-        self.check_global(peer)?;
+        self.check_global(prefix, peer)?;
         Ok(peer)
     }
 
-    fn check_global(&self, address: Ipv4Addr) -> Result<(), Refusal> {
-        let restricted = self.prefix.is_well_known() && self.wkp_non_global == NonGlobal::Drop;
+    /// The prefix that an address lies in. Of two, one of which contains the other, the longer one
+    /// is meant.
+    fn prefix_around(&self, address: Ipv6Addr) -> Option<Pref64> {
+        let all = [self.prefix]
+            .into_iter()
+            .chain(self.retained.iter().copied());
+        all.filter(|prefix| prefix.contains(address))
+            .max_by_key(|prefix| prefix.length())
+    }
+
+    fn check_global(&self, prefix: Pref64, address: Ipv4Addr) -> Result<(), Refusal> {
+        let restricted = prefix.is_well_known() && self.wkp_non_global == NonGlobal::Drop;
         if restricted && !is_global(address) {
             return Err(Refusal::NonGlobal);
         }
@@ -154,6 +167,7 @@ mod tests {
             host: Instance::FIRST.host(),
             clat: CLAT,
             prefix: prefix.parse().unwrap(),
+            retained: Vec::new(),
             wkp_non_global,
         }
     }
@@ -244,6 +258,35 @@ mod tests {
         assert_eq!(
             Mapping::<Ipv6Addr, Ipv4Addr>::destination(&mapping, stranger),
             Err(Refusal::NoMapping)
+        );
+    }
+
+    /// What was sent by the old prefix is still answered from it.
+    #[test]
+    fn packets_come_from_every_prefix_that_holds() {
+        let mut mapping = mapping("2001:db8:64::/96", NonGlobal::Drop);
+        mapping.retained = vec![Pref64::WELL_KNOWN, "2001:db8::/32".parse().unwrap()];
+        let peer = Ok(Ipv4Addr::new(198, 51, 100, 10));
+        for prefix in ["2001:db8:64::", "64:ff9b::"] {
+            let source = format!("{prefix}192.0.2.1");
+            let expected = match prefix {
+                "64:ff9b::" => Err(Refusal::NonGlobal),
+                _ => Ok(Ipv4Addr::new(192, 0, 2, 1)),
+            };
+            assert_eq!(to_v4(&mapping, &source), expected, "{source}");
+        }
+        assert_eq!(
+            to_v4(&mapping, "64:ff9b::8.8.8.8"),
+            Ok(Ipv4Addr::new(8, 8, 8, 8))
+        );
+        // In both of two: 2001:db8::/32 would make 0.100.0.0 of it.
+        assert_eq!(to_v4(&mapping, "2001:db8:64::198.51.100.10"), peer);
+        assert_eq!(to_v4(&mapping, "2001:db8:c633:640a::"), peer);
+        assert_eq!(to_v4(&mapping, "2001:db9::1"), Err(Refusal::NoMapping));
+        // Nothing is sent there.
+        assert_eq!(
+            to_v6(&mapping, "8.8.8.8"),
+            Ok("2001:db8:64::8.8.8.8".parse().unwrap())
         );
     }
 

@@ -27,6 +27,7 @@ pub use xlat::config::ErrorPolicy;
 use crate::{
     address::{HostAddress, choose_network, network_of, neutral_address},
     engine::Settings,
+    flows::MAX_RETAINED,
     host_plan::{self, Identity},
     mapping::Instance,
 };
@@ -84,6 +85,14 @@ pub struct Link {
     pub mtu: u16,
 }
 
+impl Link {
+    /// Whether an address claimed on the one is claimed on the other. Neighbours know it by the
+    /// link-layer address, and the system its socket by the index; the name is for routes.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.index, self.mac, &self.name) == (other.index, other.mac, &other.name)
+    }
+}
+
 /// What is true of the interface and the host right now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -91,8 +100,10 @@ pub struct Facts {
     pub link: Option<Link>,
     /// The host's own IPv6 addresses on it.
     pub addresses: Vec<HostAddress>,
-    /// The NAT64 prefixes in force on it, best first.
+    /// The NAT64 prefixes for new flows on it, best first.
     pub prefixes: Vec<Pref64>,
+    /// Every NAT64 prefix that still holds on it, as flows that began earlier may need it.
+    pub live: Vec<Pref64>,
     /// The host has an IPv4 default route that is not the CLAT's.
     pub native_ipv4: bool,
 }
@@ -170,6 +181,8 @@ pub struct Session {
     state: State,
     /// The link that the address was claimed on.
     claimed_on: Option<Link>,
+    /// Prefixes that new flows went by on that link, the last one first.
+    used: Vec<Pref64>,
     /// In a row, and when the last one was.
     conflicts: (u8, Option<Instant>),
     /// An effect failed, so something of ours may be left on the host.
@@ -195,6 +208,7 @@ impl Session {
             facts: Facts::default(),
             state: State::Offline,
             claimed_on: None,
+            used: Vec::new(),
             conflicts: (0, None),
             unclean: false,
             visible: false,
@@ -235,8 +249,10 @@ impl Session {
 
     /// This is true now.
     pub fn update(&mut self, facts: Facts, now: Instant) -> Vec<Effect> {
-        let link = |facts: &Facts| facts.link.as_ref().map(|link| link.index);
-        let moved = link(&self.facts) != link(&facts);
+        let moved = match (&self.facts.link, &facts.link) {
+            (Some(before), Some(now)) => !before.is_same(now),
+            (before, now) => before.is_some() != now.is_some(),
+        };
         self.facts = facts;
         if moved {
             // Another link may be another network.
@@ -367,10 +383,8 @@ impl Session {
     /// it (checksums are updated then), the network may not, and nor may the link, which has its
     /// own neighbours.
     fn still_fits(&self, settings: &Settings, target: &Target) -> bool {
-        let now = &target.link;
-        let is_same =
-            |then: &Link| (then.index, then.mac, &then.name) == (now.index, now.mac, &now.name);
-        self.claimed_on.as_ref().is_some_and(is_same)
+        let claimed_on = self.claimed_on.as_ref();
+        claimed_on.is_some_and(|it| it.is_same(&target.link))
             && network_of(settings.clat) == network_of(target.network)
             && !self.is_hosts(settings.clat)
     }
@@ -384,11 +398,28 @@ impl Session {
             instance: self.config.instance,
             clat,
             prefix: target.prefix,
+            retained: self.retained(target.prefix),
             ipv6_mtu: target.link.mtu,
             fragment_above: self.config.fragment_above,
             wkp_non_global: self.config.wkp_non_global,
             errors: self.config.errors,
         }
+    }
+
+    /// What flows may have begun under, apart from `prefix`, and still holds.
+    fn retained(&self, prefix: Pref64) -> Vec<Pref64> {
+        let used = self.used.iter().copied();
+        used.filter(|it| *it != prefix && self.facts.live.contains(it) && !self.is_inside(*it))
+            .take(MAX_RETAINED)
+            .collect()
+    }
+
+    /// New flows go by `prefix`.
+    fn note_use(&mut self, prefix: Pref64) {
+        let live = &self.facts.live;
+        self.used.retain(|it| *it != prefix && live.contains(it));
+        self.used.insert(0, prefix);
+        self.used.truncate(1 + MAX_RETAINED);
     }
 
     fn settings_in_use(&self) -> Option<&Settings> {
@@ -409,6 +440,7 @@ impl Session {
         if self.settings_in_use() == Some(&settings) {
             return Vec::new();
         }
+        self.note_use(settings.prefix);
         let mut effects = vec![Effect::Configure(settings.clone())];
         if self.visible {
             effects.push(Effect::Apply(self.running_plan(&settings)));
@@ -423,8 +455,14 @@ impl Session {
     }
 
     fn claim(&mut self, target: &Target) -> Vec<Effect> {
+        let is_same = |link: &Link| link.is_same(&target.link);
+        if !self.claimed_on.as_ref().is_some_and(is_same) {
+            // Another network, whose PLAT knows none of the flows.
+            self.used.clear();
+        }
         let clat = self.choose_address(target);
         let settings = self.settings(target, clat);
+        self.note_use(settings.prefix);
         self.claimed_on = Some(target.link.clone());
         // The new plan replaces whatever was left.
         self.unclean = false;
@@ -495,6 +533,7 @@ impl Session {
     fn let_go(&mut self) -> Vec<Effect> {
         self.visible = false;
         self.claimed_on = None;
+        self.used.clear();
         let unclean = std::mem::take(&mut self.unclean);
         if self.settings_in_use().is_none() && !unclean {
             return Vec::new();

@@ -53,6 +53,7 @@ fn good() -> Facts {
         link: Some(link()),
         addresses: vec![host("2001:db8:1:2::10"), host("fe80::10")],
         prefixes: vec![prefix("2001:db8:64::/96")],
+        live: vec![prefix("2001:db8:64::/96")],
         native_ipv4: false,
     }
 }
@@ -186,6 +187,107 @@ fn a_new_prefix_changes_the_settings_and_not_the_address() {
     assert_eq!(after.prefix, prefix("64:ff9b::/96"));
 }
 
+/// Facts in which the prefixes `new` are for new flows and `live` hold.
+fn with_prefixes(new: &[&str], live: &[&str]) -> Facts {
+    let parse = |list: &[&str]| list.iter().map(|it| prefix(it)).collect();
+    Facts {
+        prefixes: parse(new),
+        live: parse(live),
+        ..good()
+    }
+}
+
+const A: &str = "2001:db8:64::/96";
+const B: &str = "64:ff9b::/96";
+const C: &str = "2001:db8:65::/96";
+
+/// Flows that began under the old prefix may stay there for as long as it holds.
+#[test]
+fn the_old_prefix_is_retained_while_it_holds() {
+    let mut session = running();
+    let effects = session.update(with_prefixes(&[B, A], &[A, B]), now());
+    assert_eq!(names(&effects), ["configure", "apply running", "report"]);
+    let Effect::Configure(configured) = &effects[0] else {
+        panic!("not configured");
+    };
+    assert_eq!(configured.prefix, prefix(B));
+    assert_eq!(configured.retained, [prefix(A)]);
+    // Nothing is asked for twice, and what was never used is not retained.
+    assert!(
+        session
+            .update(with_prefixes(&[B, A], &[A, B]), now())
+            .is_empty()
+    );
+    assert!(
+        session
+            .update(with_prefixes(&[B], &[A, B, C]), now())
+            .is_empty()
+    );
+    // To and fro.
+    session.update(with_prefixes(&[A, B], &[A, B]), now());
+    assert_eq!(settings(&session).retained, [prefix(B)]);
+    session.update(with_prefixes(&[C], &[A, B, C]), now());
+    assert_eq!(settings(&session).retained, [prefix(A), prefix(B)]);
+    // It is over, whatever was going on under it.
+    let effects = session.update(with_prefixes(&[C], &[B, C]), now());
+    assert_eq!(names(&effects), ["configure", "apply running", "report"]);
+    assert_eq!(settings(&session).retained, [prefix(B)]);
+    // And does not come back by itself.
+    session.update(with_prefixes(&[C], &[A, B, C]), now());
+    assert_eq!(settings(&session).retained, [prefix(B)]);
+}
+
+/// A late router advertisement replaces what DNS said, at once: but that still holds.
+#[test]
+fn disc_8781_5_1_02_flows_outlive_the_change_of_the_source() {
+    let mut session = running();
+    session.update(with_prefixes(&[B], &[A, B]), now());
+    assert_eq!(settings(&session).prefix, prefix(B));
+    assert_eq!(settings(&session).retained, [prefix(A)]);
+}
+
+#[test]
+fn prefixes_are_retained_for_a_new_address_but_not_for_another_network() {
+    let mut session = running();
+    let facts = with_prefixes(&[B], &[A, B]);
+    session.update(facts.clone(), now());
+    session.duplicate(STRANGER, now());
+    assert_eq!(settings(&session).retained, [prefix(A)]);
+    session.assigned();
+    let mut elsewhere = facts.clone();
+    elsewhere.link.as_mut().unwrap().index = 4;
+    session.update(elsewhere, now());
+    assert!(settings(&session).retained.is_empty());
+
+    let mut session = running();
+    session.update(facts.clone(), now());
+    session.update(Facts::default(), now());
+    session.update(facts, now());
+    assert!(settings(&session).retained.is_empty());
+}
+
+#[test]
+fn clat_6_3_01_a_retained_prefix_does_not_contain_the_host() {
+    let mut session = running();
+    let mut facts = with_prefixes(&[B], &[A, B]);
+    facts.addresses.push(host("2001:db8:64::10"));
+    session.update(facts, now());
+    assert!(settings(&session).retained.is_empty());
+}
+
+#[test]
+fn as_many_prefixes_are_retained_as_the_engine_takes() {
+    let mut session = running();
+    let all: Vec<_> = (1..9).map(|n| format!("2001:db8:{n}00::/96")).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    for new in &all {
+        session.update(with_prefixes(&[new], &all), now());
+    }
+    let last: Vec<_> = all[4..7].iter().rev().map(|it| prefix(it)).collect();
+    assert_eq!(settings(&session).retained, last);
+    assert_eq!(last.len(), MAX_RETAINED);
+}
+
 #[test]
 fn a_new_mtu_changes_the_settings() {
     let mut session = running();
@@ -271,9 +373,22 @@ fn clat_6_3_02_a_conflict_leads_to_a_new_address_and_three_to_a_pause() {
     for _ in 0..MAX_CONFLICTS {
         session.duplicate(STRANGER, start);
     }
-    let mut elsewhere = good();
-    elsewhere.link.as_mut().unwrap().index = 4;
-    assert_eq!(names(&session.update(elsewhere, start))[0], "claim");
+    // Each of what makes a link another one.
+    for change in [
+        |link: &mut Link| link.index = 4,
+        |link: &mut Link| link.mac = STRANGER,
+        |link: &mut Link| link.name = "wan0".into(),
+    ] {
+        let mut session = Session::new(config(), 1);
+        session.update(good(), start);
+        for _ in 0..MAX_CONFLICTS {
+            session.duplicate(STRANGER, start);
+        }
+        assert!(session.update(good(), start).is_empty());
+        let mut elsewhere = good();
+        change(elsewhere.link.as_mut().unwrap());
+        assert_eq!(names(&session.update(elsewhere, start))[0], "claim");
+    }
 }
 
 #[test]
@@ -538,7 +653,8 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 .iter()
                 .map(|text| host(text))
                 .collect(),
-            prefixes: ["64:ff9b::/96", "2001:db8:64::/96"][..prefixes]
+            prefixes: [B, A][..prefixes].iter().map(|text| prefix(text)).collect(),
+            live: [A, B, C][..addresses.max(prefixes)]
                 .iter()
                 .map(|text| prefix(text))
                 .collect(),
@@ -557,11 +673,13 @@ proptest! {
         let mut session = Session::new(config(), 7);
         let (mut claimed, mut items) = (None, 0);
         let (mut link, mut claimed_on, mut reported) = (None, None, State::Offline);
+        let mut live = Vec::new();
         for (what, facts, seconds) in steps {
             now += Duration::from_secs(seconds);
             let is_update = what == 4 || what == 3 && seconds <= 90;
             if is_update {
                 link = facts.link.as_ref().map(|link| link.index);
+                live.clone_from(&facts.live);
             }
             let effects = match what {
                 0 => session.assigned(),
@@ -586,8 +704,12 @@ proptest! {
                 }
             }
             prop_assert_eq!(&reported, session.state());
-            if claimed.is_some() {
+            if let Some(settings) = &claimed {
                 prop_assert_eq!(claimed_on, link);
+                // Nothing is kept that is over, or beyond measure.
+                prop_assert!(settings.retained.iter().all(|it| live.contains(it)));
+                prop_assert!(!settings.retained.contains(&settings.prefix));
+                prop_assert!(settings.retained.len() <= MAX_RETAINED);
             }
             match session.state() {
                 State::Running(settings) => {
