@@ -140,7 +140,7 @@ fn a_changed_prefix_is_followed() {
 }
 
 /// A second NAT64 on the plat machine, for another prefix and pool.
-fn other_plat(network: &Network, prefix: &str) -> Daemon {
+pub(crate) fn other_plat(network: &Network, prefix: &str) -> Daemon {
     let config = network.path("other.toml");
     let text = format!(
         "prefixes = [\"{prefix}\"]\npool = [\"203.0.113.16/28\"]\ninterface = \"plat1\"\n\

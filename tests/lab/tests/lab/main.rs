@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
+mod change;
 mod discovery;
 mod host_rules;
 mod lifecycle;
