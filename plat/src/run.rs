@@ -11,7 +11,7 @@ use cli::{Exit, Failure};
 use host::{
     Host,
     clock::Clock,
-    netcfg::{self, NetCfg},
+    netcfg::{self, NetCfg, System},
     netwatch::{Interface, Network, Snapshot},
     signals::{Signals, Told},
     tun::Tun,
@@ -21,7 +21,8 @@ use plan::Plan;
 
 use crate::{
     config::Config,
-    host_plan, lan, report,
+    host_plan::{self, Forwarding},
+    lan, report,
     worker::{Shared, Worker},
 };
 
@@ -48,8 +49,8 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     let system = host
         .system()
         .map_err(cannot("cannot change the network's settings"))?;
-    let mut watch = host.network().map_err(cannot("cannot watch the network"))?;
-    let mut netcfg = NetCfg::open(system, journal)
+    let watch = host.network().map_err(cannot("cannot watch the network"))?;
+    let netcfg = NetCfg::open(system, journal)
         .await
         .map_err(|error| netcfg_failure(&error))?;
     let snapshot = read(&watch).await?;
@@ -61,17 +62,24 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     let engine = engine(&config, own_ipv6(&snapshot)?, own, clock)?;
     let stats = engine.stats();
     let tun = open_tun(host, &config.interface)?;
-    let plan = host_plan::plan(&config, &snapshot);
-    let served = match netcfg.apply(&plan).await {
+    let mut surroundings = Surroundings {
+        config: &config,
+        watch,
+        netcfg,
+        forwarding: Forwarding::default(),
+        shared: Arc::clone(&shared),
+    };
+    let served = match surroundings.arrange(&snapshot).await {
         Ok(()) => {
             cli::say(lan::instructions(&config));
             let worker = Worker::start(engine, tun, Arc::clone(&shared), clock)
                 .map_err(cannot("cannot start a thread"))?;
-            serve(worker, &mut watch, &mut signals, &shared, &stats).await
+            serve(worker, &mut surroundings, &mut signals, &stats).await
         }
         Err(error) => Err(netcfg_failure(&error)),
     };
-    let undone = netcfg
+    let undone = surroundings
+        .netcfg
         .apply(&Plan::nothing())
         .await
         .map_err(|error| netcfg_failure(&error));
@@ -80,30 +88,64 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
 
 async fn serve(
     worker: Worker,
-    watch: &mut impl Network,
+    surroundings: &mut Surroundings<'_, impl Network, impl System>,
     signals: &mut impl Signals,
-    shared: &Shared,
     stats: &Stats,
 ) -> Result<Exit, Failure> {
     tracing::info!("running");
+    let shared = Arc::clone(&surroundings.shared);
     while !worker.has_ended() {
         tokio::select! {
-            changed = watch.changed() => {
+            changed = surroundings.watch.changed() => {
                 changed.map_err(|error| Failure::io("cannot watch the network", &error))?;
-                refresh_own_addresses(watch, shared).await;
+                surroundings.follow().await;
             }
-            () = tokio::time::sleep(LOOK) => refresh_own_addresses(watch, shared).await,
+            () = tokio::time::sleep(LOOK) => surroundings.follow().await,
             told = signals.next() => match told {
                 Told::End => break,
-                Told::Report => tracing::info!("so far\n{}", text(stats, shared)),
+                Told::Report => tracing::info!("so far\n{}", text(stats, &shared)),
             },
         }
     }
     let ended = worker.stop();
-    tracing::info!("in all\n{}", text(stats, shared));
+    tracing::info!("in all\n{}", text(stats, &shared));
     match ended {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => Err(Failure::io("the virtual interface", &error)),
+    }
+}
+
+/// The host around the PLAT, which changes while it runs.
+struct Surroundings<'a, W, S> {
+    config: &'a Config,
+    watch: W,
+    netcfg: NetCfg<S>,
+    forwarding: Forwarding,
+    shared: Arc<Shared>,
+}
+
+impl<W: Network, S: System> Surroundings<'_, W, S> {
+    /// Makes the host, as it is, what the PLAT needs.
+    async fn arrange(&mut self, snapshot: &Snapshot) -> Result<(), netcfg::Error> {
+        let own = own_ipv4(snapshot);
+        if **self.shared.own_addresses.load() != own {
+            self.shared.own_addresses.store(Arc::new(own));
+        }
+        self.forwarding.follow(self.config, snapshot);
+        let plan = host_plan::plan(self.config, &self.forwarding);
+        self.netcfg.apply(&plan).await
+    }
+
+    /// Looks at the host again. What fails is tried again with the next look.
+    async fn follow(&mut self) {
+        match self.watch.snapshot().await {
+            Ok(snapshot) => {
+                if let Err(error) = self.arrange(&snapshot).await {
+                    tracing::warn!("{error}");
+                }
+            }
+            Err(error) => tracing::warn!("cannot read the network interfaces: {error}"),
+        }
     }
 }
 
@@ -116,18 +158,6 @@ async fn read(watch: &impl Network) -> Result<Snapshot, Failure> {
         .snapshot()
         .await
         .map_err(|error| Failure::io("cannot read the network interfaces", &error))
-}
-
-async fn refresh_own_addresses(watch: &impl Network, shared: &Shared) {
-    match watch.snapshot().await {
-        Ok(snapshot) => {
-            let own = own_ipv4(&snapshot);
-            if **shared.own_addresses.load() != own {
-                shared.own_addresses.store(Arc::new(own));
-            }
-        }
-        Err(error) => tracing::warn!("cannot read the network interfaces: {error}"),
-    }
 }
 
 /// The host's IPv4 addresses: no client may reach them. One that is in the pool, too, came up later

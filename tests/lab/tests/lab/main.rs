@@ -10,6 +10,7 @@ mod host_rules;
 mod lifecycle;
 mod matrix;
 mod path;
+mod plat_host;
 mod traffic;
 
 use lab::{
