@@ -12,15 +12,12 @@ use clat_core::{
     mapping::Instance,
     session,
 };
-use cli::{Exit, Failure, config::Parsed};
+use cli::{Exit, Failure, config::Parsed, text::is_interface_name};
 use pref64::{Pref64, siit::NonGlobal};
 use serde::Deserialize;
 
 /// Where the journal is, unless told otherwise. Emptied by a restart of the machine.
 pub(crate) const STATE_DIRECTORY: &str = "/run/openclat/clat";
-
-/// Worse than every metric that network managers give to native routes.
-const DEFAULT_METRIC: u32 = 100_000;
 
 /// The least that an IPv6 link carries.
 const MIN_MTU: u16 = 1280;
@@ -70,7 +67,7 @@ pub(crate) struct Run {
 
     /// Metric of the IPv4 default route; native routes have smaller ones [default: 100000]
     #[arg(long, value_name = "METRIC")]
-    metric: Option<u32>,
+    metric: Option<Metric>,
 
     /// Fragment packets that may be fragmented above this size in IPv6 [default: 1280]
     #[arg(long, value_name = "BYTES")]
@@ -105,7 +102,7 @@ struct File {
     address: Option<Parsed<OwnAddress>>,
     routed: Option<Parsed<OwnAddress>>,
     tun: Option<Parsed<TunName>>,
-    metric: Option<u32>,
+    metric: Option<Metric>,
     fragment_above: Option<FragmentAbove>,
     wkp_non_global: Option<WkpNonGlobal>,
 }
@@ -125,13 +122,10 @@ impl FromStr for TunName {
     type Err = &'static str;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let ordinary = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        // These two are no names, to the kernel either.
-        let only_dots = name.chars().all(|c| c == '.');
-        if only_dots || name.len() > 15 || !name.chars().all(ordinary) {
-            return Err("use up to 15 letters, digits, dots, dashes and underscores");
+        if is_interface_name(name) {
+            return Ok(Self(name.to_owned()));
         }
-        Ok(Self(name.to_owned()))
+        Err("use up to 15 letters, digits, dots, dashes and underscores, like clat0")
     }
 }
 
@@ -155,6 +149,40 @@ impl FromStr for OwnAddress {
             return Err("use a unicast address that others on the network can answer to".into());
         }
         Ok(Self(address))
+    }
+}
+
+/// The metric of a route that every native one is better than.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "u32")]
+struct Metric(u32);
+
+impl Metric {
+    /// NetworkManager gives up to 1000, and 20 000 more to a connection that it could not verify.
+    const LEAST: u32 = 32_768;
+
+    const DEFAULT: Self = Self(100_000);
+}
+
+impl TryFrom<u32> for Metric {
+    type Error = &'static str;
+
+    fn try_from(metric: u32) -> Result<Self, Self::Error> {
+        if metric < Self::LEAST {
+            return Err("native IPv4 must have the better metric: set it to 32768 or more");
+        }
+        Ok(Self(metric))
+    }
+}
+
+impl FromStr for Metric {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let metric: u32 = text
+            .parse()
+            .map_err(|error: std::num::ParseIntError| error.to_string())?;
+        Self::try_from(metric).map_err(str::to_owned)
     }
 }
 
@@ -218,7 +246,7 @@ impl Run {
                 .tun
                 .or_else(|| file.tun.map(|it| it.0))
                 .map_or_else(|| "clat0".to_owned(), |it| it.0),
-            metric: self.metric.or(file.metric).unwrap_or(DEFAULT_METRIC),
+            metric: self.metric.or(file.metric).unwrap_or(Metric::DEFAULT).0,
             uplink: match routed {
                 Some(_) => UplinkKind::Routed,
                 None => UplinkKind::Link,
@@ -290,10 +318,10 @@ mod tests {
         let config = settle("", None).unwrap();
         assert_eq!(config.session.identity.metric, 100_000);
         assert_eq!(config.session.mode, session::Mode::Auto);
-        let file = "metric = 7\nmode = \"always\"\nprefix = \"64:ff9b::/96\"\n\
+        let file = "metric = 70000\nmode = \"always\"\nprefix = \"64:ff9b::/96\"\n\
                     wkp_non_global = \"drop\"";
-        let config = settle("--metric 8", Some(file)).unwrap();
-        assert_eq!(config.session.identity.metric, 8);
+        let config = settle("--metric 80000", Some(file)).unwrap();
+        assert_eq!(config.session.identity.metric, 80_000);
         assert_eq!(config.session.mode, session::Mode::Always);
         assert_eq!(config.prefix, Some(Pref64::WELL_KNOWN));
         assert_eq!(config.session.wkp_non_global, NonGlobal::Drop);
@@ -302,7 +330,7 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_file_is_said_with_its_place() {
         let failure = |file: &str| {
-            let file = format!("metric = 7\n{file}");
+            let file = format!("metric = 70000\n{file}");
             settle("", Some(&file)).unwrap_err().to_string()
         };
         for (file, wanted) in [
@@ -314,7 +342,7 @@ mod tests {
             ("address = \"fe80::1\"", "unicast address"),
             ("routed = \"2001:db8::g\"", "invalid IPv6 address"),
             ("mode = \"sometimes\"", "`auto` or `always`"),
-            ("metric = 8", "duplicate key"),
+            ("metric = 80000", "duplicate key"),
         ] {
             let said = failure(file);
             assert!(said.contains(".toml:2:"), "{said}");

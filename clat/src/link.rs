@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use clat_core::{address::HostAddress, session::Link};
+use clat_core::{address::HostAddress, mapping::is_service_continuity, session::Link};
 use host::netwatch::{Interface, Snapshot};
 use wire::ethernet::Mac;
 
@@ -122,6 +122,16 @@ pub(crate) fn has_native_ipv4(snapshot: &Snapshot, own: &str) -> bool {
         let interface = snapshot.by_index(*index);
         interface.is_some_and(|it| it.running && it.name != own)
     })
+}
+
+/// Another interface with an address of 192.0.0.0/29: another CLAT's. Of two that start at once, the
+/// one whose interface came first stays.
+pub(crate) fn other_clat(snapshot: &Snapshot, own: &str) -> Option<String> {
+    let ours = snapshot.by_name(own).map_or(u32::MAX, |it| it.index);
+    let others = snapshot.interfaces.iter().filter(|it| it.name != own);
+    let mut first = others.filter(|it| it.index < ours);
+    let clat = first.find(|it| it.ipv4.iter().copied().any(is_service_continuity))?;
+    Some(clat.name.clone())
 }
 
 /// Whether programs can use the virtual interface: somebody may have set it down, or deleted its
@@ -284,6 +294,19 @@ mod tests {
         assert!(has_native_ipv4(&snapshot, "clat0"));
         snapshot.interfaces[2].running = false;
         assert!(!has_native_ipv4(&snapshot, "clat0"));
+    }
+
+    #[test]
+    fn addr_7335_01_of_two_clats_the_first_stays() {
+        let mut snapshot = snapshot();
+        assert_eq!(other_clat(&snapshot, "clat0"), None);
+        let mut other = interface(6, "clat9");
+        other.ipv4 = vec![HOST];
+        snapshot.interfaces.push(other);
+        assert_eq!(other_clat(&snapshot, "clat0"), Some("clat9".to_owned()));
+        assert_eq!(other_clat(&snapshot, "clat9"), None);
+        snapshot.interfaces.push(interface(5, "clat0"));
+        assert_eq!(other_clat(&snapshot, "clat0"), None);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(crate) fn state(state: &State, link: Option<&str>) -> String {
     match state {
         State::Offline => "waiting for an IPv6 network".to_owned(),
         State::NativeIpv4 => "resting: the network has native IPv4".to_owned(),
+        State::OtherClat(interface) => format!(
+            "resting: {interface} is another CLAT's, and a host can have one (192.0.0.0/29 is on it)"
+        ),
         State::NoNat64 => format!("waiting: no NAT64 prefix is known{on}"),
         State::OwnPrefix(prefix) => format!(
             "waiting: this host is itself inside {prefix}{on}, which cannot be the NAT64 prefix then"

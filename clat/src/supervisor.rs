@@ -108,6 +108,8 @@ impl<'a, H: Host> Supervisor<'a, H> {
         let netcfg = NetCfg::open(system, &config.journal)
             .await
             .map_err(|error| netcfg_failure(&error))?;
+        let name = &config.session.identity.interface;
+        check_name_is_free(&watch, name).await?;
         let seed = random()?;
         Ok(Self {
             host,
@@ -241,12 +243,14 @@ impl<'a, H: Host> Supervisor<'a, H> {
     fn facts(&self, snapshot: &Snapshot) -> Facts {
         let index = self.link.as_ref().map(|link| link.index);
         let interface = index.and_then(|index| snapshot.by_index(index));
+        let own = &self.config.session.identity.interface;
         Facts {
             link: interface.filter(|it| it.running).map(link::describe),
             addresses: interface.map(link::addresses).unwrap_or_default(),
             prefixes: index.map_or_else(Vec::new, |index| self.discovery.prefixes(index)),
             live: index.map_or_else(Vec::new, |index| self.discovery.live(index)),
-            native_ipv4: link::has_native_ipv4(snapshot, &self.config.session.identity.interface),
+            native_ipv4: link::has_native_ipv4(snapshot, own),
+            other_clat: link::other_clat(snapshot, own),
         }
     }
 
@@ -471,6 +475,19 @@ impl<'a, H: Host> Supervisor<'a, H> {
         tracing::info!("ended, and everything is taken back");
         Ok(Exit::Ok)
     }
+}
+
+/// The virtual interface cannot have the name of a real one. One of another program with the same
+/// name is found when ours is opened.
+async fn check_name_is_free(watch: &impl Network, name: &str) -> Result<(), Failure> {
+    let snapshot = watch.snapshot().await;
+    let snapshot = snapshot.map_err(|error| Failure::io("cannot read the interfaces", &error))?;
+    let is_real = snapshot.by_name(name).is_some_and(|it| it.mac.is_some());
+    if !is_real {
+        return Ok(());
+    }
+    let what = format_args!("{name} is an interface of this host already");
+    Err(Failure::new(Exit::Usage, what).hint("choose another name with --tun, or none"))
 }
 
 async fn sleep(duration: Option<Duration>) {

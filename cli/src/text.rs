@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// Whether an interface of ours can have this name: the kernel takes it, it means one interface in
+/// every place it stands in, and neither a path nor a firewall rule can be broken by it.
+#[must_use]
+pub fn is_interface_name(name: &str) -> bool {
+    let usual = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let reserved = ["all", "default", "lo", ".", ".."].contains(&name);
+    (1..=15).contains(&name.len()) && name.chars().all(usual) && !reserved
+}
+
 /// A duration as people say it: `29m 51s`, `2h 5m`, `45s`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
@@ -19,6 +28,27 @@ pub fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_mean_something_else_are_no_interface_names() {
+        for name in ["clat0", "a", "wan.2", "0123456789abcde"] {
+            assert!(is_interface_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "lo",
+            "all",
+            "default",
+            ".",
+            "..",
+            "../x",
+            "a b",
+            "plat%d",
+            "0123456789abcdef",
+        ] {
+            assert!(!is_interface_name(name), "{name}");
+        }
+    }
 
     #[test]
     fn durations_have_at_most_two_parts() {

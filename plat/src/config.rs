@@ -12,6 +12,7 @@ use std::{
 use cli::{
     Exit, Failure,
     config::{Document, Spanned},
+    text::is_interface_name,
 };
 use nat64::{
     config::{ConfigError, Limits, PoolEntry, Timers, reassembly},
@@ -211,9 +212,7 @@ fn interface(document: &Document, name: Option<&Spanned<String>>) -> Result<Stri
         return Ok("plat0".to_owned());
     };
     let (at, name) = (name.span(), name.get_ref());
-    let usual = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let reserved = ["all", "default", "lo", ".", ".."].contains(&name.as_str());
-    if (1..=15).contains(&name.len()) && name.chars().all(usual) && !reserved {
+    if is_interface_name(name) {
         return Ok(name.clone());
     }
     let what = format_args!("`{name}` cannot be the name of an interface");

@@ -107,12 +107,17 @@ impl ClatMapping {
     }
 }
 
+/// Whether an address is for the inside of a host with a CLAT (RFC 7335).
+#[must_use]
+pub fn is_service_continuity(address: Ipv4Addr) -> bool {
+    let (inside, len) = SERVICE_CONTINUITY;
+    (address.to_bits() ^ inside.to_bits()) >> (32 - len) == 0
+}
+
 /// Addresses with which a packet neither goes to nor comes from the network: this host's inside,
 /// this link, groups.
 fn is_never_a_peer(address: Ipv4Addr) -> bool {
-    let (inside, len) = SERVICE_CONTINUITY;
-    let is_inside = (address.to_bits() ^ inside.to_bits()) >> (32 - len) == 0;
-    is_inside
+    is_service_continuity(address)
         || address.is_loopback()
         || address.is_link_local()
         || address.is_multicast()

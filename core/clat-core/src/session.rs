@@ -106,6 +106,8 @@ pub struct Facts {
     pub live: Vec<Pref64>,
     /// The host has an IPv4 default route that is not the CLAT's.
     pub native_ipv4: bool,
+    /// Another interface that has an address of 192.0.0.0/29 and had it first.
+    pub other_clat: Option<String>,
 }
 
 /// Where the session stands.
@@ -115,6 +117,8 @@ pub enum State {
     Offline,
     /// Native IPv4 is there.
     NativeIpv4,
+    /// This interface is another CLAT's: a host has one user of 192.0.0.0/29 (RFC 7335 §4).
+    OtherClat(String),
     /// The network announces no NAT64 prefix.
     NoNat64,
     /// The only prefix is one that the host's own addresses lie in. They would be taken for peers,
@@ -229,6 +233,7 @@ impl Session {
             State::Backoff { until, .. } => Some(until),
             State::Offline
             | State::NativeIpv4
+            | State::OtherClat(_)
             | State::NoNat64
             | State::OwnPrefix(_)
             | State::NoAddress
@@ -347,6 +352,9 @@ impl Session {
         if self.facts.native_ipv4 && self.config.mode == Mode::Auto {
             return Err(State::NativeIpv4);
         }
+        if let Some(interface) = &self.facts.other_clat {
+            return Err(State::OtherClat(interface.clone()));
+        }
         let prefix = self.prefix()?;
         let in_use = self.settings_in_use().map(|settings| settings.clat);
         let network = match self.config.address {
@@ -427,6 +435,7 @@ impl Session {
             State::Claiming(settings) | State::Running(settings) => Some(settings),
             State::Offline
             | State::NativeIpv4
+            | State::OtherClat(_)
             | State::NoNat64
             | State::OwnPrefix(_)
             | State::NoAddress

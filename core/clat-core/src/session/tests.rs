@@ -55,6 +55,7 @@ fn good() -> Facts {
         prefixes: vec![prefix("2001:db8:64::/96")],
         live: vec![prefix("2001:db8:64::/96")],
         native_ipv4: false,
+        other_clat: None,
     }
 }
 
@@ -659,6 +660,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 .map(|text| prefix(text))
                 .collect(),
             native_ipv4,
+            other_clat: None,
         })
 }
 
@@ -727,4 +729,22 @@ proptest! {
             }
         }
     }
+}
+
+/// Two owners of 192.0.0.1 would each think the other's packets theirs.
+#[test]
+fn addr_7335_01_another_clat_on_the_host_was_first() {
+    let mut session = Session::new(config(), 7);
+    let mut facts = good();
+    facts.other_clat = Some("nm-clat".into());
+    session.update(facts.clone(), now());
+    assert_eq!(*session.state(), State::OtherClat("nm-clat".into()));
+    facts.other_clat = None;
+    let effects = session.update(facts.clone(), now());
+    assert!(names(&effects).contains(&"claim"));
+    session.assigned();
+    // It comes up while this one runs, but was there before it did.
+    facts.other_clat = Some("nm-clat".into());
+    let effects = session.update(facts, now());
+    assert!(names(&effects).contains(&"release"), "{effects:?}");
 }

@@ -363,3 +363,25 @@ fn of_two_links_the_one_with_nat64_is_used() {
     assert!(clat.output().contains("on h0"), "{}", clat.output());
     network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
 }
+
+/// ADDR-7335-01: of two CLATs on a host, whatever they are called and wherever they keep their
+/// journal, one has the addresses.
+#[test]
+fn addr_7335_01_a_second_clat_rests() {
+    let running = Running::new("second-clat");
+    let network = &running.network;
+    let state = network.path("other-state");
+    let mut second = command(lab::topology::program("clat"));
+    second.args(["run", "--tun", "clat9", "--mode", "always", "--state-dir"]);
+    let second = Daemon::start(&network.host, "clat9", {
+        second.arg(state);
+        second
+    });
+    let second = second.unwrap();
+    second.wait_for("resting: clat0 is another CLAT's", SOON);
+    assert!(!network.host.has_interface("clat9"));
+    network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+    // It takes over when the first one ends.
+    drop(running.clat);
+    second.wait_for(" running: ", Duration::from_secs(10));
+}
