@@ -292,7 +292,10 @@ impl<'a, H: Host> Supervisor<'a, H> {
                 self.session.duplicate(by, now)
             }
             Event::Nudge(router) => return self.nudge(router).await,
-            Event::Failed(what) => self.session.failed(what, now),
+            Event::Failed(what) => {
+                tracing::warn!("{what}");
+                self.session.broke(what, now)
+            }
         };
         self.carry_out(effects).await;
         self.refresh_next_hop().await;

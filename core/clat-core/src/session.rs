@@ -189,6 +189,8 @@ pub struct Session {
     used: Vec<Pref64>,
     /// In a row, and when the last one was.
     conflicts: (u8, Option<Instant>),
+    /// When something that had worked broke last.
+    broke: Option<Instant>,
     /// An effect failed, so something of ours may be left on the host.
     unclean: bool,
     /// Applications have a route: there was an address, and it is at most being replaced.
@@ -214,6 +216,7 @@ impl Session {
             claimed_on: None,
             used: Vec::new(),
             conflicts: (0, None),
+            broke: None,
             unclean: false,
             visible: false,
             random: seed,
@@ -324,6 +327,21 @@ impl Session {
         self.unclean = true;
         effects.extend(self.back_off(Problem::Host(what), now));
         effects
+    }
+
+    /// Something that had worked has broken: somebody deleted the interface. Once, it is made again
+    /// at once; somebody who does it again soon is not fought.
+    pub fn broke(&mut self, what: String, now: Instant) -> Vec<Effect> {
+        let before = self.broke.replace(now);
+        let again = before.is_some_and(|at| now.saturating_duration_since(at) < BACKOFF);
+        match self.target() {
+            Ok(target) if !again => {
+                let mut effects = self.let_go();
+                effects.extend(self.claim(&target));
+                effects
+            }
+            _ => self.failed(what, now),
+        }
     }
 
     fn step(&mut self, now: Instant) -> Vec<Effect> {

@@ -57,6 +57,12 @@ impl LinuxTun {
                 Ok(len) => break len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "somebody deleted it",
+                    ));
+                }
                 Err(error) => return Err(error),
             }
         };

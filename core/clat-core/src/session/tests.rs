@@ -731,6 +731,32 @@ proptest! {
     }
 }
 
+#[test]
+fn what_broke_is_made_again_at_once_but_not_again_and_again() {
+    let start = now();
+    let mut session = Session::new(config(), 7);
+    session.update(good(), start);
+    session.assigned();
+    let effects = session.broke("deleted".into(), start);
+    let wanted = [
+        "apply nothing",
+        "release",
+        "claim",
+        "apply claiming",
+        "report",
+    ];
+    assert_eq!(names(&effects), wanted);
+    session.assigned();
+    let soon = start + BACKOFF / 2;
+    let effects = session.broke("deleted".into(), soon);
+    assert_eq!(names(&effects), ["apply nothing", "release", "report"]);
+    assert!(matches!(session.state(), State::Backoff { .. }));
+    session.handle_timeout(soon + BACKOFF);
+    session.assigned();
+    let effects = session.broke("deleted".into(), soon + 2 * BACKOFF);
+    assert_eq!(names(&effects), wanted);
+}
+
 /// Two owners of 192.0.0.1 would each think the other's packets theirs.
 #[test]
 fn addr_7335_01_another_clat_on_the_host_was_first() {

@@ -385,3 +385,17 @@ fn addr_7335_01_a_second_clat_rests() {
     drop(running.clat);
     second.wait_for(" running: ", Duration::from_secs(10));
 }
+
+/// Somebody deletes the virtual interface: it is made again at once.
+#[test]
+fn a_deleted_interface_comes_back() {
+    let running = Running::new("deleted");
+    let network = &running.network;
+    running.clat.clear_output();
+    network.host.must("ip link delete clat0");
+    running.clat.wait_for("somebody deleted it", SOON);
+    running.clat.wait_for(" running: ", SOON);
+    assert!(eventually(SOON, || {
+        network.host.sh(&format!("ping -n -c 1 -W 1 {SERVER}")).ok()
+    }));
+}
