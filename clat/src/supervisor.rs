@@ -12,6 +12,7 @@ use cli::{Exit, Failure};
 use host::{
     Host,
     clock::Clock,
+    fault,
     netcfg::{self, NetCfg},
     netwatch::{Network, Snapshot},
     signals::{Signals, Told},
@@ -286,7 +287,10 @@ impl<'a, H: Host> Supervisor<'a, H> {
     async fn handle_event(&mut self, event: Event) {
         let now = self.clock.now();
         let effects = match event {
-            Event::Assigned => self.session.assigned(),
+            Event::Assigned => {
+                fault::point("address assigned");
+                self.session.assigned()
+            }
             Event::Duplicate(by) => {
                 tracing::warn!("{by} has our IPv6 address");
                 self.session.duplicate(by, now)
@@ -347,6 +351,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
                 self.has_worked |= matches!(state, State::Running(_));
                 let link = self.link.as_ref().map(|link| link.name.as_str());
                 tracing::info!("{}", report::state(&state, link));
+                fault::point("state reported");
             }
         }
         Ok(())
@@ -355,6 +360,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
     fn claim(&mut self, link: &Link, settings: Settings) -> Result<(), Failure> {
         self.stop_dataplane();
         let tun = self.open_tun()?;
+        fault::point("TUN opened");
         let uplink = match self.config.session.identity.uplink {
             UplinkKind::Routed => None,
             UplinkKind::Link => Some((
@@ -362,6 +368,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
                 claim_of(link, &settings)?,
             )),
         };
+        fault::point("uplink opened");
         let engine = match self.engine.take() {
             Some(engine) => engine,
             None => Engine::new(&settings, (random()?, random()?)),
@@ -376,6 +383,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
         };
         let dataplane = started.map_err(|error| Failure::io("cannot start a thread", &error))?;
         self.dataplane = Some(dataplane);
+        fault::point("threads started");
         Ok(())
     }
 
@@ -473,7 +481,9 @@ impl<'a, H: Host> Supervisor<'a, H> {
     async fn end(mut self) -> Result<Exit, Failure> {
         self.report();
         let undone = self.netcfg.apply(&plan::Plan::nothing()).await;
+        fault::point("plan taken back");
         self.stop_dataplane();
+        fault::point("threads stopped");
         undone.map_err(|error| netcfg_failure(&error))?;
         tracing::info!("ended, and everything is taken back");
         Ok(Exit::Ok)

@@ -6,6 +6,7 @@
 //! * [`netwatch`]: what the network is right now, and when it changes;
 //! * [`ra`]: router advertisements, as they arrive;
 //! * [`signals`]: what people tell a program while it runs;
+//! * [`fault`]: points at which tests kill the process;
 //! * [`clock`]: a clock that keeps going while the machine sleeps.
 //!
 //! Programs come to all of it by [`Host`], of which [`ThisHost`] is the machine they run on; the
@@ -21,6 +22,7 @@ mod capabilities;
 pub mod clock;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod fault;
 mod machine;
 pub mod netcfg;
 #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ use cli::{Exit, Failure};
 use host::{
     Host,
     clock::Clock,
+    fault,
     netcfg::{self, NetCfg, System},
     netwatch::{Interface, Network, Snapshot},
     signals::{Signals, Told},
@@ -62,6 +63,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     let engine = engine(&config, own_ipv6(&snapshot)?, own, clock)?;
     let stats = engine.stats();
     let tun = open_tun(host, &config.interface)?;
+    fault::point("TUN opened");
     let mut surroundings = Surroundings {
         config: &config,
         watch,
@@ -69,14 +71,18 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
         forwarding: Forwarding::default(),
         shared: Arc::clone(&shared),
     };
-    let served = match surroundings.arrange(&snapshot).await {
-        Ok(()) => {
+    let arranged = surroundings.arrange(&snapshot).await;
+    let arranged = arranged.map_err(|error| netcfg_failure(&error));
+    let started = arranged.and_then(|()| {
+        Worker::start(engine, tun, Arc::clone(&shared), clock)
+            .map_err(cannot("cannot start a thread"))
+    });
+    let served = match started {
+        Ok(worker) => {
             cli::say(lan::instructions(&config));
-            let worker = Worker::start(engine, tun, Arc::clone(&shared), clock)
-                .map_err(cannot("cannot start a thread"))?;
             serve(worker, &mut surroundings, &mut signals, &stats).await
         }
-        Err(error) => Err(netcfg_failure(&error)),
+        Err(failure) => Err(failure),
     };
     let undone = surroundings
         .netcfg
@@ -93,6 +99,7 @@ async fn serve(
     stats: &Stats,
 ) -> Result<Exit, Failure> {
     tracing::info!("running");
+    fault::point("running");
     let shared = Arc::clone(&surroundings.shared);
     while !worker.has_ended() {
         tokio::select! {
@@ -108,6 +115,7 @@ async fn serve(
         }
     }
     let ended = worker.stop();
+    fault::point("worker stopped");
     tracing::info!("in all\n{}", text(stats, &shared));
     match ended {
         Ok(()) => Ok(Exit::Ok),

@@ -1,10 +1,12 @@
 //! `cargo xtask lab`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::{
     packages::{FIREWALL, LAB_TOOLS, USER_TOOLS, install},
-    run::{PROGRAMS, Result, build, cargo, is_root, run},
+    run::{PROGRAMS, Result, build, cargo, is_root, run, target},
 };
 
 /// Tests that run at once. Most of their time they wait.
@@ -36,13 +38,25 @@ impl Lab {
     pub(crate) fn run(&self) -> Result {
         require_root("lab")?;
         let programs = build(&PROGRAMS)?;
+        let mortal = build_with_fault_points()?;
         let mut test = cargo(&["test", "--package", "lab", "--"]);
         test.args(["--test-threads", THREADS]).args(&self.filter);
         if self.nocapture {
             test.arg("--nocapture");
         }
-        run(test.env("OPENCLAT_BIN", programs))
+        test.env("OPENCLAT_BIN", programs);
+        run(test.env("OPENCLAT_FAULT_BIN", mortal))
     }
+}
+
+/// Builds the programs that kill themselves where a test wants it, in a directory of their own, so
+/// that nobody takes them for the others.
+fn build_with_fault_points() -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--quiet", "--bins", "--profile", "fault-points"]);
+    build.args(["--package", "clat", "--features", "clat/fault-points"]);
+    build.args(["--package", "plat", "--features", "plat/fault-points"]);
+    run(&mut build)?;
+    Ok(target().join("fault-points"))
 }
 
 /// Sees to it that namespaces can be made, and to the programs that are run in them.

@@ -21,6 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::Change;
+use crate::fault;
 
 const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -112,6 +113,7 @@ impl Journal {
     pub fn record(&mut self, change: &Change) -> Result<(), JournalError> {
         self.write(&Line::Make(change.clone()))?;
         self.open += 1;
+        fault::point("journal recorded");
         Ok(())
     }
 
@@ -124,9 +126,12 @@ impl Journal {
     pub fn erase(&mut self, change: &Change) -> Result<(), JournalError> {
         self.open = self.open.saturating_sub(1);
         if self.open == 0 {
-            return self.file.set_len(0).map_err(|error| self.io(error));
+            self.file.set_len(0).map_err(|error| self.io(error))?;
+        } else {
+            self.write(&Line::Unmade(change.clone()))?;
         }
-        self.write(&Line::Unmade(change.clone()))
+        fault::point("journal erased");
+        Ok(())
     }
 
     /// Appends a line. No need to sync: a machine that loses power forgets the changes too.

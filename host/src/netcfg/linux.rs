@@ -23,7 +23,10 @@ use rtnetlink::{
 };
 
 use super::{Change, Made, System, SystemError, nft};
-use crate::netlink::{Netlink, as_address, as_link, into_io, within};
+use crate::{
+    fault,
+    netlink::{Netlink, as_address, as_link, into_io, within},
+};
 
 /// Marks our routes. Not assigned to any other program in the kernel's or iproute2's list; the
 /// number means nothing else.
@@ -110,6 +113,7 @@ impl LinuxSystem {
             }
             Err(error) => return Err(error),
         }
+        fault::point("interface configured, not up");
         let up = LinkUnspec::new_with_index(index).up();
         set(up).execute().await.map_err(into_io)
     }
@@ -273,13 +277,16 @@ fn restore(setting: &Setting, before: Option<&str>) -> io::Result<()> {
     let Some(before) = before else {
         return Ok(());
     };
+    let is_forwarding = setting.path == FORWARDING;
     match read_setting(&setting.path) {
         Ok(current) if current == setting.value => {}
+        // Whoever restored it may have been killed before it came to the single interfaces.
+        Ok(current) if is_forwarding && before.split(' ').next() == Some(&current) => {}
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    if setting.path == FORWARDING {
+    if is_forwarding {
         return restore_forwarding(before);
     }
     write_setting(&setting.path, before)
@@ -306,6 +313,7 @@ fn restore_forwarding(before: &str) -> io::Result<()> {
     write_setting(FORWARDING, all)?;
     let other = if all == "0" { "1" } else { "0" };
     for name in words {
+        fault::point("forwarding of some interfaces restored");
         match write_setting(&forwarding_of(name), other) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

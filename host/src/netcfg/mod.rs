@@ -18,6 +18,7 @@ pub(crate) mod linux;
 mod nft;
 
 use crate::Host;
+use crate::fault;
 use journal::{Journal, JournalError};
 
 /// A change that was made, or is about to be.
@@ -261,7 +262,9 @@ impl<S: System> NetCfg<S> {
             return Ok(());
         }
         tracing::debug!("{}", change.item);
-        match self.system.make(&change.item).await? {
+        let made = self.system.make(&change.item).await?;
+        fault::point("change made");
+        match made {
             Made::Yes => *progress = Progress::Made,
             Made::Without(reason) => {
                 tracing::warn!("{}: not possible here: {reason}", change.item);
@@ -277,6 +280,7 @@ impl<S: System> NetCfg<S> {
         if *progress != Progress::Without {
             tracing::debug!("no longer: {}", change.item);
             self.system.unmake(change).await?;
+            fault::point("change taken back");
             let change = self.made.remove(at).change;
             self.journal.erase(&change)?;
         } else {
@@ -316,6 +320,7 @@ async fn take_back<S: System>(
     for change in left.iter().rev() {
         tracing::info!("cleaning up after a crash: {}", change.item);
         let taken_back = system.unmake(change).await.map_err(Error::from);
+        fault::point("change of a predecessor taken back");
         if let Err(error) = taken_back.and_then(|()| Ok(journal.erase(change)?)) {
             tracing::warn!("{error}");
             failed.get_or_insert(error);

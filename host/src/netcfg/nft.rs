@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::Made;
-use crate::capabilities;
+use crate::{capabilities, fault};
 
 /// Where the program may be when it is not on the path of an ordinary user.
 const PROGRAMS: [&str; 2] = ["nft", "/usr/sbin/nft"];
@@ -119,6 +119,23 @@ async fn run(commands: &Value) -> io::Result<Outcome> {
     Ok(Outcome::NoProgram)
 }
 
+/// Should this process be killed, a program that it has started must not go on: it would make the
+/// change after somebody else has cleaned up.
+fn die_with_us(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only system calls are made; they touch no memory.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            // It may have died before.
+            match u32::try_from(libc::getppid()) {
+                Ok(now) if now == parent => Ok(()),
+                _ => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        });
+    }
+}
+
 async fn run_program(program: &str, commands: &Value) -> io::Result<Outcome> {
     let mut command = Command::new(program);
     command
@@ -128,11 +145,13 @@ async fn run_program(program: &str, commands: &Value) -> io::Result<Outcome> {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     capabilities::pass_on_net_admin(&mut command);
+    die_with_us(&mut command);
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends before it has read everything says why on its standard error.
         let _ = stdin.write_all(commands.to_string().as_bytes()).await;
     }
+    fault::point("nft started");
     let output = child.wait_with_output().await?;
     if output.status.success() {
         return Ok(Outcome::Done);
