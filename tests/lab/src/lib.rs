@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod pair;
 pub mod process;
 pub mod servers;
+pub mod state;
 pub mod tayga;
 pub mod tools;
 pub mod topology;

@@ -131,6 +131,26 @@ pub fn program(name: &str) -> PathBuf {
     directory.join(name)
 }
 
+/// Where a program that kills itself on demand was built: `$OPENCLAT_FAULT_BIN`, or the directory of
+/// the profile `fault-points` in this workspace.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn program_with_fault_points(name: &str) -> PathBuf {
+    let directory = env::var_os("OPENCLAT_FAULT_BIN").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/fault-points"),
+        PathBuf::from,
+    );
+    let program = directory.join(name);
+    assert!(
+        program.exists(),
+        "there is no {}: `cargo xtask lab` builds it",
+        program.display()
+    );
+    program
+}
+
 impl Network {
     /// Builds the network. Neither PLAT nor CLAT runs yet.
     ///
@@ -221,6 +241,21 @@ impl Network {
     /// If it does not start.
     #[must_use]
     pub fn start_plat_with(&self, more: &str) -> Daemon {
+        let config = self.write_plat_config(more);
+        let mut plat = command(program("plat"));
+        plat.args(["run", "--config"]).arg(config);
+        plat.arg("--state-dir").arg(self.path("plat-state"));
+        let plat = Daemon::start(&self.plat, "plat", plat).expect("plat starts");
+        plat.wait_for("running", Duration::from_secs(5));
+        plat
+    }
+
+    /// Writes the PLAT's configuration, with more lines in it.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn write_plat_config(&self, more: &str) -> PathBuf {
         let config = self.path("plat.toml");
         let text = format!(
             "prefixes = [\"{PREF64}\"]\n\
@@ -228,12 +263,7 @@ impl Network {
              allow_destinations = [\"198.51.100.0/24\"]\n{more}\n"
         );
         fs::write(&config, text).expect("the configuration can be written");
-        let mut plat = command(program("plat"));
-        plat.args(["run", "--config"]).arg(config);
-        plat.arg("--state-dir").arg(self.path("plat-state"));
-        let plat = Daemon::start(&self.plat, "plat", plat).expect("plat starts");
-        plat.wait_for("running", Duration::from_secs(5));
-        plat
+        config
     }
 
     /// Starts the CLAT, and waits until it runs.

@@ -4,8 +4,8 @@ use std::{fs, time::Duration};
 
 use lab::{
     eventually,
-    namespace::Namespace,
     process::Daemon,
+    state::State,
     topology::{Network, Options, SERVER, program},
 };
 use nix::sys::signal::Signal;
@@ -14,34 +14,8 @@ use crate::Running;
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// Everything that configures a host's network, as text. Lifetimes and counters are left out.
-fn state(namespace: &Namespace) -> String {
-    let commands = [
-        "ip -o addr show | sed 's/valid_lft.*//'",
-        "ip -4 route show table all",
-        "ip -6 route show table all | sed 's/expires [0-9]*sec//; /^multicast/d'",
-        "ip -4 rule; ip -6 rule",
-        "ip -6 neigh show nud permanent; ip -6 neigh show proxy",
-        "nft list ruleset",
-        "sysctl -a 2>/dev/null | grep -v -e random -e '\\.stat' -e nr_ -e state -e net.netfilter -e nf_conntrack \
-         | grep '^net\\.' | sort",
-    ];
-    commands.map(|it| namespace.must(it)).join("\n----\n")
-}
-
-fn assert_same(before: &str, after: &str) {
-    for (one, other) in before.lines().zip(after.lines()) {
-        assert_eq!(one, other);
-    }
-    assert_eq!(
-        before.lines().count(),
-        after.lines().count(),
-        "{before}\n\n{after}"
-    );
-}
-
 /// A network whose host has settled, so that nothing changes by itself.
-fn settled(test: &str) -> Network {
+pub(crate) fn settled(test: &str) -> Network {
     let network = Network::new(test, &Options::default());
     let is_settled = || {
         let addresses = network.host.must("ip -6 addr show dev h0");
@@ -56,30 +30,30 @@ fn settled(test: &str) -> Network {
 fn sigterm_leaves_nothing() {
     let network = settled("sigterm");
     let _plat = network.start_plat();
-    let before = state(&network.host);
+    let before = State::of(&network.host);
     let mut clat = network.start_clat();
-    assert_ne!(state(&network.host), before);
+    assert_ne!(State::of(&network.host), before);
     network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
     assert!(clat.stop().success());
     assert!(clat.output().contains("everything is taken back"));
-    assert_same(&before, &state(&network.host));
+    State::of(&network.host).assert_is(&before, "in the end");
 }
 
 #[test]
 fn plat_sigterm_leaves_nothing() {
     let network = settled("plat-sigterm");
-    let before = state(&network.plat);
+    let before = State::of(&network.plat);
     let mut plat = network.start_plat();
-    assert_ne!(state(&network.plat), before);
+    assert_ne!(State::of(&network.plat), before);
     assert!(plat.stop().success());
-    assert_same(&before, &state(&network.plat));
+    State::of(&network.plat).assert_is(&before, "in the end");
 }
 
 #[test]
 fn cleanup_after_a_crash() {
     let network = settled("crash");
     let _plat = network.start_plat();
-    let before = state(&network.host);
+    let before = State::of(&network.host);
     let mut clat = network.start_clat();
 
     // Not while it lives.
@@ -95,12 +69,12 @@ fn cleanup_after_a_crash() {
     clat.wait(SOON);
     // Native IPv6 works on while the remains are there.
     network.host.must("ping -n -6 -c 1 -W 2 2001:db8:1:1::1");
-    let left = state(&network.host);
-    assert!(left.contains("blackhole"), "{left}");
+    let left = State::of(&network.host);
+    assert!(left.mentions("blackhole"));
     let cleaned = start(&network, "cleanup");
     assert_eq!(cleaned.0, Some(0), "{}", cleaned.1);
     assert!(cleaned.1.contains("taken back: "), "{}", cleaned.1);
-    assert_same(&before, &state(&network.host));
+    State::of(&network.host).assert_is(&before, "in the end");
     let again = start(&network, "cleanup");
     assert_eq!((again.0, again.1.trim()), (Some(0), "nothing to clean up"));
 }
@@ -118,7 +92,7 @@ fn start(network: &Network, subcommand: &str) -> (Option<i32>, String) {
 fn a_successor_cleans_up_by_itself() {
     let network = settled("successor");
     let _plat = network.start_plat();
-    let before = state(&network.host);
+    let before = State::of(&network.host);
     let mut clat = network.start_clat();
     clat.signal(Signal::SIGKILL);
     clat.wait(SOON);
@@ -126,7 +100,7 @@ fn a_successor_cleans_up_by_itself() {
     assert!(clat.output().contains("cleaning up after a crash"));
     network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
     clat.stop();
-    assert_same(&before, &state(&network.host));
+    State::of(&network.host).assert_is(&before, "in the end");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod discovery;
 mod host_rules;
 mod lifecycle;
 mod matrix;
+mod no_mess;
 mod path;
 mod plat_host;
 mod traffic;
