@@ -112,11 +112,12 @@ fn chooses_identification(packet: &[u8]) -> bool {
     Ipv6::new_checked(packet).is_ok_and(|it| it.next_header() != protocol::FRAGMENT)
 }
 
-/// A test for every group of packets, and [`HANDLED`], the names of them all.
+/// A test for every group of packets, and [`HANDLED`], the names of them all. `#[test]` is written
+/// where it is used, so that `cargo xtask conformance` finds them.
 macro_rules! packet_tests {
-    ($(fn $test:ident() { $($name:literal)+ })+) => {
+    ($($(#[$attribute:meta])+ fn $test:ident() { $($name:literal)+ })+) => {
         $(
-            #[test]
+            $(#[$attribute])+
             fn $test() {
                 $(check($name);)+
             }
@@ -127,19 +128,33 @@ macro_rules! packet_tests {
 }
 
 packet_tests! {
+    #[test]
     fn xlat_4_1_05_udp_headers() { "UDP46" }
+    #[test]
     fn xlat_4_1_08_options_are_ignored() { "UDP46-options" }
+    #[test]
     fn xlat_4_1_09_a_fragment() { "FRAG46-middle" }
+    #[test]
     fn xlat_4_1_02_tcp_without_fragment_header() { "TCP46-SYN" }
+    #[test]
     fn xlat_4_2_01_echo_request() { "ECHO46" }
+    #[test]
     fn xlat_4_2_01_protocol_unreachable() { "PROTOUNREACH46" }
+    #[test]
     fn xlat_4_2_02_fragmentation_needed() { "FRAGNEEDED46" }
+    #[test]
     fn xlat_4_5_01_a_checksum_of_zero_is_sent_as_ffff() { "UDP46-ffff" }
+    #[test]
     fn xlat_4_5_02_a_missing_checksum_is_computed() { "UDP46-zerocsum" }
+    #[test]
     fn xlat_5_1_01_udp_headers() { "UDP64" }
+    #[test]
     fn xlat_5_1_1_01_fragments() { "FRAG64-last" "FRAG64-atomic" }
+    #[test]
     fn xlat_5_2_01_echo_reply() { "ECHO64" }
+    #[test]
     fn xlat_5_2_02_packet_too_big() { "PTB64" }
+    #[test]
     fn xlat_6791_01_time_exceeded_from_an_untranslatable_router() { "TIMEX64" }
 }
 

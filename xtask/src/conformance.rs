@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -21,7 +22,7 @@ const PLANNED: &str = "docs/rfc.md";
 /// Arguments of the list.
 #[derive(Debug, Args)]
 pub(crate) struct Conformance {
-    /// Only rules whose identifier starts with this
+    /// Only rules whose identifier starts with this, in capitals or not
     filter: Option<String>,
 }
 
@@ -34,7 +35,8 @@ impl Conformance {
     /// Prints the list.
     ///
     /// # Errors
-    /// If a rule has neither a test nor a reason, or something names a rule that there is not.
+    /// If a rule has neither a test nor a reason, something names a rule that there is not, or the
+    /// filter leaves none.
     pub(crate) fn run(&self) -> Result {
         let read = |path: &str| {
             fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"))
@@ -44,13 +46,31 @@ impl Conformance {
             planned: planned(&read(PLANNED)?),
             tests: find_tests(&root())?,
         };
-        print!("{}", list.shown(self.filter.as_deref().unwrap_or_default()));
+        let filter = self.filter.as_deref().unwrap_or_default().to_uppercase();
+        if !list.rules.iter().any(|it| it.starts_with(&filter)) {
+            return Err(format!("no rule in {CHECKLIST} starts with {filter}"));
+        }
+        print(&list.shown(&filter))?;
         let complaints = list.complaints();
         if complaints.is_empty() {
             Ok(())
         } else {
             Err(complaints.join("\n       "))
         }
+    }
+}
+
+/// Prints to standard output. Whoever reads may have seen enough before the end.
+fn print(text: &str) -> Result {
+    let mut output = io::stdout().lock();
+    match output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("standard output: {error}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -79,14 +99,14 @@ impl List {
 
     fn shown(&self, filter: &str) -> String {
         let mut text = String::new();
-        let (mut tested, mut planned) = (0, 0);
+        let (mut tested, mut without) = (0, 0);
         for rule in self.rules.iter().filter(|it| it.starts_with(filter)) {
             let tests: Vec<_> = self.tests_of(rule).collect();
             if !tests.is_empty() {
                 tested += 1;
             } else if let Some(why) = self.planned.get(rule) {
-                planned += 1;
-                let _ = writeln!(text, "{rule:<18} planned: {why}");
+                without += 1;
+                let _ = writeln!(text, "{rule:<18} no test: {why}");
             } else {
                 let _ = writeln!(text, "{rule:<18} NOTHING");
             }
@@ -94,7 +114,7 @@ impl List {
                 let _ = writeln!(text, "{rule:<18} {} ({})", test.name, test.place);
             }
         }
-        let _ = writeln!(text, "{tested} rules tested, {planned} planned");
+        let _ = writeln!(text, "{tested} rules tested, {without} without a test");
         text
     }
 
@@ -103,7 +123,7 @@ impl List {
         for rule in &self.rules {
             match (self.tests_of(rule).count(), self.planned.contains_key(rule)) {
                 (0, false) => complaints.push(format!(
-                    "{rule} has no test, and {PLANNED} does not say why"
+                    "{rule} has no test that runs, and {PLANNED} does not say why"
                 )),
                 (1.., true) => {
                     complaints.push(format!("{rule} has a test, but {PLANNED} calls it planned"));
@@ -217,21 +237,24 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The functions under `#[test]`, with their lines. Those in strings and macros of other crates do
-/// not count; those in `proptest!` do.
+/// not count, nor those that are ignored; those in `proptest!` do.
 fn tests_in(text: &str) -> Vec<(usize, String)> {
     let mut tests = Vec::new();
-    let mut is_test = false;
+    let (mut is_test, mut is_ignored) = (false, false);
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line == "#[test]" {
             is_test = true;
+        } else if line.starts_with("#[ignore") {
+            is_ignored = true;
         } else if let Some(rest) = line.strip_prefix("fn ") {
             let name = rest.split(['(', '<']).next().unwrap_or_default();
-            if std::mem::take(&mut is_test) {
+            if is_test && !is_ignored {
                 tests.push((index + 1, name.trim().to_owned()));
             }
-        } else if !line.starts_with("#[") && !line.starts_with("//") {
-            is_test = is_test && !line.ends_with('}');
+            (is_test, is_ignored) = (false, false);
+        } else if !line.starts_with("#[") && !line.starts_with("//") && line.ends_with('}') {
+            (is_test, is_ignored) = (false, false);
         }
     }
     tests
@@ -268,6 +291,13 @@ mod tests {
     }
 
     #[test]
+    fn a_test_that_is_ignored_does_not_count() {
+        let text = "#[test]\n#[ignore]\nfn a() {\n}\n\n#[ignore = \"slow\"]\n#[test]\nfn b() {\n}\n\n\
+                    #[test]\nfn c() {\n}\n";
+        assert_eq!(tests_in(text), [(12, "c".into())]);
+    }
+
+    #[test]
     fn one_rule_is_not_taken_for_another() {
         let list = list(&["xlat_4_1_01_a", "xlat_4_01_b"], "");
         let names = |rule| {
@@ -294,7 +324,7 @@ mod tests {
         assert!(
             list(&[], row)
                 .shown("XLAT-4-")
-                .contains("planned: later: no time")
+                .contains("no test: later: no time")
         );
     }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     packages::{FIREWALL, LAB_TOOLS, USER_TOOLS, install},
-    run::{PROGRAMS, Result, build, cargo, is_root, run, target},
+    run::{PROGRAMS, Result, build, cargo, is_root, output, run, target},
 };
 
 /// Tests that run at once. Most of their time they wait.
@@ -34,9 +34,12 @@ impl Lab {
     /// Builds the programs and runs the tests.
     ///
     /// # Errors
-    /// If a test fails, or the lab cannot be set up.
+    /// If a test fails, there is none to run, or the lab cannot be set up.
     pub(crate) fn run(&self) -> Result {
         require_root("lab")?;
+        if let Some(filter) = &self.filter {
+            require_test(filter)?;
+        }
         let programs = build(&PROGRAMS)?;
         let mortal = build_with_fault_points()?;
         let mut test = cargo(&["test", "--package", "lab", "--"]);
@@ -57,6 +60,19 @@ fn build_with_fault_points() -> Result<PathBuf> {
     build.args(["--package", "plat", "--features", "plat/fault-points"]);
     run(&mut build)?;
     Ok(target().join("fault-points"))
+}
+
+/// A filter that leaves nothing would pass.
+fn require_test(filter: &str) -> Result {
+    let listed =
+        output(cargo(&["test", "--quiet", "--package", "lab", "--", "--list"]).arg(filter))?;
+    if listed.lines().any(|it| it.ends_with(": test")) {
+        return Ok(());
+    }
+    Err(format!(
+        "no test of the lab has `{filter}` in its name\n  \
+         what to do: cargo test --package lab -- --list"
+    ))
 }
 
 /// Sees to it that namespaces can be made, and to the programs that are run in them.

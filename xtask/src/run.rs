@@ -1,6 +1,10 @@
 //! Runs other programs, and says which.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use nix::unistd::Uid;
 
@@ -44,6 +48,23 @@ pub(crate) fn run(command: &mut Command) -> Result {
         Ok(())
     } else {
         Err(format!("{}: {status}", shown(command)))
+    }
+}
+
+/// Runs a command to its end: what it prints to its standard output.
+///
+/// # Errors
+/// If it cannot be started, or does not end well.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    eprintln!("$ {}", shown(command));
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("{}: {error}", shown(command)))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("{}: {}", shown(command), output.status))
     }
 }
 
