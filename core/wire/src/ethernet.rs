@@ -78,6 +78,17 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_too_short_or_a_header(frame in prop::collection::vec(any::<u8>(), 0..40)) {
+            match Header::parse(&frame) {
+                Some(header) => prop_assert_eq!(&header.to_bytes()[..], &frame[..HEADER_LEN]),
+                None => prop_assert!(frame.len() < HEADER_LEN),
+            }
+        }
+    }
 
     #[test]
     fn a_header_reads_as_it_was_written() {

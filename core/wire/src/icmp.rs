@@ -134,3 +134,22 @@ impl Icmp {
         get_u16(&self.rest, 0).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_too_short_or_a_header(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+            match Icmp::parse(&bytes) {
+                Some(header) => {
+                    prop_assert_eq!(&header.to_bytes()[..], &bytes[..HEADER_LEN]);
+                    prop_assert_eq!(Some(header.identifier()), get_u16(&bytes, IDENTIFIER_AT));
+                }
+                None => prop_assert!(bytes.len() < HEADER_LEN),
+            }
+        }
+    }
+}

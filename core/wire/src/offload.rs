@@ -191,6 +191,32 @@ impl GsoKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Where the IP packet starts, on a TUN and on a packet socket.
+    fn link_headers() -> impl Strategy<Value = u16> {
+        prop_oneof![Just(0), Just(14)]
+    }
+
+    proptest! {
+        /// Whatever can be read is written such that it reads the same.
+        #[test]
+        fn any_bytes_are_refused_or_understood(
+            bytes in prop::collection::vec(any::<u8>(), 0..16),
+            link_header in link_headers(),
+        ) {
+            match Offload::decode(&bytes, link_header) {
+                Ok(offload) => {
+                    let again = Offload::decode(&offload.encode(link_header), link_header);
+                    prop_assert_eq!(again, Ok(offload));
+                }
+                Err(error) => {
+                    let is_short = bytes.len() < VIRTIO_NET_HEADER;
+                    prop_assert_eq!(is_short, error == OffloadError::Truncated);
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_tun_counts_from_the_ip_header_and_a_packet_socket_from_ethernet() {

@@ -106,6 +106,47 @@ pub fn ports(bytes: &[u8]) -> Option<(u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_a_tcp_header(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let Some(tcp) = Tcp::new_checked(&bytes) else {
+                let offset = bytes.get(12).map_or(0, |it| usize::from(it >> 4) * 4);
+                prop_assert!(offset < tcp::HEADER_LEN || offset > bytes.len());
+                return Ok(());
+            };
+            prop_assert!((tcp::HEADER_LEN..=tcp::MAX_HEADER_LEN).contains(&tcp.header_len()));
+            prop_assert!(tcp.header_len() <= bytes.len());
+            prop_assert_eq!(tcp.flags(), bytes[tcp::FLAGS_AT]);
+            prop_assert_eq!(Some(tcp.sequence()), get_u32(&bytes, tcp::SEQUENCE_AT));
+        }
+
+        #[test]
+        fn ports_are_the_first_four_bytes(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+            let read = ports(&bytes).map(|(src, dst)| [src.to_be_bytes(), dst.to_be_bytes()].concat());
+            prop_assert_eq!(read.as_deref(), bytes.get(..4));
+        }
+
+        /// With its checksum in place, a packet of any bytes has the same checksum again.
+        #[test]
+        fn an_sctp_checksum_has_a_place_or_is_not_written(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let before = bytes.clone();
+            if sctp::write_checksum(&mut bytes).is_none() {
+                prop_assert!(bytes.len() < sctp::CHECKSUM_AT + 4);
+                prop_assert_eq!(bytes, before);
+                return Ok(());
+            }
+            let once = bytes.clone();
+            sctp::write_checksum(&mut bytes);
+            prop_assert_eq!(&bytes, &once);
+            let place = sctp::CHECKSUM_AT..sctp::CHECKSUM_AT + 4;
+            bytes[place.clone()].copy_from_slice(&before[place]);
+            prop_assert_eq!(bytes, before);
+        }
+    }
 
     #[test]
     fn a_tcp_header_must_be_whole() {
