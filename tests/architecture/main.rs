@@ -16,6 +16,8 @@ use std::{
 
 use serde_json::Value;
 
+mod purity;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
@@ -28,8 +30,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Our crates, as cargo sees them: name, directory in the workspace, and what they use of each
-/// other outside tests.
+/// Our crates, as cargo sees them: name, directory in the workspace, and what they use outside
+/// tests, of ours and of others.
 struct Package {
     name: String,
     directory: String,
@@ -51,13 +53,12 @@ fn packages() -> Vec<Package> {
     let metadata: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     let packages = metadata["packages"].as_array().unwrap();
-    let names: BTreeSet<_> = packages.iter().map(|it| text(&it["name"])).collect();
     packages
         .iter()
         .map(|it| Package {
             name: text(&it["name"]),
             directory: directory(&text(&it["manifest_path"])),
-            uses: uses(it).intersection(&names).cloned().collect(),
+            uses: uses(it),
         })
         .collect()
 }
@@ -87,10 +88,11 @@ fn uses(package: &Value) -> BTreeSet<String> {
     built.map(|it| text(&it["name"])).collect()
 }
 
-/// The block of ARCHITECTURE.md whose lines are `crate -> what, it, uses`.
-fn allowed_edges() -> BTreeMap<String, BTreeSet<String>> {
+/// A block of ARCHITECTURE.md whose lines are `crate -> what, it, uses`.
+fn block(name: &str) -> BTreeMap<String, BTreeSet<String>> {
     let document = read("ARCHITECTURE.md");
-    let (_, after) = document.split_once("```edges\n").expect("a block of edges");
+    let start = format!("```{name}\n");
+    let (_, after) = document.split_once(&start).expect("a block of that name");
     let (block, _) = after.split_once("```").expect("its end");
     block
         .lines()
@@ -109,8 +111,9 @@ fn is_scaffolding(directory: &str) -> bool {
 
 #[test]
 fn crates_use_each_other_only_as_architecture_md_says() {
-    let allowed = allowed_edges();
+    let allowed = block("edges");
     let packages = packages();
+    let ours: BTreeSet<_> = packages.iter().map(|it| it.name.clone()).collect();
     let scaffolding: BTreeSet<_> = packages
         .iter()
         .filter(|it| is_scaffolding(&it.directory))
@@ -121,7 +124,8 @@ fn crates_use_each_other_only_as_architecture_md_says() {
         let may = allowed
             .get(name)
             .unwrap_or_else(|| panic!("{name} is not in ARCHITECTURE.md"));
-        let forbidden: Vec<_> = package.uses.difference(may).collect();
+        let uses: BTreeSet<_> = package.uses.intersection(&ours).cloned().collect();
+        let forbidden: Vec<_> = uses.difference(may).collect();
         assert!(forbidden.is_empty(), "{name} may not use {forbidden:?}");
         let upside_down: Vec<_> = package.uses.intersection(&scaffolding).collect();
         assert!(upside_down.is_empty(), "{name} uses {upside_down:?}");
@@ -153,6 +157,9 @@ fn the_settings_of_core_repeat_those_at_the_top() {
         "thread::spawn",
         "fs::File",
         "UdpSocket",
+        "env::args",
+        "io::stdin",
+        "process::id",
     ] {
         assert!(core.contains(banned), "core/clippy.toml allows {banned}");
     }
@@ -239,6 +246,33 @@ fn codes_of_drop_reasons_are_unique_in_their_enum() {
         assert!(!codes.is_empty(), "{path} declares no reasons");
         assert_eq!(codes.len(), distinct.len(), "{path}");
     }
+}
+
+/// The names between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The variants of `enum name` at the top of a source.
+fn variants<'a>(source: &'a str, name: &str) -> Vec<&'a str> {
+    let (_, after) = source
+        .split_once(&format!("pub enum {name} {{\n"))
+        .expect("the enum");
+    let (body, _) = after.split_once("\n}").expect("its end");
+    let lines = body.lines().filter_map(|it| it.strip_prefix("    "));
+    lines
+        .filter(|it| it.starts_with(char::is_uppercase))
+        .filter_map(|it| it.split(|it: char| !it.is_alphanumeric()).next())
+        .collect()
+}
+
+#[test]
+fn the_states_of_a_session_are_those_of_architecture_md() {
+    let document = read("ARCHITECTURE.md");
+    let (_, after) = document.split_once("\nStates: ").expect("a list of states");
+    let (list, _) = after.split_once('.').expect("its end");
+    let source = read("core/clat-core/src/session.rs");
+    assert_eq!(quoted(list), variants(&source, "State"));
 }
 
 /// A link in our documents leads somewhere.
