@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::{
     conformance::Conformance,
+    cross::Cross,
     demo::Demo,
     lab::{Lab, require_root},
     run::{Result, cargo, run},
@@ -14,7 +15,7 @@ use crate::{
 /// Arguments of the check.
 #[derive(Debug, Args)]
 pub(crate) struct Ci {
-    /// Only what needs no root: no lab and no demo
+    /// Only what needs no root: no other systems, no lab, no demo
     #[arg(long)]
     without_root: bool,
 }
@@ -31,8 +32,10 @@ const STEPS: [Step; 6] = [
     ("conformance", || Conformance::all().run()),
 ];
 
-/// The lab compiles the programs in release mode, the demo uses them.
-const STEPS_OF_ROOT: [Step; 2] = [
+/// Installs packages: the toolchain for other systems, and what the lab runs. The lab compiles the
+/// programs in release mode, the demo uses them.
+const STEPS_OF_ROOT: [Step; 3] = [
+    ("other systems", || Cross::default().run()),
     ("lab", || Lab::all().run()),
     ("demo", || Demo::default().run()),
 ];

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod conformance;
+mod cross;
 mod demo;
 mod lab;
 mod packages;
@@ -27,8 +28,11 @@ struct Arguments {
 enum Command {
     /// Show the main job: an IPv4-only program on an IPv6-only host reaches an IPv4-only server
     Demo(demo::Demo),
-    /// Everything that must pass: format, lints, tests, documentation, lab, demo, conformance
+    /// Everything that must pass: format, lints, tests, documentation, conformance, other
+    /// systems, lab, demo
     Ci(ci::Ci),
+    /// Lint everything that ships for Windows and macOS
+    Cross(cross::Cross),
     /// Run the lab tests: real programs in network namespaces. Needs root
     Lab(lab::Lab),
     /// Measure CLAT and PLAT beside native IPv6. Needs root
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(demo) => demo.run(),
         Command::Ci(ci) => ci.run(),
+        Command::Cross(cross) => cross.run(),
         Command::Lab(lab) => lab.run(),
         Command::Bench(bench) => bench.run(),
         Command::Conformance(conformance) => conformance.run(),

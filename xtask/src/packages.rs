@@ -44,25 +44,42 @@ pub(crate) fn install(needed: &[Needed]) -> Result {
     if missing.is_empty() {
         return Ok(());
     }
+    install_packages(&missing)
+}
+
+/// Installs packages that are missing.
+///
+/// # Errors
+/// If they cannot be installed, with what to do about it.
+pub(crate) fn install_packages(missing: &[&str]) -> Result {
     let line = format!("apt-get install {}", missing.join(" "));
     if !is_root() {
         return Err(format!(
-            "some programs are missing\n  what to do: sudo {line}"
+            "some packages are missing\n  what to do: sudo {line}"
         ));
     }
     if !is_there("apt-get") {
         return Err(format!(
-            "some programs are missing, and this is not Debian\n  \
+            "some packages are missing, and this is not Debian\n  \
              what to do: install what `{line}` would install there"
         ));
     }
-    run(apt_get().args(["update", "-qq"]))?;
+    update()?;
     run(apt_get()
         .args(["install", "-qq", "-y", "--no-install-recommends"])
         .args(missing))
 }
 
-fn apt_get() -> Command {
+/// Reads anew what packages there are.
+///
+/// # Errors
+/// If that cannot be read.
+pub(crate) fn update() -> Result {
+    run(apt_get().args(["update", "-qq"]))
+}
+
+/// The package manager, which asks nothing.
+pub(crate) fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");
     command
