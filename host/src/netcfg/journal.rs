@@ -260,11 +260,26 @@ mod tests {
         }
     }
 
-    fn directory(name: &str) -> PathBuf {
+    /// Removed when dropped, also by a test that fails.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn join(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn directory(name: &str) -> Directory {
         let directory =
             std::env::temp_dir().join(format!("openclat-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
-        directory
+        Directory(directory)
     }
 
     #[test]
@@ -283,7 +298,6 @@ mod tests {
         journal.erase(&change("c")).unwrap();
         journal.erase(&change("a")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
-        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
@@ -294,7 +308,6 @@ mod tests {
         let error = Journal::open(&path).unwrap_err();
         assert!(matches!(error, JournalError::InUse { .. }));
         assert!(error.to_string().starts_with("another instance is running"));
-        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
@@ -319,7 +332,6 @@ mod tests {
             assert_eq!(found, left, "cut to {len}");
         }
         assert!(!directory.join("journal.jsonl.damaged").exists());
-        fs::remove_dir_all(directory).unwrap();
     }
 
     /// Neither garbage nor a line of another version keeps the others from being taken back.
@@ -342,7 +354,6 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"");
         let copy = directory.join("journal.jsonl.damaged");
         assert_eq!(fs::read(copy).unwrap(), bytes);
-        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
