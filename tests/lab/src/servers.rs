@@ -21,21 +21,40 @@ pub const ECHO_PORT: u16 = 7;
 /// The TCP echo server.
 pub const ECHO: (Ipv4Addr, u16) = (crate::topology::SERVER, ECHO_PORT);
 
-/// Bytes without end that everybody can foretell: what `/bytes/N` consists of.
+/// Bytes without end that everybody can foretell, and of which no aligned eight are the same: what
+/// `/bytes/N` consists of.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pattern {
     position: u64,
 }
 
+impl Pattern {
+    /// Eight bytes of it. Multiplication by an odd number and the shift can be undone, so that no
+    /// two words are the same: a block in the place of another is seen.
+    fn word(number: u64) -> [u8; 8] {
+        let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ mixed >> 32).to_ne_bytes()
+    }
+}
+
 impl Read for Pattern {
+    /// Reads up to the end of a word that was begun, or any number of whole ones.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        for byte in buffer.iter_mut() {
-            // Two periods without a common factor: no block repeats within a download.
-            let at = self.position;
-            *byte = (at % 251) as u8 ^ ((at >> 8) % 241) as u8;
-            self.position += 1;
-        }
-        Ok(buffer.len())
+        let (number, begun) = (self.position / 8, (self.position % 8) as usize);
+        let len = if begun == 0 && buffer.len() >= 8 {
+            let (words, _) = buffer.as_chunks_mut();
+            for (word, number) in words.iter_mut().zip(number..) {
+                *word = Self::word(number);
+            }
+            words.len() * 8
+        } else {
+            let word = &Self::word(number)[begun..];
+            let len = word.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&word[..len]);
+            len
+        };
+        self.position += len as u64;
+        Ok(len)
     }
 }
 
@@ -262,4 +281,31 @@ pub fn echo_over_tcp(len: u64) -> io::Result<(String, u64)> {
     reader
         .join()
         .map_err(|_| io::Error::other("the reader panicked"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_pattern_is_the_same_however_it_is_read() {
+        let mut whole = vec![0; 1000];
+        Pattern::default().read_exact(&mut whole).unwrap();
+        for len in 1..50 {
+            let mut pieces = Pattern::default();
+            for expected in whole.chunks(len) {
+                let mut piece = vec![0; expected.len()];
+                pieces.read_exact(&mut piece).unwrap();
+                assert_eq!(piece, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn no_word_of_the_pattern_repeats() {
+        let words: HashSet<_> = (0..100_000).map(Pattern::word).collect();
+        assert_eq!(words.len(), 100_000);
+    }
 }
