@@ -12,9 +12,8 @@
 //! same way.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -22,6 +21,7 @@ use lab::{
     advertiser::{Advertisement, Advertiser},
     namespace::Namespace,
     process::{Daemon, command},
+    scratch::Scratch,
     tayga::Tayga,
     topology::program,
     wiring::connect,
@@ -55,23 +55,13 @@ pub(crate) struct Bench {
     host: Namespace,
     server: Namespace,
     peer: Namespace,
-    _directory: Directory,
-}
-
-/// Removed at the end.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    directory: Scratch,
 }
 
 impl Bench {
     /// Builds the network and starts the programs.
     pub(crate) fn new() -> io::Result<Self> {
-        let directory = Directory(format!("/tmp/openclat-bench-{}", std::process::id()).into());
-        fs::create_dir_all(&directory.0)?;
+        let directory = Scratch::new("bench")?;
         let [host, server, peer] = ["host", "server", "peer"].map(Namespace::new);
         let (host, server, peer) = (host?, server?, peer?);
         for namespace in [&host, &server, &peer] {
@@ -82,7 +72,7 @@ impl Bench {
         server.add_address("s0", "fe80::1/64");
         server.add_address("s0", &format!("{NATIVE}/64"));
         server.add_address("lo", &format!("{TRANSLATED_AS}/128"));
-        let tayga = start_tayga(&peer, &server, &directory.0)?;
+        let tayga = start_tayga(&peer, &server, directory.path())?;
         let advertiser = advertise(&server);
         let mut iperf3 = command("iperf3");
         iperf3.args(["-s", "--forceflush"]);
@@ -90,7 +80,7 @@ impl Bench {
         iperf3.wait_for("listening", Duration::from_secs(5));
         let mut clat = command(program("clat"));
         clat.args(["run", "--state-dir"])
-            .arg(directory.0.join("clat"));
+            .arg(directory.path().join("clat"));
         let clat = Daemon::start(&host, "clat", clat)?;
         clat.wait_for(" running: ", Duration::from_secs(10));
         Ok(Self {
@@ -101,7 +91,7 @@ impl Bench {
             host,
             server,
             peer,
-            _directory: directory,
+            directory,
         })
     }
 
@@ -232,7 +222,7 @@ impl Bench {
         for _ in 0..ROUNDS {
             for contender in [Contender::Ours, Contender::Peer] {
                 let pid = self.pid(contender);
-                let counter = Syscalls::count(pid);
+                let counter = Syscalls::count(pid, self.directory.path());
                 let before = cpu_time(pid)?;
                 let start = std::time::Instant::now();
                 let rate = self.path(contender).small_udp(direction)?;

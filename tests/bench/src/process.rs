@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -32,13 +33,13 @@ pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
 /// Counts the system calls of a process.
 pub(crate) struct Syscalls {
     perf: Child,
-    output: String,
+    output: PathBuf,
 }
 
 impl Syscalls {
     /// Starts to count; `None` where perf or its tracepoints are not to be had.
-    pub(crate) fn count(pid: u32) -> Option<Self> {
-        let output = format!("/tmp/openclat-perf-{}-{pid}", std::process::id());
+    pub(crate) fn count(pid: u32, directory: &Path) -> Option<Self> {
+        let output = directory.join(format!("perf-{pid}"));
         let perf = Command::new("perf")
             .args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-o"])
             .arg(&output)
@@ -56,7 +57,6 @@ impl Syscalls {
         kill(pid, Signal::SIGINT).ok()?;
         self.perf.wait().ok()?;
         let text = fs::read_to_string(&self.output).ok()?;
-        let _ = fs::remove_file(&self.output);
         let line = text.lines().find(|it| it.contains("raw_syscalls"))?;
         line.split(',').next()?.parse().ok()
     }

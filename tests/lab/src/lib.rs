@@ -1,8 +1,9 @@
 //! Networks in a box: network namespaces with routers, servers and links of every quality, for
 //! tests, the demo and the benchmarks.
 //!
-//! Everything is held by this process: namespaces by descriptor, threads and child processes by
-//! guards. When it ends, even by a panic or a signal, nothing is left.
+//! Everything is held by this process: namespaces by descriptor, threads, child processes and
+//! directories by guards. When it ends, even by a panic or a signal, nothing is left but the
+//! captures of a test that failed. SIGKILL alone leaves the directories.
 
 #![expect(
     clippy::expect_used,
@@ -16,6 +17,7 @@ pub mod impair;
 pub mod namespace;
 pub mod pair;
 pub mod process;
+pub mod scratch;
 pub mod servers;
 pub mod state;
 pub mod tayga;

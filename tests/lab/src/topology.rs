@@ -18,7 +18,6 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -28,6 +27,7 @@ use crate::{
     impair::{ImpairedLink, Impairment},
     namespace::Namespace,
     process::{Daemon, command},
+    scratch::Scratch,
     servers::{ECHO_PORT, UdpAnswer, serve_tcp_echo, serve_udp, serve_web},
     wiring::connect,
 };
@@ -97,28 +97,7 @@ pub struct Network {
     pub isp: Namespace,
     /// A server of the IPv4 internet.
     pub server: Namespace,
-    directory: Directory,
-}
-
-/// A directory for state and configuration that is removed with its network.
-#[derive(Debug)]
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> io::Result<Self> {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let unique = format!("openclat-lab-{}-{number}-{name}", std::process::id());
-        let path = env::temp_dir().join(unique);
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    directory: Scratch,
 }
 
 /// Where a program of ours was built: `$OPENCLAT_BIN`, or the release directory of this workspace.
@@ -211,7 +190,7 @@ impl Network {
             _captures: captures,
             _impaired: impaired,
             _middlebox: middlebox,
-            directory: Directory::new(name)?,
+            directory: Scratch::new(&format!("lab-{name}"))?,
             host,
             router,
             plat,
@@ -223,7 +202,7 @@ impl Network {
     /// A file of this network.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.0.join(name)
+        self.directory.path().join(name)
     }
 
     /// Starts the PLAT, and waits until it runs.

@@ -4,7 +4,9 @@ use std::{fs, time::Duration};
 
 use lab::{
     eventually,
-    process::Daemon,
+    namespace::Namespace,
+    process::{Daemon, command},
+    scratch::Scratch,
     state::State,
     topology::{Network, Options, SERVER, program},
 };
@@ -151,7 +153,7 @@ fn a_user_with_capabilities_is_enough() {
         copy.display(),
         directory.join("state").display()
     );
-    let mut command = lab::process::command("unshare");
+    let mut command = command("unshare");
     command.args(["--mount", "sh", "-c", &script]);
     let mut clat = Daemon::start(&network.host, "clat", command).unwrap();
     clat.wait_for(" running: ", Duration::from_secs(10));
@@ -182,4 +184,22 @@ fn counters_are_printed_on_request() {
     running.clat.wait_for("hop-limit-exceeded: ", SOON);
     running.clat.wait_for("out: 4 packets", SOON);
     running.plat.wait_for("ICMP: 1 sessions", SOON);
+}
+
+/// What the lab says of itself.
+#[test]
+fn a_signal_to_the_demo_leaves_no_directory() {
+    let namespace = Namespace::new("demo").unwrap();
+    let temporary = Scratch::new("demo-signal").unwrap();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut demo = command(env!("CARGO_BIN_EXE_openclat-demo"));
+        demo.env("TMPDIR", temporary.path());
+        let mut demo = Daemon::start(&namespace, "demo", demo).unwrap();
+        demo.wait_for("clat run   ", Duration::from_secs(10));
+        let left = || fs::read_dir(temporary.path()).unwrap().count();
+        assert!(eventually(SOON, || left() == 1));
+        demo.signal(signal);
+        assert_eq!(demo.wait(SOON).code(), Some(128 + signal as i32));
+        assert_eq!(left(), 0);
+    }
 }
