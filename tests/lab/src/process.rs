@@ -70,18 +70,22 @@ impl Daemon {
             .clear();
     }
 
-    /// Waits until it has printed `text`.
+    /// Waits until it has printed `text`: the first line with it.
     ///
     /// # Panics
     /// If it does not within `timeout`.
-    pub fn wait_for(&self, text: &str, timeout: Duration) {
-        let found = eventually(timeout, || self.output().contains(text));
-        assert!(
-            found,
-            "{} did not say `{text}`:\n{}",
-            self.name,
-            self.output()
-        );
+    pub fn wait_for(&self, text: &str, timeout: Duration) -> String {
+        let mut found = None;
+        eventually(timeout, || {
+            let output = self.output();
+            found = output
+                .lines()
+                .find(|it| it.contains(text))
+                .map(str::to_owned);
+            found.is_some()
+        });
+        let (name, output) = (&self.name, self.output());
+        found.unwrap_or_else(|| panic!("{name} did not say `{text}`:\n{output}"))
     }
 
     /// Sends it a signal.

@@ -10,6 +10,7 @@ use std::{
     net::IpAddr,
     panic,
     process::ExitCode,
+    time::Duration,
 };
 
 use lab::{
@@ -29,6 +30,9 @@ mod transcript;
 
 const DOWNLOAD: u64 = 100_000_000;
 
+/// What was said already, or is being said.
+const SOON: Duration = Duration::from_secs(2);
+
 const DRAWING: &str = "
    host ──────────── router ──────────── plat ──────────── isp ──────────── server
      │   IPv6-only     │       IPv6        │     IPv4       │     IPv4        │
@@ -45,6 +49,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(why) = require_programs() {
+        eprintln!("error: {why}");
+        return ExitCode::FAILURE;
+    }
     let tools = match prepare() {
         Ok(tools) => tools,
         Err(why) => {
@@ -69,6 +77,21 @@ fn main() -> ExitCode {
             eprintln!("error: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Sees that the programs are there.
+///
+/// # Errors
+/// What to do about it, if not.
+fn require_programs() -> Result<(), String> {
+    let mut programs = ["clat", "plat", "pref64"].map(program).into_iter();
+    match programs.find(|it| !it.is_file()) {
+        None => Ok(()),
+        Some(missing) => Err(format!(
+            "the programs are not built: there is no {}.\n  what to do: cargo xtask demo",
+            missing.display()
+        )),
     }
 }
 
@@ -162,17 +185,13 @@ impl Demo {
         discover(transcript, &network)?;
 
         transcript.chapter("PLAT and CLAT");
-        let plat = network.start_plat();
-        step(
-            transcript,
-            "plat starts",
-            started(
-                &format!("plat run   # prefix {PREF64}, pool 203.0.113.0/28"),
-                &plat,
-            ),
-        )?;
-        let clat = network.start_clat();
-        step(transcript, "clat starts", started("clat run", &clat))?;
+        let mut plat = network.start_plat();
+        let command = format!("plat run   # prefix {PREF64}, pool 203.0.113.0/28");
+        let said = started(&command, &mut plat, "running");
+        step(transcript, "plat starts", said)?;
+        let mut clat = network.start_clat();
+        let said = started("clat run", &mut clat, " running: ");
+        step(transcript, "clat starts", said)?;
         Ok(Self {
             clat,
             plat,
@@ -234,7 +253,8 @@ impl Demo {
     fn end(&mut self, transcript: &mut Transcript) -> Result<(), String> {
         transcript.chapter("After: nothing is left");
         let ended = self.clat.stop().success();
-        let last = last_line(&self.clat);
+        let last = self.clat.wait_for("everything is taken back", SOON);
+        let last = last.trim().to_owned();
         let gone = !self.network.host.has_interface("clat0");
         step(
             transcript,
@@ -316,21 +336,11 @@ fn discover(transcript: &mut Transcript, network: &Network) -> Result<(), String
     )
 }
 
-/// A program that runs now, and the last it said.
-fn started(command: &str, daemon: &Daemon) -> Said {
+/// A program that says that it runs, and does.
+fn started(command: &str, daemon: &mut Daemon, line: &str) -> Said {
     Said {
         command: command.to_owned(),
-        output: last_line(daemon),
-        ok: true,
+        output: daemon.wait_for(line, SOON).trim().to_owned(),
+        ok: daemon.is_running(),
     }
-}
-
-fn last_line(daemon: &Daemon) -> String {
-    daemon
-        .output()
-        .lines()
-        .last()
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
 }

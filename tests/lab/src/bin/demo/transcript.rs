@@ -1,5 +1,8 @@
 //! What the demo shows: to people while it happens, or as data at the end.
 
+use std::io::{self, Write};
+
+use lab::scratch::exit;
 use serde::Serialize;
 
 /// Everything that was shown.
@@ -82,7 +85,7 @@ impl Transcript {
     /// Words for people only.
     pub(crate) fn text(&self, text: &str) {
         if !self.json {
-            println!("{text}");
+            print(text);
         }
     }
 
@@ -109,11 +112,24 @@ impl Transcript {
         self.report.ok = result.is_ok();
         if self.json {
             match cli_json(&self.report) {
-                Ok(line) => println!("{line}"),
+                Ok(report) => print(&report),
                 Err(error) => eprintln!("error: {error}"),
             }
         }
     }
+}
+
+/// Prints a line. When nobody reads any more, everything ends as if by SIGPIPE: quietly.
+fn print(text: &str) {
+    let mut output = io::stdout().lock();
+    let Err(error) = writeln!(output, "{text}").and_then(|()| output.flush()) else {
+        return;
+    };
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        exit(128 + libc::SIGPIPE);
+    }
+    eprintln!("error: standard output: {error}");
+    exit(1);
 }
 
 fn cli_json(report: &Report) -> serde_json::Result<String> {
