@@ -28,6 +28,7 @@ const OPTION_TARGET_LINK_LAYER: u8 = 2;
 const OPTION_PREFIX_INFORMATION: u8 = 3;
 const OPTION_MTU: u8 = 5;
 const OPTION_NONCE: u8 = 14;
+const OPTION_RDNSS: u8 = 25;
 
 /// The solicited-node multicast address of `address` (RFC 4291 §2.7.1).
 #[must_use]
@@ -197,6 +198,50 @@ impl<'a> RouterAdvertisement<'a> {
     /// The prefixes it announces.
     pub fn prefixes(&self) -> impl Iterator<Item = PrefixInformation> + use<'a> {
         self.options.iter().filter_map(PrefixInformation::parse)
+    }
+
+    /// The recursive DNS servers it announces.
+    pub fn dns_servers(&self) -> impl Iterator<Item = DnsServer> + use<'a> {
+        self.options.iter().flat_map(DnsServer::parse_option)
+    }
+}
+
+/// A recursive DNS server of a Recursive DNS Server option (RFC 8106 §5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DnsServer {
+    /// Its address, global or link-local.
+    pub address: Ipv6Addr,
+    /// Seconds for which it may be used: 0 ends that at once, `u32::MAX` is for ever.
+    pub lifetime: u32,
+}
+
+impl DnsServer {
+    /// The servers of an option. None if it is another option, or one that must be ignored: with
+    /// half an address in it (RFC 8106 §5.3.1), or without one.
+    fn parse_option(option: &[u8]) -> impl Iterator<Item = Self> + use<'_> {
+        let is_one = option.first() == Some(&OPTION_RDNSS);
+        let lifetime = get_u32(option, 4).filter(|_| is_one);
+        let addresses = option.get(8..).unwrap_or_default().as_chunks::<16>();
+        let (whole, rest) = addresses;
+        let servers = lifetime.filter(|_| rest.is_empty()).map(|lifetime| {
+            whole.iter().map(move |octets| Self {
+                address: Ipv6Addr::from(*octets),
+                lifetime,
+            })
+        });
+        servers.into_iter().flatten()
+    }
+
+    /// The bytes of an option that announces `servers` for `lifetime` seconds. Those beyond the
+    /// 127th do not fit and are left out.
+    #[must_use]
+    pub fn option(servers: &[Ipv6Addr], lifetime: u32) -> Vec<u8> {
+        let servers = &servers[..servers.len().min(127)];
+        let units = u8::try_from(1 + 2 * servers.len()).unwrap_or(u8::MAX);
+        let mut bytes = vec![OPTION_RDNSS, units, 0, 0];
+        bytes.extend(lifetime.to_be_bytes());
+        bytes.extend(servers.iter().flat_map(Ipv6Addr::octets));
+        bytes
     }
 }
 
@@ -614,6 +659,65 @@ mod tests {
         assert_eq!(ra.options.iter().last().map(|option| option[0]), Some(38));
     }
 
+    /// RFC 8106 §5.1: any number of addresses share a lifetime; several options add up.
+    #[test]
+    fn recursive_dns_servers_are_read() {
+        let [one, two, three] = ["fe80::53", "2001:db8::53", "2001:db8::54"].map(address);
+        let options = [
+            DnsServer::option(&[one, two], 600),
+            vec![1, 1, 2, 0, 0, 0, 4, 0x64],
+            DnsServer::option(&[three], u32::MAX),
+            // Withdrawn, and without an address at all.
+            DnsServer::option(&[two], 0),
+            DnsServer::option(&[], 600),
+        ];
+        let server = |address, lifetime| DnsServer { address, lifetime };
+        assert_eq!(
+            servers(&options.concat()),
+            [
+                server(one, 600),
+                server(two, 600),
+                server(three, u32::MAX),
+                server(two, 0)
+            ]
+        );
+    }
+
+    /// RFC 8106 §5.3.1: the length is checked, and half an address spoils its option only.
+    #[test]
+    fn an_option_with_half_an_address_names_no_dns_server() {
+        let good = DnsServer::option(&[address("2001:db8::53")], 600);
+        let mut half = good.clone();
+        half[1] += 1;
+        half.extend([0; 8]);
+        let mut other = good.clone();
+        other[0] = 24;
+        let read = servers(&[half, other, good].concat());
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].address, address("2001:db8::53"));
+        let many = vec![address("2001:db8::53"); 200];
+        assert_eq!(servers(&DnsServer::option(&many, 1)).len(), 127);
+    }
+
+    fn address(text: &str) -> Ipv6Addr {
+        text.parse().unwrap()
+    }
+
+    fn servers(options: &[u8]) -> Vec<DnsServer> {
+        let mut message = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        message.extend(options);
+        let len = u32::try_from(message.len()).unwrap();
+        let sum = pseudo_v6(ROUTER.octets(), ALL_NODES.octets(), 58, len).bytes(&message);
+        set_u16(&mut message, 2, sum.checksum());
+        let envelope = Envelope {
+            src: ROUTER,
+            dst: ALL_NODES,
+            hop_limit: HOP_LIMIT,
+        };
+        let ra = RouterAdvertisement::new_checked(&envelope, &message).unwrap();
+        ra.dns_servers().collect()
+    }
+
     #[test]
     fn disc_8781_4_02_router_advertisements_are_validated() {
         let error = |buf: &PacketBuf, hop_limit: u8| {
@@ -667,7 +771,7 @@ mod tests {
             let envelope = Envelope { src, dst: ALL_NODES, hop_limit: 255 };
             if let Ok(ra) = RouterAdvertisement::new_checked(&envelope, &message) {
                 let _ = (ra.router_lifetime(), ra.source_link_layer(), ra.mtu());
-                let _ = ra.prefixes().count();
+                let _ = (ra.prefixes().count(), ra.dns_servers().count());
             }
             let _ = NeighborSolicitation::new_checked(&envelope, &message);
             let _ = NeighborAdvertisement::new_checked(&envelope, &message);
