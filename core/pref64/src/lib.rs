@@ -6,6 +6,7 @@
 //!   (RFC 7757);
 //! * [`ra_option`]: the PREF64 option of router advertisements (RFC 8781);
 //! * [`well_known_name`]: prefixes out of the answers for `ipv4only.arpa` (RFC 7050);
+//! * [`dns_query`]: whom to ask for it, and when;
 //! * [`tracker`]: which prefixes hold on an interface right now.
 //!
 //! Pure: no clock, no socket.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+pub mod dns_query;
 pub mod eam;
 pub mod prefix;
 pub mod ra_option;

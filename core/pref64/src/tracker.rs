@@ -3,7 +3,7 @@
 //! Prefixes come from three sources, and only the best source that has any is used: what a person
 //! configured, then router advertisements, then DNS (RFC 8781 §5.1, RFC 9872 §3.1). The others are
 //! remembered, so that the next best takes over the moment the best one is gone, and so that a late
-//! router advertisement replaces a DNS result.
+//! router advertisement replaces a DNS result. Each such move is a [`Change::Preferred`].
 //!
 //! ```text
 //! ra(), dns(), manual() -> changes          usable() -> the prefixes to use, in order
@@ -17,7 +17,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv6Addr,
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -50,7 +50,10 @@ pub enum Source {
         router: Ipv6Addr,
     },
     /// The answers for `ipv4only.arpa`.
-    Dns,
+    Dns {
+        /// The resolver that gave them last.
+        resolver: IpAddr,
+    },
 }
 
 impl Source {
@@ -58,8 +61,14 @@ impl Source {
         match self {
             Self::Manual => 0,
             Self::Ra { .. } => 1,
-            Self::Dns => 2,
+            Self::Dns { .. } => 2,
         }
+    }
+
+    /// Whether what `other` says replaces what this one said. Routers speak for themselves each;
+    /// the resolvers of an interface are one voice.
+    fn is_same_voice(self, other: Self) -> bool {
+        self == other || matches!((self, other), (Self::Dns { .. }, Self::Dns { .. }))
     }
 }
 
@@ -106,6 +115,13 @@ pub enum Change {
     Expired(Entry),
     /// There are [`MAX_ENTRIES`] or [`MAX_PER_SOURCE`] already.
     Refused(Entry),
+    /// Another kind of source is used from now on: a better one has come, or the best one is gone.
+    Preferred {
+        /// The first prefix of the one that is used now.
+        entry: Entry,
+        /// The first prefix of the one that was used before.
+        instead_of: Entry,
+    },
 }
 
 /// The prefixes of every interface.
@@ -134,108 +150,74 @@ impl Tracker {
         now: Instant,
     ) -> Vec<Change> {
         let source = Source::Ra { router };
-        let entries = self.links.entry(link).or_default();
-        let mut changes = expire(entries, now);
-        changes.extend(options.iter().filter_map(|option| {
-            if option.lifetime.is_zero() {
-                return withdraw(entries, source, option.prefix);
-            }
-            Some(put(
-                entries,
-                Entry {
-                    prefix: option.prefix,
-                    source,
-                    lifetime: Some(option.lifetime),
-                    expires: Some(now + option.lifetime),
-                },
-            ))
-        }));
-        self.drop_empty_links();
-        changes
+        self.change(link, |entries| {
+            let mut changes = expire(entries, now);
+            changes.extend(options.iter().filter_map(|option| {
+                if option.lifetime.is_zero() {
+                    return withdraw(entries, source, option.prefix);
+                }
+                let until = (option.lifetime, now + option.lifetime);
+                Some(put(entries, option.prefix, source, until))
+            }));
+            changes
+        })
     }
 
-    /// The answers for `ipv4only.arpa` are `prefixes`, for `ttl`. Replaces earlier ones.
+    /// The answers of `resolver` for `ipv4only.arpa` are `prefixes`, for `ttl`. Replaces earlier
+    /// ones, whichever resolver they were of.
     pub fn dns(
         &mut self,
         link: IfIndex,
+        resolver: IpAddr,
         prefixes: &[Pref64],
         ttl: Duration,
         now: Instant,
     ) -> Vec<Change> {
-        let source = Source::Dns;
-        let entries = self.links.entry(link).or_default();
-        let mut changes = expire(entries, now);
-        let gone = entries
-            .extract_if(.., |it| {
-                it.source == source && !prefixes.contains(&it.prefix)
-            })
-            .map(Change::Withdrawn);
-        changes.extend(gone);
-        let ttl = ttl.min(MAX_TTL);
-        changes.extend(prefixes.iter().map(|prefix| {
-            put(
-                entries,
-                Entry {
-                    prefix: *prefix,
-                    source,
-                    lifetime: Some(ttl),
-                    expires: Some(now + ttl),
-                },
-            )
-        }));
-        self.drop_empty_links();
-        changes
+        let source = Source::Dns { resolver };
+        self.change(link, |entries| {
+            let mut changes = expire(entries, now);
+            let gone = entries
+                .extract_if(.., |it| {
+                    it.source.is_same_voice(source) && !prefixes.contains(&it.prefix)
+                })
+                .map(Change::Withdrawn);
+            changes.extend(gone);
+            let ttl = ttl.min(MAX_TTL);
+            let put = |prefix: &Pref64| put(entries, *prefix, source, (ttl, now + ttl));
+            changes.extend(prefixes.iter().map(put));
+            changes
+        })
+    }
+
+    /// `ipv4only.arpa` is synthesised no longer.
+    pub fn dns_withdrawn(&mut self, link: IfIndex) -> Vec<Change> {
+        self.change(link, |entries| {
+            let gone = entries.extract_if(.., |it| matches!(it.source, Source::Dns { .. }));
+            gone.map(Change::Withdrawn).collect()
+        })
     }
 
     /// A person or policy sets the prefixes of an interface, best first. Replaces earlier ones.
     pub fn manual(&mut self, link: IfIndex, prefixes: &[Pref64]) -> Vec<Change> {
-        let source = Source::Manual;
-        let entries = self.links.entry(link).or_default();
-        let before: Vec<_> = entries.extract_if(.., |it| it.source == source).collect();
-        let gone = before.iter().filter(|it| !prefixes.contains(&it.prefix));
-        let mut changes: Vec<_> = gone.copied().map(Change::Withdrawn).collect();
-        for (at, prefix) in prefixes.iter().enumerate() {
-            if prefixes[..at].contains(prefix) {
-                continue;
-            }
-            let entry = Entry {
-                prefix: *prefix,
-                source,
-                lifetime: None,
-                expires: None,
-            };
-            entries.push(entry);
-            changes.push(match before.contains(&entry) {
-                true => Change::Refreshed(entry),
-                false => Change::Added(entry),
-            });
-        }
-        self.drop_empty_links();
-        changes
+        self.change(link, |entries| replace_manual(entries, prefixes))
     }
 
     /// The interface is gone, or is on another network: forget what was learned on it. What a
     /// person set stays.
     pub fn forget_learned(&mut self, link: IfIndex) -> Vec<Change> {
-        let Some(entries) = self.links.get_mut(&link) else {
-            return Vec::new();
-        };
-        let forgotten = entries
-            .extract_if(.., |entry| entry.source != Source::Manual)
-            .map(Change::Withdrawn)
-            .collect();
-        self.drop_empty_links();
-        forgotten
+        self.change(link, |entries| {
+            let learned = entries.extract_if(.., |entry| entry.source != Source::Manual);
+            learned.map(Change::Withdrawn).collect()
+        })
     }
 
     /// Removes what is over. Call it at [`Self::next_expiry`].
     pub fn expire(&mut self, now: Instant) -> Vec<(IfIndex, Change)> {
         let mut changes = Vec::new();
-        for (link, entries) in &mut self.links {
-            let over = expire(entries, now);
-            changes.extend(over.into_iter().map(|change| (*link, change)));
+        for link in self.links().collect::<Vec<_>>() {
+            let over = self.change(link, |entries| expire(entries, now));
+            changes.extend(over.into_iter().map(|change| (link, change)));
         }
-        self.drop_empty_links();
         changes
     }
 
@@ -283,9 +265,54 @@ impl Tracker {
         self.links.keys().copied()
     }
 
-    fn drop_empty_links(&mut self) {
-        self.links.retain(|_, entries| !entries.is_empty());
+    /// Changes the entries of an interface, and notices when another kind of source is used then.
+    fn change(
+        &mut self,
+        link: IfIndex,
+        change: impl FnOnce(&mut Vec<Entry>) -> Vec<Change>,
+    ) -> Vec<Change> {
+        let entries = self.links.entry(link).or_default();
+        let before = first_of_best(entries);
+        let mut changes = change(entries);
+        if let (Some(instead_of), Some(entry)) = (before, first_of_best(entries))
+            && instead_of.source.rank() != entry.source.rank()
+        {
+            changes.push(Change::Preferred { entry, instead_of });
+        }
+        if entries.is_empty() {
+            self.links.remove(&link);
+        }
+        changes
     }
+}
+
+fn first_of_best(entries: &[Entry]) -> Option<Entry> {
+    entries.iter().min_by_key(|it| it.source.rank()).copied()
+}
+
+/// Puts the manual entries in the order of `prefixes`.
+fn replace_manual(entries: &mut Vec<Entry>, prefixes: &[Pref64]) -> Vec<Change> {
+    let source = Source::Manual;
+    let before: Vec<_> = entries.extract_if(.., |it| it.source == source).collect();
+    let gone = before.iter().filter(|it| !prefixes.contains(&it.prefix));
+    let mut changes: Vec<_> = gone.copied().map(Change::Withdrawn).collect();
+    for (at, prefix) in prefixes.iter().enumerate() {
+        if prefixes[..at].contains(prefix) {
+            continue;
+        }
+        let entry = Entry {
+            prefix: *prefix,
+            source,
+            lifetime: None,
+            expires: None,
+        };
+        entries.push(entry);
+        changes.push(match before.contains(&entry) {
+            true => Change::Refreshed(entry),
+            false => Change::Added(entry),
+        });
+    }
+    changes
 }
 
 /// Takes out what is over, so that it neither fills the table nor looks refreshed when its source
@@ -296,13 +323,24 @@ fn expire(entries: &mut Vec<Entry>, now: Instant) -> Vec<Change> {
 }
 
 /// Adds or refreshes a learned entry.
-fn put(entries: &mut Vec<Entry>, entry: Entry) -> Change {
-    let same = |known: &&mut Entry| known.prefix == entry.prefix && known.source == entry.source;
+fn put(
+    entries: &mut Vec<Entry>,
+    prefix: Pref64,
+    source: Source,
+    (lifetime, expires): (Duration, Instant),
+) -> Change {
+    let entry = Entry {
+        prefix,
+        source,
+        lifetime: Some(lifetime),
+        expires: Some(expires),
+    };
+    let same = |known: &&mut Entry| known.prefix == prefix && known.source.is_same_voice(source);
     if let Some(known) = entries.iter_mut().find(same) {
         *known = entry;
         return Change::Refreshed(entry);
     }
-    if !has_room_for(entries, entry.source) {
+    if !has_room_for(entries, source) {
         return Change::Refused(entry);
     }
     entries.push(entry);
@@ -311,7 +349,7 @@ fn put(entries: &mut Vec<Entry>, entry: Entry) -> Change {
 
 fn has_room_for(entries: &[Entry], source: Source) -> bool {
     let sources = || entries.iter().map(|entry| entry.source);
-    let of_source = sources().filter(|it| *it == source).count();
+    let of_source = sources().filter(|it| it.is_same_voice(source)).count();
     let of_rank = sources().filter(|it| it.rank() == source.rank()).count();
     of_source < MAX_PER_SOURCE && of_rank < MAX_ENTRIES
 }
@@ -331,6 +369,7 @@ mod tests {
     const LINK: IfIndex = 3;
     const ONE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
     const TWO: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+    const DNS: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x53));
 
     #[expect(clippy::disallowed_methods, reason = "virtual time needs an origin")]
     fn origin() -> Instant {
@@ -413,7 +452,7 @@ mod tests {
     fn disc_8781_5_1_02_one_source_only_and_a_late_ra_replaces_dns() {
         let now = origin();
         let mut tracker = Tracker::new();
-        tracker.dns(LINK, &[prefix(7)], seconds(60), now);
+        tracker.dns(LINK, DNS, &[prefix(7)], seconds(60), now);
         assert_eq!(usable(&tracker, now), [prefix(7)]);
         tracker.ra(LINK, ONE, &[option(1, 600)], now);
         assert_eq!(usable(&tracker, now), [prefix(1)]);
@@ -428,12 +467,74 @@ mod tests {
         assert!(usable(&tracker, now + seconds(60)).is_empty());
     }
 
+    /// Each move from one kind of source to another is told, for the log.
+    #[test]
+    fn disc_8781_5_1_02_that_an_ra_replaces_dns_is_told() {
+        let start = origin();
+        let mut tracker = Tracker::new();
+        let moves = |changes: Vec<Change>| {
+            let mut told = changes.into_iter().filter_map(|change| {
+                let Change::Preferred { entry, instead_of } = change else {
+                    return None;
+                };
+                Some((entry.prefix, instead_of.prefix))
+            });
+            (told.next(), told.next().is_none())
+        };
+        let none = (None, true);
+        let resolved = tracker.dns(LINK, DNS, &[prefix(7)], seconds(900), start);
+        assert_eq!(moves(resolved), none);
+        let advertised = tracker.ra(LINK, ONE, &[option(1, 600), option(2, 600)], start);
+        assert_eq!(moves(advertised), (Some((prefix(1), prefix(7))), true));
+        // A second one, and more of what is not used, change nothing.
+        let second = tracker.ra(LINK, TWO, &[option(3, 600)], start);
+        assert_eq!(moves(second), none);
+        let resolved = tracker.dns(LINK, DNS, &[prefix(8)], seconds(900), start);
+        assert_eq!(moves(resolved), none);
+        // Back, when the routers are silent for too long.
+        let expired = tracker.expire(start + seconds(600));
+        let expired = expired.into_iter().map(|(_, change)| change).collect();
+        assert_eq!(moves(expired), (Some((prefix(8), prefix(1))), true));
+        assert_eq!(moves(tracker.dns_withdrawn(LINK)), none);
+    }
+
+    #[test]
+    fn disc_7050_3_04_what_is_synthesised_no_longer_is_withdrawn() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        tracker.dns(LINK, DNS, &[prefix(1), prefix(2)], seconds(60), now);
+        tracker.ra(LINK, ONE, &[option(3, 600)], now);
+        let changes = tracker.dns_withdrawn(LINK);
+        assert!(matches!(
+            changes[..],
+            [Change::Withdrawn(_), Change::Withdrawn(_)]
+        ));
+        assert_eq!(usable(&tracker, now), [prefix(3)]);
+    }
+
+    /// The resolvers of a link take turns; who answered last does not matter to who uses the prefix.
+    #[test]
+    fn disc_7050_3_04_another_resolver_refreshes_the_same_prefix() {
+        let now = origin();
+        let mut tracker = Tracker::new();
+        let other: IpAddr = "2001:db8::53".parse().unwrap();
+        tracker.dns(LINK, DNS, &[prefix(1), prefix(2)], seconds(60), now);
+        let changes = tracker.dns(LINK, other, &[prefix(2), prefix(1)], seconds(60), now);
+        assert!(matches!(
+            changes[..],
+            [Change::Refreshed(_), Change::Refreshed(_)]
+        ));
+        assert_eq!(usable(&tracker, now), [prefix(1), prefix(2)]);
+        let source = Source::Dns { resolver: other };
+        assert!(tracker.known(LINK).iter().all(|it| it.source == source));
+    }
+
     #[test]
     fn a_new_dns_answer_replaces_the_old_one() {
         let now = origin();
         let mut tracker = Tracker::new();
-        tracker.dns(LINK, &[prefix(1), prefix(2)], seconds(60), now);
-        let changes = tracker.dns(LINK, &[prefix(2), prefix(3)], seconds(60), now);
+        tracker.dns(LINK, DNS, &[prefix(1), prefix(2)], seconds(60), now);
+        let changes = tracker.dns(LINK, DNS, &[prefix(2), prefix(3)], seconds(60), now);
         assert!(matches!(
             changes[..],
             [Change::Withdrawn(_), Change::Refreshed(_), Change::Added(_)]
@@ -452,7 +553,7 @@ mod tests {
         };
         tracker.ra(LINK, ONE, &[option], now);
         assert_eq!(tracker.next_expiry(), Some(now + seconds(65528)));
-        tracker.dns(9, &[prefix(1)], Duration::MAX, now);
+        tracker.dns(9, DNS, &[prefix(1)], Duration::MAX, now);
         assert_eq!(tracker.usable(9, now + seconds(1 << 30)).count(), 1);
     }
 
@@ -540,9 +641,9 @@ mod tests {
     fn disc_7050_3_03_a_rotated_answer_keeps_the_order() {
         let now = origin();
         let mut tracker = Tracker::new();
-        tracker.dns(LINK, &[prefix(2), prefix(1)], seconds(60), now);
+        tracker.dns(LINK, DNS, &[prefix(2), prefix(1)], seconds(60), now);
         assert_eq!(usable(&tracker, now), [prefix(2), prefix(1)]);
-        tracker.dns(LINK, &[prefix(1), prefix(2)], seconds(60), now);
+        tracker.dns(LINK, DNS, &[prefix(1), prefix(2)], seconds(60), now);
         assert_eq!(usable(&tracker, now), [prefix(2), prefix(1)]);
     }
 
@@ -582,7 +683,7 @@ mod tests {
         };
         assert_eq!(traces(&|it| it.ra(LINK, ONE, &[], now)), 0);
         assert_eq!(traces(&|it| it.ra(LINK, ONE, &[option(1, 0)], now)), 0);
-        assert_eq!(traces(&|it| it.dns(LINK, &[], seconds(60), now)), 0);
+        assert_eq!(traces(&|it| it.dns(LINK, DNS, &[], seconds(60), now)), 0);
         assert_eq!(traces(&|it| it.manual(LINK, &[])), 0);
     }
 
@@ -592,7 +693,7 @@ mod tests {
         let mut tracker = Tracker::new();
         tracker.manual(LINK, &[prefix(9)]);
         tracker.ra(LINK, ONE, &[option(1, 600)], now);
-        tracker.dns(LINK, &[prefix(2)], seconds(60), now);
+        tracker.dns(LINK, DNS, &[prefix(2)], seconds(60), now);
         assert_eq!(tracker.forget_learned(LINK).len(), 2);
         assert_eq!(tracker.known(LINK).len(), 1);
         assert!(tracker.forget_learned(77).is_empty());
@@ -617,7 +718,7 @@ mod tests {
         tracker.manual(LINK, &[prefix(600)]);
         assert_eq!(usable(&tracker, now), [prefix(600)]);
         tracker.manual(LINK, &[]);
-        tracker.dns(LINK, &[prefix(700)], seconds(900), now);
+        tracker.dns(LINK, DNS, &[prefix(700)], seconds(900), now);
         let later = now + seconds(600);
         assert_eq!(usable(&tracker, later), [prefix(700)]);
         // Dead entries make room, whether or not anybody has called `expire`.
@@ -639,7 +740,7 @@ mod tests {
         tracker.ra(LINK, TWO, &[option(500, 600)], now);
         assert!(usable(&tracker, now).contains(&prefix(500)));
         let many: Vec<_> = (0..100).map(prefix).collect();
-        tracker.dns(LINK, &many, seconds(60), now);
+        tracker.dns(LINK, DNS, &many, seconds(60), now);
         assert_eq!(tracker.known(LINK).len(), 2 * MAX_PER_SOURCE + 1);
     }
 
@@ -655,7 +756,7 @@ mod tests {
                 let router = if first { ONE } else { TWO };
                 match what {
                     0 | 1 => drop(tracker.ra(LINK, router, &[option(n, time)], now)),
-                    2 => drop(tracker.dns(LINK, &[prefix(n)], seconds(time), now)),
+                    2 => drop(tracker.dns(LINK, DNS, &[prefix(n)], seconds(time), now)),
                     3 => drop(tracker.manual(LINK, &[prefix(n)][..usize::from(first)])),
                     _ => now += seconds(time),
                 }
