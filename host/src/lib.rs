@@ -5,14 +5,16 @@
 //! * [`netcfg`]: makes the host's network as a [`plan::Plan`] wants it, with a journal;
 //! * [`netwatch`]: what the network is right now, and when it changes;
 //! * [`ra`]: router advertisements, as they arrive;
+//! * [`dns`]: which DNS servers a link has, and sockets to ask them by it;
 //! * [`signals`]: what people tell a program while it runs;
 //! * [`fault`]: points at which tests kill the process;
 //! * [`clock`]: a clock that keeps going while the machine sleeps.
 //!
 //! Programs come to all of it by [`Host`], of which [`ThisHost`] is the machine they run on; the
 //! parts are the traits [`tun::Tun`], [`uplink::Uplink`], [`netcfg::System`], [`netwatch::Network`],
-//! [`ra::RouterAdvertisements`] and [`signals::Signals`]. What a system has no backend for fails to
-//! open, with [`Unsupported`]. With the feature `fake` there are doubles of them for tests.
+//! [`ra::RouterAdvertisements`], [`dns::Dns`] and [`signals::Signals`]. What a system has no backend
+//! for fails to open, with [`Unsupported`]. With the feature `fake` there are doubles of them for
+//! tests.
 //!
 //! `unsafe` and `cfg(target_os)` live here and nowhere else. What one system needs is in the file
 //! named after it.
@@ -20,6 +22,7 @@
 #[cfg(target_os = "linux")]
 mod capabilities;
 pub mod clock;
+pub mod dns;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod fault;

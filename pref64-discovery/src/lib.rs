@@ -1,51 +1,75 @@
 //! Discovery of the NAT64 prefix: [`Discovery`] listens to the network and keeps a
 //! [`pref64::tracker::Tracker`] true.
 //!
-//! Sources so far are router advertisements (RFC 8781) and what a person set. `ipv4only.arpa`
-//! (RFC 7050) comes with the resolver.
+//! Its sources are what a person set, router advertisements (RFC 8781), and `ipv4only.arpa`, asked
+//! of the resolvers of each link (RFC 7050).
 
 #![forbid(unsafe_code)]
 
 use std::{
     io,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use host::{
     Host,
     clock::Clock,
+    dns::{Dns, Known as KnownResolvers},
+    netwatch::Snapshot,
     ra::{Datagram, RouterAdvertisements},
 };
 use pref64::{
     Pref64,
+    dns_query::{self, Outcome, Verdict},
     ra_option::Pref64Option,
-    tracker::{Change, IfIndex, Tracker},
+    tracker::{Change, IfIndex, Source, Tracker},
 };
+use tokio::task::JoinSet;
 use wire::ndp::RouterAdvertisement;
 
+mod query;
+mod questions;
+mod rdnss;
 mod routers;
 mod solicitations;
 
+pub use questions::DnsPolicy;
 pub use routers::Router;
 pub use solicitations::{SOLICITATION_INTERVAL, SOLICITATIONS};
 
+use questions::{Number, Questions, Step};
+use rdnss::AnnouncedServers;
 use routers::Routers;
 use solicitations::Solicitations;
 
-/// Follows the NAT64 prefixes of all interfaces, by what `R` hears.
+/// Follows the NAT64 prefixes of all interfaces, by what `R` hears and whom `D` reaches.
 #[derive(Debug)]
-pub struct Discovery<R> {
+pub struct Discovery<R, D> {
     routers: R,
     clock: Clock,
+    dns: D,
+    /// Searches and questions. Each ends within ten seconds, and all of them with this.
+    tasks: JoinSet<Done>,
     known: Known,
 }
 
 /// What was learned, and what is still asked. Has no socket and no clock.
 #[derive(Debug, Default)]
 struct Known {
+    policy: DnsPolicy,
     tracker: Tracker,
     routers: Routers,
+    servers: AnnouncedServers,
     solicitations: Solicitations,
+    questions: Questions,
+}
+
+/// The end of a [`Step`].
+#[derive(Debug)]
+enum Done {
+    Found(IfIndex, Number, KnownResolvers),
+    Asked((IfIndex, IpAddr, Number), Outcome),
 }
 
 /// What happened.
@@ -58,26 +82,54 @@ pub enum Event {
         /// What changed.
         changes: Vec<Change>,
     },
+    /// A resolver was asked on an interface, and what is known there by DNS may have changed.
+    Resolved {
+        /// The interface.
+        interface: IfIndex,
+        /// What is known now.
+        state: dns_query::State,
+        /// What changed.
+        changes: Vec<Change>,
+    },
     /// Time passed.
     Expired(Vec<(IfIndex, Change)>),
 }
 
-impl<R: RouterAdvertisements> Discovery<R> {
+impl<R: RouterAdvertisements, D: Dns> Discovery<R, D> {
     /// Starts to listen. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// The system's: `PermissionDenied` without CAP_NET_RAW.
-    pub fn open(host: &impl Host<RouterAdvertisements = R>, clock: Clock) -> io::Result<Self> {
+    pub fn open(
+        host: &impl Host<RouterAdvertisements = R, Dns = D>,
+        clock: Clock,
+        policy: DnsPolicy,
+    ) -> io::Result<Self> {
         Ok(Self {
             routers: host.router_advertisements()?,
             clock,
-            known: Known::default(),
+            dns: host.dns()?,
+            tasks: JoinSet::new(),
+            known: Known {
+                policy,
+                ..Known::default()
+            },
         })
     }
 
     /// Asks the routers of an interface to advertise themselves, up to three times.
     pub fn solicit(&mut self, interface: IfIndex) {
         self.known.solicitations.start(interface, self.clock.now());
+    }
+
+    /// The network as it is now. The resolvers of an interface are asked from the first call on, and
+    /// anew when a later call shows that its network may be another one.
+    pub fn observe(&mut self, interface: IfIndex, snapshot: &Snapshot) {
+        if let Some(it) = snapshot.by_index(interface) {
+            let is_default = snapshot.ipv6_default.first() == Some(&interface);
+            let (policy, now) = (self.known.policy, self.clock.now());
+            self.known.questions.observe(it, is_default, policy, now);
+        }
     }
 
     /// Uses `prefixes` on an interface, whatever the network says. None ends that.
@@ -88,6 +140,8 @@ impl<R: RouterAdvertisements> Discovery<R> {
     /// Forgets what was learned on an interface, which is on another network now.
     pub fn forget(&mut self, interface: IfIndex) -> Vec<Change> {
         self.known.routers.forget(interface);
+        self.known.servers.forget(interface);
+        self.known.questions.forget(interface);
         self.known.solicitations.stop(interface);
         self.known.tracker.forget_learned(interface)
     }
@@ -118,7 +172,13 @@ impl<R: RouterAdvertisements> Discovery<R> {
         self.known.routers.live(interface, self.clock.now())
     }
 
-    /// Waits until something happens.
+    /// What is known by DNS on an interface; `None` if nobody is to be asked there.
+    #[must_use]
+    pub fn dns(&self, interface: IfIndex) -> Option<dns_query::State> {
+        self.known.questions.state(interface)
+    }
+
+    /// Waits until something happens. May be dropped while it waits, and called again.
     ///
     /// # Errors
     /// The system's, when the socket can no longer be used.
@@ -130,12 +190,18 @@ impl<R: RouterAdvertisements> Discovery<R> {
             if !expired.is_empty() {
                 return Ok(Event::Expired(expired));
             }
-            let timeout = self.known.next_timeout().map(|at| self.clock.until(at));
-            let datagram = tokio::select! {
-                datagram = self.routers.recv() => datagram?,
-                () = sleep(timeout) => continue,
+            self.take_steps(now);
+            let timeout = self.known.next_timeout(now);
+            let timeout = timeout.map(|at| self.clock.until(at));
+            let event = tokio::select! {
+                datagram = self.routers.recv() => self.known.hear(&datagram?, self.clock.now()),
+                // A task that was ended tells nothing.
+                Some(done) = self.tasks.join_next() => {
+                    done.ok().and_then(|done| self.known.done(done, self.clock.now()))
+                }
+                () = sleep(timeout) => None,
             };
-            if let Some(event) = self.known.hear(&datagram, self.clock.now()) {
+            if let Some(event) = event {
                 return Ok(event);
             }
         }
@@ -148,14 +214,81 @@ impl<R: RouterAdvertisements> Discovery<R> {
             }
         }
     }
+
+    fn take_steps(&mut self, now: Instant) {
+        for step in self.known.steps(now) {
+            match step {
+                Step::Find(link, number) => {
+                    let dns = self.dns.clone();
+                    self.tasks.spawn(async move {
+                        Done::Found(link.index, number, dns.resolvers(&link).await)
+                    });
+                }
+                Step::Ask(interface, resolver, number) => {
+                    let server = query::socket_address(interface, resolver, query::PORT);
+                    let dns = self.dns.clone();
+                    self.tasks.spawn(async move {
+                        let outcome = query::ask(dns, interface, server).await;
+                        Done::Asked((interface, resolver, number), outcome)
+                    });
+                }
+            }
+        }
+    }
 }
 
 impl Known {
-    fn next_timeout(&self) -> Option<Instant> {
-        [self.tracker.next_expiry(), self.solicitations.next()]
+    fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let questions = self.questions.next_timeout(self.dns_is_wanted(now));
+        let (expiry, solicitations) = (self.tracker.next_expiry(), self.solicitations.next());
+        [expiry, solicitations, questions]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn steps(&mut self, now: Instant) -> Vec<Step> {
+        let wanted = dns_is_wanted(self.policy, &self.tracker, now);
+        let announced = |interface| self.servers.live(interface, now).collect();
+        self.questions.steps(wanted, announced, now)
+    }
+
+    fn dns_is_wanted(&self, now: Instant) -> impl Fn(IfIndex) -> bool {
+        dns_is_wanted(self.policy, &self.tracker, now)
+    }
+
+    fn done(&mut self, done: Done, now: Instant) -> Option<Event> {
+        match done {
+            Done::Found(interface, number, known) => {
+                self.questions.found(interface, number, known);
+                None
+            }
+            Done::Asked(asked, outcome) => self.answered(asked, &outcome, now),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        asked: (IfIndex, IpAddr, Number),
+        outcome: &Outcome,
+        now: Instant,
+    ) -> Option<Event> {
+        let (interface, resolver, _) = asked;
+        let before = self.questions.state(interface);
+        let changes = match self.questions.answered(asked, outcome, now) {
+            Verdict::Unchanged => Vec::new(),
+            Verdict::Prefixes { prefixes, lifetime } => self
+                .tracker
+                .dns(interface, resolver, &prefixes, lifetime, now),
+            Verdict::Withdrawn => self.tracker.dns_withdrawn(interface),
+        };
+        let state = self.questions.state(interface)?;
+        let is_news = before != Some(state) || !changes.is_empty();
+        is_news.then_some(Event::Resolved {
+            interface,
+            state,
+            changes,
+        })
     }
 
     fn hear(&mut self, datagram: &Datagram, now: Instant) -> Option<Event> {
@@ -179,12 +312,25 @@ impl Known {
         }
         self.routers
             .hear(*interface, envelope.src, &advertisement, now);
+        self.servers.hear(*interface, &advertisement, now);
         let options = read_options(*interface, &advertisement);
         let changes = self.tracker.ra(*interface, envelope.src, &options, now);
         Some(Event::Advertised {
             interface: *interface,
             changes,
         })
+    }
+}
+
+/// Where DNS is to be asked: with [`DnsPolicy::Fallback`], where nothing better gives a prefix.
+fn dns_is_wanted(policy: DnsPolicy, tracker: &Tracker, now: Instant) -> impl Fn(IfIndex) -> bool {
+    move |interface| match policy {
+        DnsPolicy::Off => false,
+        DnsPolicy::Always => true,
+        DnsPolicy::Fallback => {
+            let mut usable = tracker.usable(interface, now);
+            usable.all(|it| matches!(it.source, Source::Dns { .. }))
+        }
     }
 }
 
@@ -333,12 +479,12 @@ mod tests {
         };
         assert_eq!((interface, changes.len()), (3, 1));
         assert!(known.routers.live(3, now).is_empty());
-        assert_eq!(known.next_timeout(), Some(now));
+        assert_eq!(known.next_timeout(now), Some(now));
         // A default router that stops being one does not take its prefixes with it.
         hear(&mut known, 1800, &prefix, now);
         assert_eq!(known.routers.live(3, now).len(), 1);
         let expiry = now + Duration::from_secs(600);
-        assert_eq!(known.next_timeout(), Some(expiry));
+        assert_eq!(known.next_timeout(now), Some(expiry));
         hear(&mut known, 0, &[], now);
         assert_eq!(known.tracker.usable(3, now).count(), 1);
         assert!(known.routers.live(3, now).is_empty());
@@ -359,7 +505,145 @@ mod tests {
         assert_eq!(known.hear(&datagram, now), None);
         assert!(known.tracker.known(3).is_empty());
         assert!(known.routers.live(3, now).is_empty());
-        assert_eq!(known.next_timeout(), Some(now));
+        assert_eq!(known.next_timeout(now), Some(now));
+    }
+
+    fn interface(networks: &[&str]) -> Snapshot {
+        let address = |network: &&str| host::netwatch::Address {
+            address: network.parse().unwrap(),
+            prefix_len: 64,
+            preferred: true,
+        };
+        let interface = host::netwatch::Interface {
+            index: 3,
+            name: "eth0".into(),
+            running: true,
+            mac: None,
+            ipv6_mtu: 1500,
+            addresses: networks.iter().map(address).collect(),
+            ipv4: Vec::new(),
+        };
+        Snapshot {
+            interfaces: vec![interface],
+            ..Snapshot::default()
+        }
+    }
+
+    /// Knows one interface, whose router announces a resolver.
+    fn known(policy: DnsPolicy, now: Instant) -> Known {
+        let mut known = Known {
+            policy,
+            ..Known::default()
+        };
+        let snapshot = interface(&["2001:db8::1"]);
+        let interface = &snapshot.interfaces[0];
+        known.questions.observe(interface, true, policy, now);
+        let servers = wire::ndp::DnsServer::option(&[router(53)], 600);
+        hear(&mut known, 1800, &servers, now);
+        known
+    }
+
+    /// Whoever is asked now.
+    fn asked(known: &mut Known, now: Instant) -> Option<(IfIndex, IpAddr, Number)> {
+        let steps = known.steps(now);
+        steps.into_iter().find_map(|step| match step {
+            Step::Ask(interface, resolver, number) => Some((interface, resolver, number)),
+            Step::Find(..) => None,
+        })
+    }
+
+    fn answer(prefix: &str, ttl: u64) -> Outcome {
+        let prefix: Pref64 = prefix.parse().unwrap();
+        Outcome::Addresses {
+            addresses: pref64::well_known_name::ADDRESSES
+                .map(|it| prefix.embed(it))
+                .into(),
+            ttl: Duration::from_secs(ttl),
+        }
+    }
+
+    fn first(known: &Known, now: Instant) -> Option<String> {
+        let mut usable = known.tracker.usable(3, now);
+        usable.next().map(|it| it.prefix.to_string())
+    }
+
+    /// RFC 9872 §3.1: DNS is asked for want of something better, and a late advertisement
+    /// replaces what it said, at once.
+    #[test]
+    fn disc_8781_5_1_02_dns_is_asked_until_a_router_announces_a_prefix() {
+        let start = Instant::now();
+        let mut known = known(DnsPolicy::Fallback, start);
+        assert_eq!(asked(&mut known, start), None);
+        let now = start + Duration::from_secs(1);
+        let question = asked(&mut known, now).unwrap();
+        assert_eq!(question.1, IpAddr::from(router(53)));
+        let event = known.answered(question, &answer("64:ff9b::/96", 60), now);
+        let Some(Event::Resolved { state, changes, .. }) = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(state, dns_query::State::Synthesised(question.1));
+        assert!(matches!(changes[..], [Change::Added(_)]));
+        assert_eq!(first(&known, now), Some("64:ff9b::/96".into()));
+
+        let event = hear(&mut known, 1800, &option("2001:db8:64::/96", 600), now);
+        let Some(Event::Advertised { changes, .. }) = event else {
+            panic!("{event:?}");
+        };
+        assert!(matches!(
+            changes[..],
+            [Change::Added(_), Change::Preferred { .. }]
+        ));
+        assert_eq!(first(&known, now), Some("2001:db8:64::/96".into()));
+        // Nobody is asked meanwhile, not even when the answer is over; but then at once.
+        let later = now + Duration::from_secs(500);
+        known.tracker.expire(later);
+        assert_eq!(asked(&mut known, later), None);
+        assert!(known.next_timeout(later).unwrap() > later);
+        hear(&mut known, 1800, &option("2001:db8:64::/96", 0), later);
+        assert!(asked(&mut known, later).is_some());
+    }
+
+    #[test]
+    fn disc_8781_5_1_02_all_sources_are_asked_if_wanted() {
+        let now = Instant::now();
+        let mut known = known(DnsPolicy::Always, now);
+        hear(&mut known, 1800, &option("2001:db8:64::/96", 600), now);
+        let question = asked(&mut known, now).unwrap();
+        known.answered(question, &answer("64:ff9b::/96", 60), now);
+        assert_eq!(first(&known, now), Some("2001:db8:64::/96".into()));
+        assert_eq!(known.tracker.known(3).len(), 2);
+    }
+
+    #[test]
+    fn disc_7050_6_01_no_resolver_is_asked_when_it_is_switched_off() {
+        let now = Instant::now();
+        let mut known = known(DnsPolicy::Off, now);
+        let later = now + Duration::from_secs(60);
+        assert!(known.steps(later).is_empty());
+        assert_eq!(known.questions.state(3), None);
+    }
+
+    #[test]
+    fn disc_7050_3_04_a_prefix_that_is_not_synthesised_any_more_is_gone() {
+        let start = Instant::now();
+        let mut known = known(DnsPolicy::Always, start);
+        let question = asked(&mut known, start).unwrap();
+        known.answered(question, &answer("64:ff9b::/96", 60), start);
+        let now = start + Duration::from_secs(50);
+        let question = asked(&mut known, now).unwrap();
+        let event = known.answered(question, &answer("2001:db8:64::/96", 60), now);
+        let Some(Event::Resolved { changes, .. }) = event else {
+            panic!("{event:?}");
+        };
+        assert!(matches!(
+            changes[..],
+            [Change::Withdrawn(_), Change::Added(_)]
+        ));
+        let now = now + Duration::from_secs(50);
+        let question = asked(&mut known, now).unwrap();
+        let none = Outcome::Negative { ttl: None };
+        known.answered(question, &none, now);
+        assert_eq!(first(&known, now), None);
     }
 
     proptest! {

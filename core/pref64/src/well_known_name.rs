@@ -12,6 +12,9 @@ use crate::{Length, Pref64};
 /// The addresses of the well-known name (RFC 7050 §2.2, RFC 8880).
 pub const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
+/// The labels of the well-known name, `ipv4only.arpa.` (RFC 7050 §8.2).
+pub const LABELS: [&str; 2] = ["ipv4only", "arpa"];
+
 /// The prefixes in `answers`, in the order of the answers, none twice. Empty if there is none:
 /// nothing is guessed.
 #[must_use]

@@ -6,6 +6,7 @@ use wire::ethernet::Mac;
 
 use super::{Host, ThisHost};
 use crate::{
+    dns::linux::LinuxDns,
     netcfg::linux::LinuxSystem,
     netwatch::linux::NetWatch,
     ra::linux::RaSocket,
@@ -19,6 +20,7 @@ impl Host for ThisHost {
     type System = LinuxSystem;
     type Network = NetWatch;
     type RouterAdvertisements = RaSocket;
+    type Dns = LinuxDns;
 
     fn signals(&self) -> io::Result<HostSignals> {
         HostSignals::open()
@@ -34,6 +36,10 @@ impl Host for ThisHost {
 
     fn router_advertisements(&self) -> io::Result<RaSocket> {
         RaSocket::open()
+    }
+
+    fn dns(&self) -> io::Result<LinuxDns> {
+        Ok(LinuxDns::default())
     }
 
     fn tun(&self, name: &str) -> Result<Arc<dyn Tun>, OpenError> {

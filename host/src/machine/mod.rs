@@ -12,6 +12,7 @@ use std::{io, net::Ipv6Addr, sync::Arc};
 use wire::ethernet::Mac;
 
 use crate::{
+    dns::Dns,
     netcfg::System,
     netwatch::Network,
     ra::RouterAdvertisements,
@@ -35,6 +36,8 @@ pub trait Host {
     type Network: Network;
     /// What hears routers.
     type RouterAdvertisements: RouterAdvertisements;
+    /// What knows and reaches DNS servers.
+    type Dns: Dns;
 
     /// Listens to signals from now on, instead of being ended by them.
     ///
@@ -59,6 +62,12 @@ pub trait Host {
     /// # Errors
     /// The system's: `PermissionDenied` if the program may not.
     fn router_advertisements(&self) -> io::Result<Self::RouterAdvertisements>;
+
+    /// Opens the way to DNS servers.
+    ///
+    /// # Errors
+    /// The system's.
+    fn dns(&self) -> io::Result<Self::Dns>;
 
     /// Creates the virtual interface `name`, down and without any address. It disappears with the
     /// value.

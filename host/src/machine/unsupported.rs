@@ -1,15 +1,21 @@
 //! Systems without backends: every part says that it is missing. A system gets a file of its own
 //! when it gets its first backend.
 
-use std::{io, net::Ipv6Addr, sync::Arc};
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use l2::next_hop::Neighbour;
 use plan::Item;
+use tokio::net::{TcpStream, UdpSocket};
 use wire::ethernet::Mac;
 
 use super::{Host, ThisHost};
 use crate::{
     Unsupported,
+    dns::{Dns, Known, Link},
     netcfg::{Change, Made, System, SystemError},
     netwatch::{Network, Snapshot},
     ra::{Datagram, RouterAdvertisements},
@@ -19,7 +25,7 @@ use crate::{
 };
 
 /// A backend that does not exist: nobody can have a value of it, so nothing here is ever called.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Absent {}
 
 impl Host for ThisHost {
@@ -27,6 +33,7 @@ impl Host for ThisHost {
     type System = Absent;
     type Network = Absent;
     type RouterAdvertisements = Absent;
+    type Dns = Absent;
 
     fn signals(&self) -> io::Result<HostSignals> {
         HostSignals::open()
@@ -42,6 +49,10 @@ impl Host for ThisHost {
 
     fn router_advertisements(&self) -> io::Result<Absent> {
         Err(Unsupported::here("router advertisements").into())
+    }
+
+    fn dns(&self) -> io::Result<Absent> {
+        Err(Unsupported::here("DNS servers").into())
     }
 
     fn tun(&self, _name: &str) -> Result<Arc<dyn Tun>, OpenError> {
@@ -104,6 +115,20 @@ impl RouterAdvertisements for Absent {
     }
 }
 
+impl Dns for Absent {
+    async fn resolvers(&self, _link: &Link) -> Known {
+        match *self {}
+    }
+
+    fn udp_socket(&self, _interface: u32, _local: SocketAddr) -> io::Result<UdpSocket> {
+        match *self {}
+    }
+
+    async fn connect_tcp(&self, _interface: u32, _server: SocketAddr) -> io::Result<TcpStream> {
+        match *self {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +143,7 @@ mod tests {
         assert!(said.starts_with("there is no backend for network settings on "));
         sentence(ThisHost.network().unwrap_err());
         sentence(ThisHost.router_advertisements().unwrap_err());
+        sentence(ThisHost.dns().unwrap_err());
         let uplink = ThisHost.uplink(1, Mac([0; 6]), Ipv6Addr::LOCALHOST);
         sentence(uplink.err().unwrap());
         let tun = ThisHost.tun("clat0").err().unwrap();

@@ -9,16 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use cli::{Exit, Failure, text};
 use host::{
     Host, ThisHost,
     clock::Clock,
+    dns::Dns,
     netwatch::{Interface, Network, Snapshot},
     ra::RouterAdvertisements,
 };
-use pref64::tracker::{Entry, IfIndex, Source, Tracker};
-use pref64_discovery::Discovery;
+use pref64::{
+    dns_query::State,
+    tracker::{Entry, IfIndex, Source, Tracker},
+};
+use pref64_discovery::{Discovery, DnsPolicy};
 use serde::Serialize;
 
 /// Other routers may still answer this long after the first: they wait up to half a second
@@ -27,7 +31,8 @@ const LINGER: Duration = Duration::from_millis(600);
 
 /// Says which NAT64 prefixes the network announces: one line per prefix.
 ///
-/// Asks the routers on every interface and listens to what they answer (RFC 8781). Changes nothing.
+/// Asks the routers on every interface and listens to what they answer (RFC 8781), and asks the
+/// resolvers of the interface for ipv4only.arpa (RFC 7050). Changes nothing.
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 struct Arguments {
@@ -45,14 +50,26 @@ struct Arguments {
     )]
     wait: u64,
 
+    /// Whether to ask resolvers
+    #[arg(long, value_enum, default_value_t = DnsSwitch::Auto)]
+    dns: DnsSwitch,
+
     /// Print one JSON object per prefix
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DnsSwitch {
+    /// Those of each interface
+    Auto,
+    /// None: only routers are asked
+    Off,
+}
+
 const AFTER_HELP: &str = "\
-A line is `PREFIX interface=NAME source=ra router=ADDRESS lifetime=TIME preference=N`.
-The prefix of preference 1 is the one that a CLAT on that interface uses; one of preference 0 is
+A line is `PREFIX interface=NAME source=ra router=ADDRESS lifetime=TIME preference=N`, or, of a
+prefix that a resolver synthesises with, `source=dns resolver=ADDRESS`. The prefix of preference 1 is the one that a CLAT on that interface uses; one of preference 0 is
 known and not used.
 
 Exit codes: 0 there is a prefix, 1 something failed, 2 wrong command line, 4 the network has no
@@ -71,6 +88,8 @@ struct Found {
     source: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     router: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolver: Option<String>,
     /// Seconds until it is over, unless it is refreshed.
     #[serde(skip_serializing_if = "Option::is_none")]
     lifetime: Option<u64>,
@@ -93,7 +112,11 @@ fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let clock = Clock::start();
-    let mut discovery = Discovery::open(&ThisHost, clock).map_err(|error| {
+    let policy = match arguments.dns {
+        DnsSwitch::Auto => DnsPolicy::Always,
+        DnsSwitch::Off => DnsPolicy::Off,
+    };
+    let mut discovery = Discovery::open(&ThisHost, clock, policy).map_err(|error| {
         Failure::io("cannot listen to router advertisements", &error)
             .permission_hint("run it as root, or give it CAP_NET_RAW")
     })?;
@@ -101,12 +124,16 @@ async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let interfaces = interfaces(&snapshot, arguments.interface.as_deref())?;
     for interface in &interfaces {
         discovery.solicit(*interface);
+        discovery.observe(*interface, &snapshot);
     }
     listen(&mut discovery, &interfaces, clock, arguments.wait).await?;
     let found = collect(discovery.tracker(), &snapshot, &interfaces, clock.now());
     if found.is_empty() {
         let routers = interfaces.iter().map(|it| discovery.routers(*it).len());
-        eprintln!("{}", nothing_found(routers.sum(), arguments));
+        let states: Vec<_> = (interfaces.iter())
+            .filter_map(|it| discovery.dns(*it))
+            .collect();
+        eprintln!("{}", nothing_found(routers.sum(), &states, arguments));
         return Ok(Exit::NoNat64);
     }
     let lines: Result<Vec<_>, _> = found.iter().map(|it| line(it, arguments.json)).collect();
@@ -180,7 +207,7 @@ fn why_silent(interface: &Interface) -> Option<&'static str> {
 /// Until every interface has an answer with a prefix, and the other routers have had their chance;
 /// or until the time is up.
 async fn listen(
-    discovery: &mut Discovery<impl RouterAdvertisements>,
+    discovery: &mut Discovery<impl RouterAdvertisements, impl Dns>,
     interfaces: &[IfIndex],
     clock: Clock,
     wait: u64,
@@ -246,16 +273,17 @@ fn preference(tracker: &Tracker, interface: IfIndex, entry: &Entry, now: Instant
 }
 
 fn describe(entry: &Entry, interface: &str, preference: usize, now: Instant) -> Found {
-    let (source, router) = match entry.source {
-        Source::Manual => ("manual", None),
-        Source::Ra { router } => ("ra", Some(router.to_string())),
-        Source::Dns => ("dns", None),
+    let (source, router, resolver) = match entry.source {
+        Source::Manual => ("manual", None, None),
+        Source::Ra { router } => ("ra", Some(router.to_string()), None),
+        Source::Dns { resolver } => ("dns", None, Some(resolver.to_string())),
     };
     Found {
         prefix: entry.prefix.to_string(),
         interface: interface.to_owned(),
         source,
         router,
+        resolver,
         lifetime: entry
             .expires
             .map(|at| at.saturating_duration_since(now).as_secs()),
@@ -268,28 +296,46 @@ fn line(found: &Found, json: bool) -> Result<String, Failure> {
     if json {
         return cli::json_line("openclat-pref64/1", found);
     }
-    let router = found.router.as_deref().unwrap_or("-");
+    let said_by = match &found.resolver {
+        Some(resolver) => format!("resolver={resolver}"),
+        None => format!("router={}", found.router.as_deref().unwrap_or("-")),
+    };
     let lifetime = match found.lifetime {
         Some(seconds) => text::duration(Duration::from_secs(seconds)).replace(' ', ""),
         None => "forever".to_owned(),
     };
     Ok(format!(
-        "{} interface={} source={} router={router} lifetime={lifetime} preference={}",
+        "{} interface={} source={} {said_by} lifetime={lifetime} preference={}",
         found.prefix, found.interface, found.source, found.preference
     ))
 }
 
-fn nothing_found(routers: usize, arguments: &Arguments) -> String {
+fn nothing_found(routers: usize, resolvers: &[State], arguments: &Arguments) -> String {
     let place = match &arguments.interface {
         Some(name) => format!("on {name}"),
         None => "on any interface".to_owned(),
     };
-    let why = match routers {
+    let announced = match routers {
         0 => format!("no router answered within {} s", arguments.wait),
         1 => "its router announces no NAT64 prefix".to_owned(),
         _ => "its routers announce no NAT64 prefix".to_owned(),
     };
-    format!("This network has no NAT64 {place}: {why}.")
+    let synthesised = match arguments.dns {
+        DnsSwitch::Auto => format!(" and {}", none_synthesised(resolvers)),
+        DnsSwitch::Off => String::new(),
+    };
+    format!("This network has no NAT64 {place}: {announced}{synthesised}.")
+}
+
+/// Why DNS gives no prefix. What any resolver says counts for more than that another is silent.
+fn none_synthesised(resolvers: &[State]) -> &'static str {
+    if resolvers.contains(&State::NotSynthesised) {
+        "its resolvers synthesise none"
+    } else if resolvers.iter().all(|it| *it == State::NoResolver) {
+        "no resolver of it is known"
+    } else {
+        "none of its resolvers answered"
+    }
 }
 
 #[cfg(test)]
@@ -356,6 +402,7 @@ mod tests {
             "pref64 --wait 3601",
             "pref64 --wait x",
             "pref64 --nonsense",
+            "pref64 --dns maybe",
             "pref64 eth0",
             "pref64 --wait 18446744073709551615",
         ] {
@@ -376,7 +423,8 @@ mod tests {
         tracker.ra(3, ONE, &[option("2001:db8:64::/96", 1800)], now);
         tracker.ra(3, TWO, &[option("2001:db8:64::/96", 600)], now);
         tracker.ra(3, TWO, &[option("64:ff9b::/96", 8)], now);
-        tracker.dns(3, &[Pref64::WELL_KNOWN], Duration::from_secs(60), now);
+        let ttl = Duration::from_secs(60);
+        tracker.dns(3, TWO.into(), &[Pref64::WELL_KNOWN], ttl, now);
         let found = collect(&tracker, &snapshot(), &[3, 4], now);
         let lines: Vec<_> = found.iter().map(|it| line(it, false).unwrap()).collect();
         let head = "2001:db8:64::/96 interface=eth0 source=ra router=";
@@ -387,7 +435,7 @@ mod tests {
                 format!("{head}fe80::2 lifetime=10m preference=1"),
                 "64:ff9b::/96 interface=eth0 source=ra router=fe80::2 lifetime=8s preference=2"
                     .to_owned(),
-                "64:ff9b::/96 interface=eth0 source=dns router=- lifetime=1m preference=0"
+                "64:ff9b::/96 interface=eth0 source=dns resolver=fe80::2 lifetime=1m preference=0"
                     .to_owned(),
             ]
         );
@@ -407,7 +455,20 @@ mod tests {
         let now = Instant::now();
         let mut tracker = Tracker::new();
         tracker.ra(3, ONE, &[option("64:ff9b::/96", 1800)], now);
+        tracker.dns(
+            3,
+            TWO.into(),
+            &[Pref64::WELL_KNOWN],
+            Duration::from_secs(60),
+            now,
+        );
         let found = collect(&tracker, &snapshot(), &[3], now);
+        assert_eq!(
+            line(&found[1], true).unwrap(),
+            "{\"interface\":\"eth0\",\"lifetime\":60,\"preference\":0,\
+             \"prefix\":\"64:ff9b::/96\",\"resolver\":\"fe80::2\",\
+             \"schema\":\"openclat-pref64/1\",\"source\":\"dns\"}"
+        );
         assert_eq!(
             line(&found[0], true).unwrap(),
             "{\"interface\":\"eth0\",\"lifetime\":1800,\"preference\":1,\
@@ -434,15 +495,22 @@ mod tests {
 
     #[test]
     fn no_nat64_is_one_sentence() {
-        let said = |routers, line| nothing_found(routers, &parse(line).unwrap());
+        let said =
+            |routers, states: &[State], line| nothing_found(routers, states, &parse(line).unwrap());
         assert_eq!(
-            said(0, "pref64 --interface eth0 --wait 2"),
+            said(0, &[], "pref64 --interface eth0 --wait 2 --dns off"),
             "This network has no NAT64 on eth0: no router answered within 2 s."
         );
+        let silent = [State::Unanswered, State::NoResolver];
         assert_eq!(
-            said(1, "pref64"),
-            "This network has no NAT64 on any interface: its router announces no NAT64 prefix."
+            said(1, &silent, "pref64"),
+            "This network has no NAT64 on any interface: its router announces no NAT64 prefix and \
+             none of its resolvers answered."
         );
-        assert!(said(2, "pref64").contains("its routers announce"));
+        let denied = [State::NoResolver, State::NotSynthesised, State::Unanswered];
+        let said_denied = said(2, &denied, "pref64");
+        assert!(said_denied.contains("its routers announce"));
+        assert!(said_denied.ends_with("and its resolvers synthesise none."));
+        assert!(said(1, &[], "pref64").ends_with("and no resolver of it is known."));
     }
 }
