@@ -14,6 +14,7 @@ use clat_core::{
 };
 use cli::{Exit, Failure, config::Parsed, text::is_interface_name};
 use pref64::{Pref64, siit::NonGlobal};
+use pref64_discovery::DnsPolicy;
 use serde::Deserialize;
 
 /// Where the journal is, unless told otherwise. Emptied by a restart of the machine.
@@ -50,6 +51,11 @@ pub(crate) struct Run {
     /// When to run: only without native IPv4, or beside it too [default: auto]
     #[arg(short, long, value_enum)]
     mode: Option<Mode>,
+
+    /// Whether to ask the link's resolvers for the prefix, when no router announces it
+    /// [default: auto]
+    #[arg(long, value_enum)]
+    dns: Option<Dns>,
 
     /// Use this IPv6 address instead of choosing one on the link
     #[arg(long, value_name = "ADDRESS")]
@@ -92,6 +98,16 @@ enum Mode {
     Always,
 }
 
+/// Whether resolvers are asked (RFC 7050 §6).
+#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Dns {
+    /// While no router announces a prefix
+    Auto,
+    /// Never
+    Off,
+}
+
 /// `clat.toml`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +115,7 @@ struct File {
     interface: Option<String>,
     prefix: Option<Parsed<Pref64>>,
     mode: Option<Mode>,
+    dns: Option<Dns>,
     address: Option<Parsed<OwnAddress>>,
     routed: Option<Parsed<OwnAddress>>,
     tun: Option<Parsed<TunName>>,
@@ -220,6 +237,8 @@ pub(crate) struct Config {
     pub(crate) interface: Option<String>,
     /// The prefix, if it was chosen.
     pub(crate) prefix: Option<Pref64>,
+    /// When resolvers are asked for it.
+    pub(crate) dns: DnsPolicy,
     /// For the state machine.
     pub(crate) session: session::Config,
     /// Where the journal is.
@@ -256,6 +275,10 @@ impl Run {
         Ok(Config {
             interface: self.interface.or(file.interface),
             prefix: self.prefix.or_else(|| file.prefix.map(|it| it.0)),
+            dns: match self.dns.or(file.dns) {
+                Some(Dns::Off) => DnsPolicy::Off,
+                Some(Dns::Auto) | None => DnsPolicy::Fallback,
+            },
             session: session::Config {
                 instance: Instance::FIRST,
                 identity,
@@ -328,6 +351,18 @@ mod tests {
     }
 
     #[test]
+    fn disc_7050_6_01_resolvers_are_asked_unless_switched_off() {
+        let dns = |line, file| settle(line, file).unwrap().dns;
+        assert_eq!(dns("", None), DnsPolicy::Fallback);
+        assert_eq!(dns("--dns off", None), DnsPolicy::Off);
+        assert_eq!(dns("", Some("dns = \"off\"")), DnsPolicy::Off);
+        assert_eq!(
+            dns("--dns auto", Some("dns = \"off\"")),
+            DnsPolicy::Fallback
+        );
+    }
+
+    #[test]
     fn what_is_wrong_in_a_file_is_said_with_its_place() {
         let failure = |file: &str| {
             let file = format!("metric = 70000\n{file}");
@@ -342,6 +377,7 @@ mod tests {
             ("address = \"fe80::1\"", "unicast address"),
             ("routed = \"2001:db8::g\"", "invalid IPv6 address"),
             ("mode = \"sometimes\"", "`auto` or `always`"),
+            ("dns = \"on\"", "`auto` or `off`"),
             ("metric = 80000", "duplicate key"),
         ] {
             let said = failure(file);

@@ -73,6 +73,24 @@ pub(crate) fn choose(
     chosen.map(Chosen::of)
 }
 
+/// The links whose resolvers may know a prefix: the one in use, and those that others can answer on.
+pub(crate) fn candidates(snapshot: &Snapshot, preference: &Preference<'_>) -> Vec<u32> {
+    let links = snapshot.interfaces.iter();
+    let configured = |it: &&Interface| preference.configured.is_none_or(|name| it.name == name);
+    let may = links.filter(|it| preference.allows(it)).filter(configured);
+    may.filter(|it| Some(it.index) == preference.current || has_global_address(it))
+        .map(|it| it.index)
+        .collect()
+}
+
+fn has_global_address(interface: &Interface) -> bool {
+    let mut addresses = interface.addresses.iter();
+    addresses.any(|it| {
+        let is_local = it.address.is_loopback() || it.address.is_unicast_link_local();
+        it.preferred && !is_local
+    })
+}
+
 /// Why the link that a person wants cannot be used, if that is so.
 pub(crate) fn obstacle(snapshot: &Snapshot, preference: &Preference<'_>) -> Option<String> {
     let name = preference.configured?;
@@ -246,6 +264,39 @@ mod tests {
         assert_eq!(chosen(&snapshot, &wanted, &[]), "wwan0");
         snapshot.ipv6_default.clear();
         assert_eq!(chosen(&snapshot, &preference(false, None), &[1, 6]), "br0");
+    }
+
+    #[test]
+    fn disc_7050_3_01_resolvers_are_asked_on_links_with_addresses() {
+        let mut snapshot = snapshot();
+        let address = |text: &str| host::netwatch::Address {
+            address: text.parse().unwrap(),
+            prefix_len: 64,
+            preferred: true,
+        };
+        snapshot.interfaces[0].addresses = vec![address("::1")];
+        snapshot.interfaces[1].addresses = vec![address("fe80::1")];
+        snapshot.interfaces[2].addresses = vec![address("fe80::1"), address("2001:db8::1")];
+        let mut preference = Preference {
+            configured: None,
+            own: "clat0",
+            current: Some(4),
+            ethernet: false,
+        };
+        assert_eq!(candidates(&snapshot, &preference), [3, 4]);
+        preference.configured = Some("eth0");
+        assert_eq!(candidates(&snapshot, &preference), [3]);
+        preference.own = "eth0";
+        assert!(candidates(&snapshot, &preference).is_empty());
+        // One that is only just being checked is no address yet.
+        preference = Preference {
+            configured: None,
+            own: "clat0",
+            current: None,
+            ethernet: true,
+        };
+        snapshot.interfaces[2].addresses[1].preferred = false;
+        assert!(candidates(&snapshot, &preference).is_empty());
     }
 
     #[test]

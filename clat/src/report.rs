@@ -8,7 +8,7 @@ use clat_core::{
 };
 use cli::{Failure, text};
 use pref64::{
-    Pref64,
+    Pref64, dns_query,
     tracker::{Change, Entry, Source},
 };
 use pref64_discovery::Event;
@@ -115,6 +115,12 @@ pub(crate) fn discovery(event: &Event, now: Instant) {
                 change(it, now);
             }
         }
+        Event::Resolved { state, changes, .. } => {
+            resolvers(*state);
+            for it in changes {
+                change(it, now);
+            }
+        }
         Event::Expired(changes) => {
             for (_, it) in changes {
                 change(it, now);
@@ -123,11 +129,23 @@ pub(crate) fn discovery(event: &Event, now: Instant) {
     }
 }
 
+/// Said when it changes. That one synthesises is told with the prefix.
+fn resolvers(state: dns_query::State) {
+    let said = match state {
+        dns_query::State::NotSynthesised => "the link's resolvers synthesise no NAT64 prefix",
+        dns_query::State::Unanswered => "none of the link's resolvers answers",
+        dns_query::State::NoResolver
+        | dns_query::State::Asking
+        | dns_query::State::Synthesised(_) => return,
+    };
+    tracing::info!("{said}");
+}
+
 fn change(it: &Change, now: Instant) {
     let from = |entry: &Entry| match entry.source {
         Source::Manual => "by configuration".to_owned(),
         Source::Ra { router } => format!("by router {router}"),
-        Source::Dns => "by DNS".to_owned(),
+        Source::Dns { resolver } => format!("by DNS from {resolver}"),
     };
     let left = |entry: &Entry| match entry.expires {
         Some(at) => text::duration(at.saturating_duration_since(now)),
@@ -145,6 +163,13 @@ fn change(it: &Change, now: Instant) {
         Change::Refused(it) => {
             tracing::warn!("NAT64 prefix {} ignored: there are too many", it.prefix);
         }
+        Change::Preferred { entry, instead_of } => tracing::info!(
+            "using NAT64 prefix {} {} instead of {} {}",
+            entry.prefix,
+            from(entry),
+            instead_of.prefix,
+            from(instead_of)
+        ),
     }
 }
 

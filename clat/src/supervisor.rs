@@ -73,7 +73,7 @@ struct Supervisor<'a, H: Host> {
     config: Config,
     clock: Clock,
     watch: H::Network,
-    discovery: Discovery<H::RouterAdvertisements>,
+    discovery: Discovery<H::RouterAdvertisements, H::Dns>,
     netcfg: NetCfg<H::System>,
     session: Session,
     tun: Option<Arc<dyn Tun>>,
@@ -102,7 +102,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             .system()
             .map_err(cannot("cannot change the network's settings"))?;
         let watch = host.network().map_err(cannot("cannot watch the network"))?;
-        let discovery = Discovery::open(host, clock).map_err(|error| {
+        let discovery = Discovery::open(host, clock, config.dns).map_err(|error| {
             Failure::io("cannot listen to router advertisements", &error)
                 .permission_hint("run it as root, or give it CAP_NET_RAW and CAP_NET_ADMIN")
         })?;
@@ -201,6 +201,8 @@ impl<'a, H: Host> Supervisor<'a, H> {
 
     async fn follow(&mut self, snapshot: &Snapshot) {
         self.follow_link(snapshot);
+        let links = link::candidates(snapshot, &self.preference());
+        self.discovery.observe(snapshot, &links);
         let facts = self.facts(snapshot);
         let effects = self.session.update(facts, self.clock.now());
         self.carry_out(effects).await;
@@ -210,12 +212,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
 
     /// Chooses the link, and forgets what was learned when it is another one.
     fn follow_link(&mut self, snapshot: &Snapshot) {
-        let preference = Preference {
-            configured: self.config.interface.as_deref(),
-            own: &self.config.session.identity.interface,
-            current: self.link.as_ref().map(|link| link.index),
-            ethernet: self.config.session.identity.uplink == UplinkKind::Link,
-        };
+        let preference = self.preference();
         let obstacle = link::obstacle(snapshot, &preference);
         let has_prefix = |index| !self.discovery.prefixes(index).is_empty();
         let chosen = link::choose(snapshot, &preference, has_prefix);
@@ -238,6 +235,15 @@ impl<'a, H: Host> Supervisor<'a, H> {
             if let Some(prefix) = self.config.prefix {
                 self.discovery.set_manual(new.index, &[prefix]);
             }
+        }
+    }
+
+    fn preference(&self) -> Preference<'_> {
+        Preference {
+            configured: self.config.interface.as_deref(),
+            own: &self.config.session.identity.interface,
+            current: self.link.as_ref().map(|link| link.index),
+            ethernet: self.config.session.identity.uplink == UplinkKind::Link,
         }
     }
 

@@ -122,13 +122,17 @@ impl<R: RouterAdvertisements, D: Dns> Discovery<R, D> {
         self.known.solicitations.start(interface, self.clock.now());
     }
 
-    /// The network as it is now. The resolvers of an interface are asked from the first call on, and
-    /// anew when a later call shows that its network may be another one.
-    pub fn observe(&mut self, interface: IfIndex, snapshot: &Snapshot) {
-        if let Some(it) = snapshot.by_index(interface) {
-            let is_default = snapshot.ipv6_default.first() == Some(&interface);
-            let (policy, now) = (self.known.policy, self.clock.now());
-            self.known.questions.observe(it, is_default, policy, now);
+    /// The network as it is now, and the interfaces whose resolvers are to be asked: from the first
+    /// call that names one on, and anew when a later call shows that its network may be another.
+    pub fn observe(&mut self, snapshot: &Snapshot, interfaces: &[IfIndex]) {
+        let (policy, now) = (self.known.policy, self.clock.now());
+        let questions = &mut self.known.questions;
+        questions.retain(interfaces);
+        for interface in interfaces {
+            if let Some(it) = snapshot.by_index(*interface) {
+                let is_default = snapshot.ipv6_default.first() == Some(interface);
+                questions.observe(it, is_default, policy, now);
+            }
         }
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn socket_address(interface: IfIndex, resolver: IpAddr, port: u16) ->
         IpAddr::V6(address) if address.is_unicast_link_local() => {
             SocketAddrV6::new(address, port, 0, interface).into()
         }
-        _ => SocketAddr::new(resolver, port),
+        IpAddr::V4(_) | IpAddr::V6(_) => SocketAddr::new(resolver, port),
     }
 }
 
@@ -112,10 +112,13 @@ fn read(answer: Message) -> Result<Outcome, String> {
     if answer.queries != [question.clone()] {
         return Err("the answer is one to another question".into());
     }
-    let addresses = match answer.response_code {
-        ResponseCode::NoError => addresses(&question.name, &answer.answers),
-        ResponseCode::NXDomain => Vec::new(),
-        failed => return Err(failed.to_string()),
+    let code = answer.response_code;
+    let addresses = if code == ResponseCode::NoError {
+        addresses(&question.name, &answer.answers)
+    } else if code == ResponseCode::NXDomain {
+        Vec::new()
+    } else {
+        return Err(code.to_string());
     };
     let Some(ttl) = addresses.iter().map(|(_, ttl)| *ttl).min() else {
         let ttl = negative_ttl(&answer.authorities);

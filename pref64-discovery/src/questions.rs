@@ -147,6 +147,11 @@ impl Questions {
         self.links.remove(&interface);
     }
 
+    /// Only these interfaces matter any more.
+    pub(crate) fn retain(&mut self, interfaces: &[IfIndex]) {
+        self.links.retain(|index, _| interfaces.contains(index));
+    }
+
     /// What to do now, where questions are `wanted`. `announced` are the servers that routers
     /// announce on a link.
     pub(crate) fn steps(

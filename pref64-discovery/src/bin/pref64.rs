@@ -124,8 +124,8 @@ async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let interfaces = interfaces(&snapshot, arguments.interface.as_deref())?;
     for interface in &interfaces {
         discovery.solicit(*interface);
-        discovery.observe(*interface, &snapshot);
     }
+    discovery.observe(&snapshot, &interfaces);
     listen(&mut discovery, &interfaces, clock, arguments.wait).await?;
     let found = collect(discovery.tracker(), &snapshot, &interfaces, clock.now());
     if found.is_empty() {
