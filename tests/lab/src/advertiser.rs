@@ -15,7 +15,7 @@ use pref64::{Pref64, ra_option::Pref64Option};
 use socket2::{Domain, Protocol, Socket, Type};
 use wire::{
     icmp::v6,
-    ndp::{ALL_NODES, PrefixInformation},
+    ndp::{ALL_NODES, DnsServer, PrefixInformation},
 };
 
 use crate::namespace::Namespace;
@@ -29,6 +29,8 @@ pub struct Advertisement {
     pub prefixes: Vec<Ipv6Addr>,
     /// NAT64 prefixes.
     pub pref64: Vec<(Pref64, Duration)>,
+    /// DNS servers (RFC 8106), for 1800 seconds.
+    pub dns_servers: Vec<Ipv6Addr>,
     /// The link's MTU, if any.
     pub mtu: Option<u32>,
     /// Options as they are, right or wrong.
@@ -49,6 +51,7 @@ impl Advertisement {
             router_lifetime: 1800,
             prefixes: vec![network],
             pref64: Vec::new(),
+            dns_servers: Vec::new(),
             mtu: None,
             raw: Vec::new(),
             hop_limit: 255,
@@ -93,6 +96,9 @@ impl Advertisement {
                 lifetime: *lifetime,
             };
             message.extend(option.to_bytes());
+        }
+        if !self.dns_servers.is_empty() {
+            message.extend(DnsServer::option(&self.dns_servers, 1800));
         }
         for raw in &self.raw {
             message.extend(raw);

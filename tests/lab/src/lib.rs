@@ -13,6 +13,7 @@
 
 pub mod advertiser;
 pub mod capture;
+pub mod dns;
 pub mod impair;
 pub mod namespace;
 pub mod pair;

@@ -6,6 +6,7 @@
 
 mod change;
 mod discovery;
+mod dns_discovery;
 mod host_rules;
 mod lifecycle;
 mod matrix;
