@@ -116,3 +116,158 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
         .map(IpAddr::from)
         .or_else(v6)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zbus::{connection, fdo, interface};
+
+    const LINK_PATH: &str = "/org/freedesktop/resolve1/link/_33";
+    const DEVICE: &str = "/org/freedesktop/NetworkManager/Devices/3";
+    const IP6: &str = "/org/freedesktop/NetworkManager/IP6Config/1";
+    const IP4: &str = "/org/freedesktop/NetworkManager/IP4Config/1";
+
+    fn path(text: &str) -> OwnedObjectPath {
+        OwnedObjectPath::try_from(text).unwrap()
+    }
+
+    struct ResolvedManager;
+
+    #[interface(name = "org.freedesktop.resolve1.Manager")]
+    impl ResolvedManager {
+        fn get_link(&self, index: i32) -> fdo::Result<OwnedObjectPath> {
+            match index {
+                3 => Ok(path(LINK_PATH)),
+                _ => Err(fdo::Error::Failed(format!("Link {index} not known"))),
+            }
+        }
+    }
+
+    struct ResolvedLink;
+
+    #[interface(name = "org.freedesktop.resolve1.Link")]
+    impl ResolvedLink {
+        #[zbus(property, name = "DNS")]
+        fn dns(&self) -> Vec<(i32, Vec<u8>)> {
+            let mut link_local = vec![0xfe, 0x80];
+            link_local.resize(15, 0);
+            link_local.push(0x53);
+            // The last one is no address.
+            vec![(10, link_local), (2, vec![192, 0, 2, 53]), (10, vec![1; 5])]
+        }
+    }
+
+    struct Manager;
+
+    #[interface(name = "org.freedesktop.NetworkManager")]
+    impl Manager {
+        fn get_device_by_ip_iface(&self, name: &str) -> fdo::Result<OwnedObjectPath> {
+            match name {
+                "eth0" => Ok(path(DEVICE)),
+                _ => Err(fdo::Error::Failed("No device".into())),
+            }
+        }
+    }
+
+    struct Device {
+        ip6: &'static str,
+    }
+
+    #[interface(name = "org.freedesktop.NetworkManager.Device")]
+    impl Device {
+        #[zbus(property)]
+        fn ip6_config(&self) -> OwnedObjectPath {
+            path(self.ip6)
+        }
+
+        #[zbus(property)]
+        fn ip4_config(&self) -> OwnedObjectPath {
+            path(IP4)
+        }
+    }
+
+    struct Ip6Config;
+
+    #[interface(name = "org.freedesktop.NetworkManager.IP6Config")]
+    impl Ip6Config {
+        #[zbus(property)]
+        fn nameservers(&self) -> Vec<Vec<u8>> {
+            vec![vec![0xfd; 16]]
+        }
+    }
+
+    struct Ip4Config;
+
+    #[interface(name = "org.freedesktop.NetworkManager.IP4Config")]
+    impl Ip4Config {
+        #[zbus(property)]
+        fn nameserver_data(&self) -> Vec<HashMap<String, OwnedValue>> {
+            let value = |text: &str| OwnedValue::from(zbus::zvariant::Str::from(text.to_owned()));
+            let of = |key: &str, text| HashMap::from([(key.to_owned(), value(text))]);
+            vec![
+                of("address", "192.0.2.54"),
+                of("name", "x"),
+                of("address", "x"),
+            ]
+        }
+    }
+
+    /// The services at the other end of a connection without a bus between. The first is to be
+    /// kept.
+    async fn services(ip6: &'static str) -> (Connection, Connection) {
+        let (here, there) = tokio::net::UnixStream::pair().unwrap();
+        let guid = zbus::Guid::generate();
+        let served = connection::Builder::unix_stream(there)
+            .server(guid)
+            .unwrap()
+            .p2p()
+            .serve_at("/org/freedesktop/resolve1", ResolvedManager)
+            .unwrap()
+            .serve_at(LINK_PATH, ResolvedLink)
+            .unwrap()
+            .serve_at("/org/freedesktop/NetworkManager", Manager)
+            .unwrap()
+            .serve_at(DEVICE, Device { ip6 })
+            .unwrap()
+            .serve_at(IP6, Ip6Config)
+            .unwrap()
+            .serve_at(IP4, Ip4Config)
+            .unwrap();
+        let client = connection::Builder::unix_stream(here).p2p();
+        let (served, client) = tokio::join!(served.build(), client.build());
+        (served.unwrap(), client.unwrap())
+    }
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            is_default: true,
+        }
+    }
+
+    fn texts(servers: &[IpAddr]) -> Vec<String> {
+        servers.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn disc_7050_3_01_systemd_resolved_knows_the_servers_of_a_link() {
+        let (_services, bus) = services(IP6).await;
+        let servers = resolved(&bus, &link(3, "eth0")).await.unwrap();
+        assert_eq!(texts(&servers), ["fe80::53", "192.0.2.53"]);
+        assert!(resolved(&bus, &link(4, "eth1")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn disc_7050_3_01_network_manager_knows_the_servers_of_a_link() {
+        let (_services, bus) = services(IP6).await;
+        let servers = network_manager(&bus, &link(3, "eth0")).await.unwrap();
+        let ipv6 = "fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd";
+        assert_eq!(texts(&servers), [ipv6, "192.0.2.54"]);
+        assert!(network_manager(&bus, &link(4, "eth1")).await.is_err());
+        // A device that has no IPv6 configuration.
+        let (_services, bus) = services("/").await;
+        let servers = network_manager(&bus, &link(3, "eth0")).await.unwrap();
+        assert_eq!(texts(&servers), ["192.0.2.54"]);
+    }
+}

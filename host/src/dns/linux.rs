@@ -108,3 +108,47 @@ fn bind_to(socket: &Socket, interface: u32) -> io::Result<()> {
     let index = i32::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?;
     sockopt::set(socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Index of the loopback interface of every Linux system.
+    const LOOPBACK: u32 = 1;
+
+    #[tokio::test]
+    async fn disc_7050_3_01_sockets_keep_to_their_interface() {
+        let dns = LinuxDns::default();
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (one, other) = (
+            dns.udp_socket(LOOPBACK, local).unwrap(),
+            dns.udp_socket(LOOPBACK, local).unwrap(),
+        );
+        let to = other.local_addr().unwrap();
+        assert_eq!(one.send_to(b"question", to).await.unwrap(), 8);
+        let mut buffer = [0; 16];
+        let (len, from) = other.recv_from(&mut buffer).await.unwrap();
+        assert_eq!((len, from), (8, one.local_addr().unwrap()));
+
+        let listener = tokio::net::TcpListener::bind(local).await.unwrap();
+        let server = listener.local_addr().unwrap();
+        assert!(dns.connect_tcp(LOOPBACK, server).await.is_ok());
+        // There is none of this index, and nothing goes anywhere else.
+        let nowhere = i32::MAX.unsigned_abs();
+        let any: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let lost = dns.udp_socket(nowhere, any).unwrap();
+        assert!(lost.send_to(b"question", to).await.is_err());
+        assert!(dns.connect_tcp(nowhere, server).await.is_err());
+        assert!(dns.udp_socket(u32::MAX, local).is_err());
+    }
+
+    #[tokio::test]
+    async fn disc_7050_3_01_without_services_and_without_a_file_nobody_is_known() {
+        let dns = LinuxDns {
+            file: PathBuf::from("/nonexistent/resolv.conf"),
+        };
+        assert_eq!(dns.read_file(), "");
+        let error = std::future::ready(Err::<(), _>(zbus::Error::InvalidReply));
+        assert_eq!(answer("nobody", error).await, None);
+    }
+}

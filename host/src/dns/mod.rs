@@ -49,10 +49,10 @@ pub trait Dns: Clone + Send + Sync + Unpin + 'static {
     fn resolvers(&self, link: &Link) -> impl Future<Output = Known> + Send;
 
     /// A UDP socket at `local` whose datagrams leave and arrive by one interface only, whatever the
-    /// routes say.
+    /// routes say. That the interface is gone may be told only when something is sent.
     ///
     /// # Errors
-    /// The system's: there is no such interface any more, or the port is taken.
+    /// The system's: the port is taken.
     fn udp_socket(&self, interface: u32, local: SocketAddr) -> io::Result<UdpSocket>;
 
     /// A TCP connection to `server` by one interface only.
