@@ -61,10 +61,11 @@ fn pref64_says_when_there_is_no_nat64() {
     let ran = pref64(&network, "--wait 2");
     assert_eq!(ran.code, Some(4), "{ran:?}");
     assert_eq!(ran.stdout, "");
-    assert_eq!(
-        ran.stderr.trim(),
-        "This network has no NAT64 on any interface: its router announces no NAT64 prefix."
-    );
+    // What it says about resolvers depends on the machine's /etc/resolv.conf.
+    let sentence =
+        "This network has no NAT64 on any interface: its router announces no NAT64 prefix and no";
+    assert!(ran.stderr.starts_with(sentence), "{ran:?}");
+    assert!(ran.stderr.ends_with(".\n"), "{ran:?}");
     network.advertiser.change(|it| it.silent = true);
     let ran = pref64(&network, "--wait 1 --interface h0");
     assert_eq!(ran.code, Some(4), "{ran:?}");

@@ -14,6 +14,7 @@ use lab::{
     topology::{Network, Options, PREF64, ROUTER, SERVER, program},
     wiring::connect,
 };
+use pref64::well_known_name::ADDRESSES;
 
 const SOON: Duration = Duration::from_secs(6);
 
@@ -298,12 +299,10 @@ fn disc_7050_3_03_lies_are_not_believed() {
 #[test]
 fn disc_7050_3_03_several_prefixes_in_order() {
     let prefixes = ["2001:db8:66::/96", "64:ff9b::/96", "2001:db8:64::/96"];
-    let all = prefixes.map(|it| Reply::synthesised(it, 600));
-    let all = all.into_iter().filter_map(|it| match it {
-        Reply::Addresses(addresses, _) => Some(addresses),
-        _ => None,
-    });
-    let reply = Reply::Addresses(all.flatten().collect(), 600);
+    let prefix = |it: &&str| it.parse::<pref64::Pref64>().unwrap();
+    let synthesised = prefixes.iter().map(prefix);
+    let synthesised = synthesised.flat_map(|it| ADDRESSES.map(|address| it.embed(address)));
+    let reply = Reply::Addresses(synthesised.collect(), 600);
     let (network, _resolver) = resolved("dns-several", reply);
     let wanted = prefixes.map(|it| format!("{it} source=dns"));
     assert_eq!(found(&network, 5), wanted);
@@ -363,7 +362,7 @@ fn disc_7050_3_01_resolv_conf_is_the_last_resort() {
         );
         network.host.sh(&line)
     };
-    let has_route = || network.host.must("ip -6 route show default") != "";
+    let has_route = || !network.host.must("ip -6 route show default").is_empty();
     assert!(eventually(SOON, has_route));
     let ran = with_file();
     assert!(ran.stdout.starts_with(PREF64), "{ran:?}");
