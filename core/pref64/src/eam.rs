@@ -197,12 +197,6 @@ impl EamTable {
         })
     }
 
-    /// Whether there are no mappings.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_v4.is_empty()
-    }
-
     /// Pairs of mappings of which one lies inside the other in one family. Longest match decides
     /// between them, but translation is then no longer symmetric: worth a warning (RFC 7757 §5).
     #[must_use]
@@ -395,6 +389,22 @@ mod tests {
                 .overlaps()
                 .is_empty()
         );
+    }
+
+    /// People read these; what is wrong and what to do must be in them.
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        let refused = |v4, v6| Eam::parse(v4, v6).unwrap_err().to_string();
+        assert!(refused("nonsense", "::1").contains("`nonsense` is not an address"));
+        assert!(refused("192.0.2.1/24", "::/96").contains("`192.0.2.1/24` has bits set"));
+        let long = refused("192.0.2.0/24", "2001:db8::/124");
+        assert!(
+            long.starts_with("192.0.2.0/24 = 2001:db8::/124: "),
+            "{long}"
+        );
+        let one = Eam::parse("192.0.2.1", "2001:db8::1").unwrap();
+        let twice = EamTable::new(vec![one, one]).unwrap_err().to_string();
+        assert!(twice.contains("keep one of them"), "{twice}");
     }
 
     proptest! {

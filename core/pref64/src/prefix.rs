@@ -376,6 +376,7 @@ pub(crate) mod tests {
         for text in ["64:ff9b::/96", "64:ff9b::0.0.0.0/96", " 64:ff9b::/96\n"] {
             assert_eq!(text.parse(), Ok(well_known), "{text}");
         }
+        assert_eq!(format!("{well_known:?}"), "64:ff9b::/96");
         let zero = well_known.embed(Ipv4Addr::UNSPECIFIED);
         assert_eq!(well_known.display(zero).to_string(), "64:ff9b::0.0.0.0");
         let full = prefix("2001:db8:1:2:3:4::/96");

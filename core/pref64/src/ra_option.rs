@@ -132,6 +132,19 @@ mod tests {
             .collect()
     }
 
+    /// The log says why.
+    #[test]
+    fn disc_8781_4_01_what_is_ignored_has_a_reason() {
+        for (why, part) in [
+            (Ignored::Length, "length is not 2"),
+            (Ignored::UnknownPlc(6), "code 6"),
+            (Ignored::Octet8, "bits 64 to 71"),
+            (Ignored::Unusable, "no network uses"),
+        ] {
+            assert!(why.to_string().contains(part), "{why}");
+        }
+    }
+
     #[test]
     fn disc_8781_4_01_malformed_options_are_ignored() {
         let parse = |hex: &str| Pref64Option::parse(&bytes(hex)).unwrap();

@@ -52,24 +52,6 @@ impl Special {
             _ => return None,
         })
     }
-
-    /// What people call it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ThisNetwork => "this-network",
-            Self::Private => "private",
-            Self::SharedAddressSpace => "shared",
-            Self::Loopback => "loopback",
-            Self::LinkLocal => "link-local",
-            Self::ProtocolAssignments => "protocol-assignments",
-            Self::Documentation => "documentation",
-            Self::Benchmarking => "benchmarking",
-            Self::Multicast => "multicast",
-            Self::Reserved => "reserved",
-            Self::Broadcast => "broadcast",
-        }
-    }
 }
 
 /// Whether the registry says "Globally Reachable" (RFC 6052 §3.1 forbids the others under the
@@ -82,6 +64,13 @@ pub const fn is_global(address: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn broadcast_is_more_than_reserved() {
+        let of = |text: &str| Special::of(text.parse().unwrap());
+        assert_eq!(of("255.255.255.255"), Some(Special::Broadcast));
+        assert_eq!(of("255.255.255.254"), Some(Special::Reserved));
+    }
 
     /// The list of ADDR-3.1-03, each range by its first and last address.
     #[test]

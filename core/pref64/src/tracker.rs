@@ -614,6 +614,9 @@ mod tests {
         // Announced for long again, it has its place again.
         tracker.ra(LINK, ONE, &[option(1, 1800)], start);
         assert_eq!(usable(&tracker, start), [prefix(1), prefix(2)]);
+        // A quarter of the longest is not much less yet.
+        tracker.ra(LINK, ONE, &[option(1, 448), option(2, 1792)], start);
+        assert_eq!(usable(&tracker, start), [prefix(1), prefix(2)]);
         // A short life is no fault of the only one.
         tracker.ra(LINK, ONE, &[option(1, 16), option(2, 0)], start);
         assert_eq!(usable(&tracker, start), [prefix(1)]);
