@@ -1,7 +1,7 @@
 //! What a person decides about the CLAT: command line over configuration file over default.
 
 use std::{
-    net::{AddrParseError, Ipv6Addr},
+    net::{AddrParseError, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use clat_core::{
     host_plan::{Identity, UplinkKind},
     mapping::Instance,
-    session,
+    probe, session,
 };
 use cli::{Exit, Failure, config::Parsed, text::is_interface_name};
 use pref64::{Pref64, siit::NonGlobal};
@@ -121,6 +121,7 @@ struct File {
     tun: Option<Parsed<TunName>>,
     metric: Option<Metric>,
     fragment_above: Option<FragmentAbove>,
+    probe_targets: Option<Vec<Parsed<ProbeTarget>>>,
     wkp_non_global: Option<WkpNonGlobal>,
 }
 
@@ -203,6 +204,24 @@ impl FromStr for Metric {
     }
 }
 
+/// Whom to ask whether anything behind the NAT64 answers.
+#[derive(Clone, Copy, Debug)]
+struct ProbeTarget(Ipv4Addr);
+
+impl FromStr for ProbeTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let address: Ipv4Addr = text
+            .parse()
+            .map_err(|error: AddrParseError| error.to_string())?;
+        if !probe::is_possible_target(address) {
+            return Err("use the address of a host in the IPv4 internet".into());
+        }
+        Ok(Self(address))
+    }
+}
+
 /// See [`session::Config::fragment_above`].
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "u16")]
@@ -239,6 +258,8 @@ pub(crate) struct Config {
     pub(crate) prefix: Option<Pref64>,
     /// When resolvers are asked for it.
     pub(crate) dns: DnsPolicy,
+    /// Whom to ask whether anything behind the NAT64 answers; nobody if there are none.
+    pub(crate) probe_targets: Vec<Ipv4Addr>,
     /// For the state machine.
     pub(crate) session: session::Config,
     /// Where the journal is.
@@ -254,6 +275,13 @@ impl Run {
         let file = match &self.config {
             Some(path) => cli::config::read(path)?,
             None => File::default(),
+        };
+        let probe_targets = match &file.probe_targets {
+            Some(targets) if targets.len() > probe::MAX_TARGETS => {
+                return Err(too_many_targets(self.config.as_deref()));
+            }
+            Some(targets) => targets.iter().map(|it| it.0.0).collect(),
+            None => probe::DEFAULT_TARGETS.to_vec(),
         };
         let address = self.address.or_else(|| file.address.map(|it| it.0));
         let routed = self.routed.or_else(|| file.routed.map(|it| it.0));
@@ -279,6 +307,7 @@ impl Run {
                 Some(Dns::Off) => DnsPolicy::Off,
                 Some(Dns::Auto) | None => DnsPolicy::Fallback,
             },
+            probe_targets,
             session: session::Config {
                 instance: Instance::FIRST,
                 identity,
@@ -299,8 +328,20 @@ impl Run {
     }
 }
 
+fn too_many_targets(file: Option<&Path>) -> Failure {
+    Failure::new(
+        Exit::Usage,
+        format_args!("{}`probe_targets` are too many", place(file)),
+    )
+    .hint(format_args!("keep {} of them", probe::MAX_TARGETS))
+}
+
+fn place(file: Option<&Path>) -> String {
+    file.map_or_else(String::new, |it| format!("{}: ", it.display()))
+}
+
 fn both_addresses(file: Option<&Path>) -> Failure {
-    let place = file.map_or_else(String::new, |it| format!("{}: ", it.display()));
+    let place = place(file);
     Failure::new(
         Exit::Usage,
         format_args!("{place}both `address` and `routed` are set"),
@@ -351,6 +392,22 @@ mod tests {
     }
 
     #[test]
+    fn disc_7050_3_2_01_the_targets_of_the_probe() {
+        let targets = |file| settle("", file).map(|it| it.probe_targets);
+        assert_eq!(targets(None).unwrap(), probe::DEFAULT_TARGETS);
+        assert!(targets(Some("probe_targets = []")).unwrap().is_empty());
+        let one = targets(Some("probe_targets = [\"198.51.100.10\"]"));
+        assert_eq!(one.unwrap(), [Ipv4Addr::new(198, 51, 100, 10)]);
+        let four = format!("probe_targets = [{}]", "\"198.51.100.10\", ".repeat(4));
+        let failure = targets(Some(&four)).unwrap_err().to_string();
+        assert!(
+            failure.contains("`probe_targets` are too many"),
+            "{failure}"
+        );
+        assert!(failure.contains("keep 3"), "{failure}");
+    }
+
+    #[test]
     fn disc_7050_6_01_resolvers_are_asked_unless_switched_off() {
         let dns = |line, file| settle(line, file).unwrap().dns;
         assert_eq!(dns("", None), DnsPolicy::Fallback);
@@ -378,6 +435,11 @@ mod tests {
             ("routed = \"2001:db8::g\"", "invalid IPv6 address"),
             ("mode = \"sometimes\"", "`auto` or `always`"),
             ("dns = \"on\"", "`auto` or `off`"),
+            (
+                "probe_targets = [\"192.0.0.170\"]",
+                "host in the IPv4 internet",
+            ),
+            ("probe_targets = [\"x\"]", "invalid IPv4 address"),
             ("metric = 80000", "duplicate key"),
         ] {
             let said = failure(file);

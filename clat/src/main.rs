@@ -16,6 +16,7 @@ use host::{ThisHost, netcfg};
 mod config;
 mod dataplane;
 mod link;
+mod reachability;
 mod report;
 mod supervisor;
 

@@ -4,6 +4,7 @@ use std::{fmt::Write, time::Instant};
 
 use clat_core::{
     State,
+    probe::{self, Verdict},
     session::{BACKOFF, Problem},
 };
 use cli::{Failure, text};
@@ -13,7 +14,7 @@ use pref64::{
 };
 use pref64_discovery::Event;
 
-use crate::dataplane::Stats;
+use crate::{dataplane::Stats, reachability::Probed};
 
 /// A failure in one line.
 pub(crate) fn failure(failure: &Failure) -> String {
@@ -125,6 +126,22 @@ pub(crate) fn discovery(event: &Event, now: Instant) {
             for (_, it) in changes {
                 change(it, now);
             }
+        }
+    }
+}
+
+/// What a probe has shown.
+pub(crate) fn probed(probed: &Probed) {
+    let prefix = probed.prefix;
+    match probed.verdict {
+        Verdict::Reachable { by } => tracing::info!("reachable: {by} answered through {prefix}"),
+        Verdict::Unverified => {
+            let targets: Vec<_> = probed.targets.iter().map(ToString::to_string).collect();
+            tracing::warn!(
+                "unverified: nothing behind {prefix} answered within {}; asked were {}",
+                text::duration(probe::TIMEOUT),
+                targets.join(", ")
+            );
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     config::Config,
     dataplane::{Dataplane, Engine, Event, Stats},
     link::{self, Chosen, Preference},
+    reachability::{Probed, Reachability},
     report,
 };
 
@@ -63,6 +64,7 @@ enum Happened {
     Discovered(std::io::Result<DiscoveryEvent>),
     NetworkChanged(std::io::Result<()>),
     Dataplane(Event),
+    Probed(Probed),
     TimeToLook,
     TimeForSession,
     Told(Told),
@@ -80,6 +82,7 @@ struct Supervisor<'a, H: Host> {
     engine: Option<Engine>,
     stats: Option<Stats>,
     dataplane: Option<Dataplane>,
+    reachability: Reachability,
     events: (UnboundedSender<Event>, UnboundedReceiver<Event>),
     /// The link that is used.
     link: Option<Chosen>,
@@ -124,6 +127,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             engine: None,
             stats: None,
             dataplane: None,
+            reachability: Reachability::default(),
             events: unbounded_channel(),
             link: None,
             obstacle: None,
@@ -157,6 +161,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
                     return Err(Failure::io("cannot watch the network", &error));
                 }
                 Happened::Dataplane(event) => self.handle_event(event).await,
+                Happened::Probed(probed) => report::probed(&probed),
                 Happened::TimeToLook => self.look().await,
                 Happened::TimeForSession => {
                     let effects = self.session.handle_timeout(self.clock.now());
@@ -175,6 +180,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             event = self.discovery.next() => Happened::Discovered(event),
             changed = self.watch.changed() => Happened::NetworkChanged(changed),
             Some(event) = self.events.1.recv() => Happened::Dataplane(event),
+            probed = self.reachability.next() => Happened::Probed(probed),
             () = look => Happened::TimeToLook,
             () = sleep(session) => Happened::TimeForSession,
             told = signals.next() => Happened::Told(told),
@@ -355,12 +361,37 @@ impl<'a, H: Host> Supervisor<'a, H> {
             Effect::Release => self.release(),
             Effect::Report(state) => {
                 self.has_worked |= matches!(state, State::Running(_));
+                self.probe(&state);
                 let link = self.link.as_ref().map(|link| link.name.as_str());
                 tracing::info!("{}", report::state(&state, link));
                 fault::point("state reported");
             }
         }
         Ok(())
+    }
+
+    /// Asks whether anything answers, once for each prefix that comes into use.
+    fn probe(&mut self, state: &State) {
+        let State::Running(settings) = state else {
+            self.reachability.stop();
+            return;
+        };
+        let targets = &self.config.probe_targets;
+        if targets.is_empty() || self.reachability.is_known(settings.prefix) {
+            return;
+        }
+        let name = &self.config.session.identity.interface;
+        let socket = self.host.echo_socket(name, settings.instance.host());
+        match (socket, random()) {
+            (Ok(socket), Ok(random)) => {
+                let [a, b, ..] = random.to_ne_bytes();
+                let own = (self.clock, u16::from_ne_bytes([a, b]));
+                let targets = targets.clone();
+                (self.reachability).start(settings.prefix, targets, socket, own);
+            }
+            (Err(error), _) => tracing::warn!("cannot ask whether anything answers: {error}"),
+            (_, Err(failure)) => tracing::warn!("{}", report::failure(&failure)),
+        }
     }
 
     fn claim(&mut self, link: &Link, settings: Settings) -> Result<(), Failure> {

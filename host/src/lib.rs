@@ -6,13 +6,14 @@
 //! * [`netwatch`]: what the network is right now, and when it changes;
 //! * [`ra`]: router advertisements, as they arrive;
 //! * [`dns`]: which DNS servers a link has, and sockets to ask them by it;
+//! * [`probe`]: echo requests by the virtual interface;
 //! * [`signals`]: what people tell a program while it runs;
 //! * [`fault`]: points at which tests kill the process;
 //! * [`clock`]: a clock that keeps going while the machine sleeps.
 //!
 //! Programs come to all of it by [`Host`], of which [`ThisHost`] is the machine they run on; the
 //! parts are the traits [`tun::Tun`], [`uplink::Uplink`], [`netcfg::System`], [`netwatch::Network`],
-//! [`ra::RouterAdvertisements`], [`dns::Dns`] and [`signals::Signals`]. What a system has no backend
+//! [`ra::RouterAdvertisements`], [`dns::Dns`], [`probe::EchoSocket`] and [`signals::Signals`]. What a system has no backend
 //! for fails to open, with [`Unsupported`]. With the feature `fake` there are doubles of them for
 //! tests.
 //!
@@ -31,6 +32,7 @@ pub mod netcfg;
 #[cfg(target_os = "linux")]
 mod netlink;
 pub mod netwatch;
+pub mod probe;
 pub mod ra;
 pub mod signals;
 #[cfg(target_os = "linux")]

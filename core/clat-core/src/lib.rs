@@ -6,6 +6,7 @@
 //! * [`flows`]: which flow goes by which prefix, while there is more than one;
 //! * [`address`]: which IPv6 address the CLAT takes (RFC 6724, checksum-neutral);
 //! * [`session`]: the state machine of one interface, facts in, effects out;
+//! * [`probe`]: does anything behind the NAT64 answer;
 //! * [`host_plan`]: what it wants of the host's network.
 //!
 //! Pure: no clock, no socket. The shell around it is crate `clat`.
@@ -25,6 +26,7 @@ pub mod engine;
 pub mod flows;
 pub mod host_plan;
 pub mod mapping;
+pub mod probe;
 pub mod session;
 
 pub use engine::{Inbound, Outbound, Settings};

@@ -1,6 +1,10 @@
 //! Linux: rtnetlink, nftables, TUN devices, packet sockets and a raw ICMPv6 socket.
 
-use std::{io, net::Ipv6Addr, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use wire::ethernet::Mac;
 
@@ -9,6 +13,7 @@ use crate::{
     dns::linux::LinuxDns,
     netcfg::linux::LinuxSystem,
     netwatch::linux::NetWatch,
+    probe::linux::RawIcmp,
     ra::linux::RaSocket,
     signals::HostSignals,
     tun::{OpenError, Tun, linux::LinuxTun},
@@ -21,6 +26,7 @@ impl Host for ThisHost {
     type Network = NetWatch;
     type RouterAdvertisements = RaSocket;
     type Dns = LinuxDns;
+    type EchoSocket = RawIcmp;
 
     fn signals(&self) -> io::Result<HostSignals> {
         HostSignals::open()
@@ -40,6 +46,10 @@ impl Host for ThisHost {
 
     fn dns(&self) -> io::Result<LinuxDns> {
         Ok(LinuxDns::default())
+    }
+
+    fn echo_socket(&self, interface: &str, address: Ipv4Addr) -> io::Result<RawIcmp> {
+        RawIcmp::open(interface, address)
     }
 
     fn tun(&self, name: &str) -> Result<Arc<dyn Tun>, OpenError> {

@@ -7,7 +7,11 @@
 //!
 //! [`Unsupported`]: crate::Unsupported
 
-use std::{io, net::Ipv6Addr, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use wire::ethernet::Mac;
 
@@ -15,6 +19,7 @@ use crate::{
     dns::Dns,
     netcfg::System,
     netwatch::Network,
+    probe::EchoSocket,
     ra::RouterAdvertisements,
     signals::Signals,
     tun::{OpenError, Tun},
@@ -38,6 +43,8 @@ pub trait Host {
     type RouterAdvertisements: RouterAdvertisements;
     /// What knows and reaches DNS servers.
     type Dns: Dns;
+    /// What sends echo requests.
+    type EchoSocket: EchoSocket;
 
     /// Listens to signals from now on, instead of being ended by them.
     ///
@@ -68,6 +75,13 @@ pub trait Host {
     /// # Errors
     /// The system's.
     fn dns(&self) -> io::Result<Self::Dns>;
+
+    /// Opens a way to send echo requests from `address` by the interface of this name.
+    ///
+    /// # Errors
+    /// The system's: `PermissionDenied` if the program may not, another if there is no such
+    /// interface or address.
+    fn echo_socket(&self, interface: &str, address: Ipv4Addr) -> io::Result<Self::EchoSocket>;
 
     /// Creates the virtual interface `name`, down and without any address. It disappears with the
     /// value.

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     dns::{Dns, Known, Link},
     netcfg::{Change, Made, System, SystemError},
     netwatch::{Network, Snapshot},
+    probe::EchoSocket,
     ra::{Datagram, RouterAdvertisements},
     signals::HostSignals,
     tun::{OpenError, Tun},
@@ -34,6 +35,7 @@ impl Host for ThisHost {
     type Network = Absent;
     type RouterAdvertisements = Absent;
     type Dns = Absent;
+    type EchoSocket = Absent;
 
     fn signals(&self) -> io::Result<HostSignals> {
         HostSignals::open()
@@ -53,6 +55,10 @@ impl Host for ThisHost {
 
     fn dns(&self) -> io::Result<Absent> {
         Err(Unsupported::here("DNS servers").into())
+    }
+
+    fn echo_socket(&self, _interface: &str, _address: Ipv4Addr) -> io::Result<Absent> {
+        Err(Unsupported::here("echo requests").into())
     }
 
     fn tun(&self, _name: &str) -> Result<Arc<dyn Tun>, OpenError> {
@@ -129,6 +135,16 @@ impl Dns for Absent {
     }
 }
 
+impl EchoSocket for Absent {
+    fn send(&self, _target: Ipv4Addr, _hop_limit: u8, _message: &[u8]) -> io::Result<()> {
+        match *self {}
+    }
+
+    async fn recv(&self) -> io::Result<Vec<u8>> {
+        match *self {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +160,8 @@ mod tests {
         sentence(ThisHost.network().unwrap_err());
         sentence(ThisHost.router_advertisements().unwrap_err());
         sentence(ThisHost.dns().unwrap_err());
+        let echo = ThisHost.echo_socket("clat0", Ipv4Addr::LOCALHOST);
+        sentence(echo.unwrap_err());
         let uplink = ThisHost.uplink(1, Mac([0; 6]), Ipv6Addr::LOCALHOST);
         sentence(uplink.err().unwrap());
         let tun = ThisHost.tun("clat0").err().unwrap();

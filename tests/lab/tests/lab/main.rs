@@ -13,6 +13,7 @@ mod matrix;
 mod no_mess;
 mod path;
 mod plat_host;
+mod probe;
 mod traffic;
 
 use lab::{
