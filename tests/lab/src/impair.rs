@@ -101,7 +101,8 @@ impl std::fmt::Debug for ImpairedLink {
     }
 }
 
-fn open(interface: &str) -> io::Result<Socket> {
+/// A packet socket that hears every frame that comes in on an interface of the current namespace.
+pub(crate) fn open(interface: &str) -> io::Result<Socket> {
     let all = libc::ETH_P_ALL.to_be() >> 16;
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
     let on = 1i32;

@@ -14,6 +14,7 @@
 pub mod advertiser;
 pub mod capture;
 pub mod dns;
+pub mod frames;
 pub mod impair;
 pub mod namespace;
 pub mod pair;

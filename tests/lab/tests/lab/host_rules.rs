@@ -17,7 +17,7 @@ use crate::Running;
 const SOON: Duration = Duration::from_secs(5);
 
 /// The CLAT's IPv6 address, as it says itself.
-fn clat_address(clat: &Daemon) -> String {
+pub(crate) fn clat_address(clat: &Daemon) -> String {
     let output = clat.output();
     let line = output
         .lines()

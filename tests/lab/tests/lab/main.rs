@@ -10,6 +10,7 @@ mod dns_discovery;
 mod host_rules;
 mod lifecycle;
 mod matrix;
+mod neighbours;
 mod no_mess;
 mod path;
 mod plat_host;
