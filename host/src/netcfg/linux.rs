@@ -70,6 +70,7 @@ impl LinuxSystem {
     }
 
     async fn make_item(&self, item: &Item) -> io::Result<Made> {
+        fault::refusal()?;
         match item {
             Item::Interface(interface) => self.configure(interface).await?,
             Item::Address(address) => self.add_address(address).await?,
@@ -114,6 +115,7 @@ impl LinuxSystem {
             Err(error) => return Err(error),
         }
         fault::point("interface configured, not up");
+        fault::refusal()?;
         let up = LinkUnspec::new_with_index(index).up();
         set(up).execute().await.map_err(into_io)
     }

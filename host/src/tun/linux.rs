@@ -2,7 +2,7 @@
 //! are, described by a virtio-net header before every packet.
 
 use std::{
-    io,
+    fs, io,
     os::fd::{AsRawFd, BorrowedFd},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -15,7 +15,13 @@ use wire::{
 };
 
 use super::{OpenError, Received, SendError, Tun};
-use crate::wait::{Waker, Woken, until_readable};
+use crate::{
+    fault,
+    wait::{Waker, Woken, until_readable},
+};
+
+/// What TUN devices are made by.
+const DEVICE: &str = "/dev/net/tun";
 
 /// A TUN device. It disappears with this value, and its addresses and routes with it.
 pub(crate) struct LinuxTun {
@@ -33,6 +39,9 @@ impl LinuxTun {
     /// [`OpenError`].
     pub(crate) fn open(name: &str) -> Result<Self, OpenError> {
         let open = || -> io::Result<Self> {
+            // What is missing would be made on the way, and be left behind.
+            fs::metadata(DEVICE)?;
+            fault::refusal()?;
             let device = DeviceBuilder::new()
                 .name(name)
                 .offload(true)

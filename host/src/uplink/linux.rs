@@ -25,7 +25,7 @@ use wire::{
 
 use super::{Burst, MAX_BURST, Received, SendError, Slot, Uplink, gro, mmsg};
 use crate::{
-    sockopt,
+    fault, sockopt,
     wait::{Waker, Woken, until_readable},
 };
 
@@ -60,6 +60,7 @@ impl PacketSocket {
     /// # Errors
     /// The system's: `PermissionDenied` without CAP_NET_RAW, `NotFound` if the interface is gone.
     pub(crate) fn open(interface: u32, mac: Mac, address: Ipv6Addr) -> io::Result<Self> {
+        fault::refusal()?;
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
         socket.set_nonblocking(true)?;
         let socket = OwnedFd::from(socket);
