@@ -1,6 +1,13 @@
 //! Cables, addresses and routes between namespaces. By netlink, so that no program is needed.
 
-use std::{fs, future::Future, net::IpAddr, path::Path};
+use std::{
+    fs::{self, File},
+    future::Future,
+    io,
+    net::IpAddr,
+    os::fd::AsRawFd,
+    path::Path,
+};
 
 use futures_util::TryStreamExt;
 use rtnetlink::{
@@ -206,6 +213,30 @@ impl Namespace {
         let path = format!("/proc/sys/net/ipv6/conf/{interface}");
         self.run(move || Path::new(&path).exists())
     }
+}
+
+/// Makes a TUN device as another program would, and holds it until the file is closed.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn hold_tun(namespace: &Namespace, interface: &str) -> File {
+    let interface = interface.to_owned();
+    namespace.run(move || {
+        let mut device = File::options();
+        let device = device.read(true).write(true).open("/dev/net/tun");
+        let device = device.expect("/dev/net/tun");
+        // SAFETY: an all-zero ifreq is a valid value of that plain C struct.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+        // SAFETY: the kernel reads and writes no more than the request.
+        let made = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+        assert_eq!(made, 0, "{}", io::Error::last_os_error());
+        device
+    })
 }
 
 /// A cable between two namespaces, with an interface at each end. Both ends are up.

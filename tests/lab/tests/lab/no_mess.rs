@@ -1,7 +1,14 @@
 //! A process that is killed, wherever it stands, leaves nothing that `cleanup` does not take back,
 //! and breaks nothing until then.
 
-use std::{net::Ipv6Addr, process::Command, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    net::Ipv6Addr,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use lab::{
     eventually,
@@ -9,6 +16,7 @@ use lab::{
     process::{Daemon, command},
     state::State,
     topology::{Network, SERVER, SERVER6, program, program_with_fault_points},
+    wiring::hold_tun,
 };
 use nix::sys::signal::Signal;
 
@@ -223,4 +231,166 @@ fn plat_killed_at_any_point_is_cleaned_up_after() {
     victim.die_again_while_cleaning_up();
     pings.assert_none_lost();
     let _plat = victim.network.start_plat();
+}
+
+/// Two are started in the same moment: one works, and the other says why it does not.
+#[test]
+fn of_two_that_start_at_once_one_refuses() {
+    let network = settled("at-once");
+    let _plat = network.start_plat();
+    let victim = Victim::clat(&network, &[]);
+    for _ in 0..3 {
+        let before = State::of(&network.host);
+        let mut both = [(); 2].map(|()| {
+            let command = victim.command("run", None);
+            Daemon::start(&network.host, "clat", command).unwrap()
+        });
+        let refused = |it: &Daemon| it.output().contains("another instance is running");
+        assert!(eventually(SOON, || both.iter().any(refused)));
+        both.sort_by_key(refused);
+        let [one, other] = &mut both;
+        assert_eq!(other.wait(SOON).code(), Some(1));
+        let said = other.output();
+        assert!(said.contains("what to do: stop that instance"), "{said}");
+        one.wait_for(victim.running, STARTED);
+        network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+        one.stop();
+        State::of(&network.host).assert_is(&before, "in the end");
+    }
+}
+
+/// Runs `clat run` by a shell line with `{clat}` in it, which must fail: its exit code and what it
+/// says. The host must be as before.
+fn must_fail(network: &Network, line: &str) -> (Option<i32>, String) {
+    let before = State::of(&network.host);
+    let clat = format!(
+        "{} run --state-dir {}",
+        copy_for_everybody(network).display(),
+        network.path("failing").display()
+    );
+    let mut shell = command("sh");
+    shell.args(["-c", &line.replace("{clat}", &clat)]);
+    let mut daemon = Daemon::start(&network.host, "clat", shell).unwrap();
+    let code = daemon.wait(Duration::from_secs(40)).code();
+    std::thread::sleep(Duration::from_millis(100));
+    let said = daemon.output();
+    State::of(&network.host).assert_is(&before, &said);
+    (code, said)
+}
+
+/// The program where a user without rights can start it, and a state directory for that user.
+fn copy_for_everybody(network: &Network) -> PathBuf {
+    let directory = network.path("failing");
+    fs::create_dir_all(&directory).unwrap();
+    for path in [&directory, &network.path("")] {
+        fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    }
+    let copy = directory.join("clat");
+    fs::copy(program("clat"), &copy).unwrap();
+    copy
+}
+
+#[test]
+fn without_dev_net_tun_it_says_what_to_do() {
+    let network = settled("no-tun");
+    let line = "exec unshare --mount sh -c 'mount -t tmpfs none /dev/net && exec {clat}'";
+    let (code, said) = must_fail(&network, line);
+    assert_eq!(code, Some(10), "{said}");
+    assert!(said.contains("this system has no /dev/net/tun"), "{said}");
+    assert!(
+        said.contains("what to do: load the kernel module"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_virtual_interface_of_another_program_is_left_to_it() {
+    let network = settled("tun-busy");
+    let _held = hold_tun(&network.host, "clat0");
+    let (code, said) = must_fail(&network, "exec {clat}");
+    assert_eq!(code, Some(1), "{said}");
+    let sentence = "the interface clat0 is in use by another program";
+    assert!(said.contains(sentence), "{said}");
+    assert!(said.contains("what to do: stop that program"), "{said}");
+    assert!(network.host.has_interface("clat0"));
+}
+
+/// The system refuses one thing after another, each time after having allowed what came before.
+#[test]
+fn without_permission_halfway_everything_is_undone() {
+    let network = settled("eperm-clat");
+    refuse_everything(&Victim::clat(&network, &[]), 7);
+    refuse_everything(
+        &Victim::clat(&network, &["--routed", "2001:db8:1:f00::464"]),
+        8,
+    );
+}
+
+#[test]
+fn plat_without_permission_halfway_everything_is_undone() {
+    let network = settled("eperm-plat");
+    refuse_everything(&Victim::plat(&network), 7);
+}
+
+/// At least `least` things are refused.
+fn refuse_everything(victim: &Victim<'_>, least: u32) {
+    let before = State::of(victim.host);
+    for number in 1..MANY {
+        let mut command = victim.command("run", Some(0));
+        command.env("OPENCLAT_FAULT_REFUSAL", number.to_string());
+        let mut daemon = Daemon::start(victim.host, victim.name, command).unwrap();
+        let is_refused = || daemon.output().contains("fault refusal ");
+        let is_running = || daemon.output().contains(victim.running);
+        assert!(eventually(STARTED, || is_refused() || is_running()));
+        if is_running() {
+            assert!(daemon.stop().success());
+            assert!(number > least, "{number}");
+            return;
+        }
+        assert_eq!(daemon.wait(SOON).code(), Some(5), "{}", daemon.output());
+        daemon.wait_for("what to do: ", SOON);
+        daemon.wait_for("CAP_NET_ADMIN", SOON);
+        let when = format!("after refusal {number}");
+        State::of(victim.host).assert_is(&before, &when);
+        let journal = PathBuf::from(&victim.state_directory).join("journal.jsonl");
+        assert_eq!(fs::read_to_string(journal).unwrap(), "", "{when}");
+    }
+    panic!("no end");
+}
+
+/// A program that it needs never ends.
+#[test]
+fn a_program_that_hangs_does_not_hang_it() {
+    let network = settled("nft-hangs");
+    let fake = network.path("nft");
+    fs::write(&fake, "#!/bin/sh\nexec sleep 98765\n").unwrap();
+    fs::set_permissions(&fake, Permissions::from_mode(0o755)).unwrap();
+    let line = format!("PATH={}:$PATH exec {{clat}}", network.path("").display());
+    let (code, said) = must_fail(&network, &line);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("192.0.0.0/29 hidden"), "{said}");
+    let sleeping = network.host.sh("pgrep -fx 'sleep 98765'");
+    assert_eq!(sleeping.stdout, "");
+}
+
+/// Without a firewall it works all the same, and says what it lacks.
+#[test]
+fn a_firewall_that_refuses_is_done_without() {
+    let network = settled("nft-refuses");
+    let _plat = network.start_plat();
+    let before = State::of(&network.host);
+    let fake = network.path("nft");
+    fs::write(&fake, "#!/bin/sh\necho no tables here >&2; exit 1\n").unwrap();
+    fs::set_permissions(&fake, Permissions::from_mode(0o755)).unwrap();
+    let mut clat = network.clat_command("run", &[]);
+    let path = std::env::var("PATH").unwrap();
+    clat.env("PATH", format!("{}:{path}", network.path("").display()));
+    let mut clat = Daemon::start(&network.host, "clat", clat).unwrap();
+    clat.wait_for(" running: ", STARTED);
+    let said = clat.output();
+    assert!(said.contains("not possible here"), "{said}");
+    assert!(said.contains("no tables here"), "{said}");
+    network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+    assert!(clat.stop().success());
+    State::of(&network.host).assert_is(&before, "in the end");
 }
