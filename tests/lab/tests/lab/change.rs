@@ -7,10 +7,13 @@ use std::{
 };
 
 use lab::{
+    advertiser::{Advertisement, Advertiser},
     eventually,
+    frames::{Stranger, mac},
     namespace::Namespace,
     servers::{ECHO, get},
     topology::{PREF64, SERVER},
+    wiring::connect,
 };
 
 use crate::{Running, discovery::other_plat};
@@ -165,4 +168,199 @@ fn a_prefix_that_runs_out_is_left() {
         .wait_for(&format!("prefix {new}, MTU"), expired);
     let moved = || udp.seen_as().is_ok_and(is_of_second_plat);
     assert!(eventually(SOON, moved));
+}
+
+fn ping(host: &Namespace) -> bool {
+    host.sh(&format!("ping -n -c 1 -W 1 {SERVER}")).ok()
+}
+
+/// The router says nothing for as long as its last words hold, and longer.
+#[test]
+fn a_router_falls_silent_and_comes_back() {
+    let running = Running::new("silent");
+    let network = &running.network;
+    network.advertiser.change(|it| {
+        it.pref64 = vec![(PREF64.parse().unwrap(), Duration::from_secs(8))];
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    network.advertiser.change(|it| it.silent = true);
+    assert!(ping(&network.host));
+    running.clat.clear_output();
+    let over = Duration::from_secs(10);
+    running
+        .clat
+        .wait_for("no NAT64 prefix is known on h0", over);
+    assert!(eventually(SOON, || !network.host.has_interface("clat0")));
+    network.advertiser.change(|it| it.silent = false);
+    running.clat.wait_for(" running: ", SOON);
+    assert!(eventually(SOON, || ping(&network.host)));
+}
+
+/// Another router takes over, and the old one says so.
+#[test]
+fn another_default_router_takes_over() {
+    let running = Running::new("other-router");
+    let network = &running.network;
+    network.router.add_address("r0", "fe80::2/64");
+    serve_who(&network.server);
+    let udp = UdpFlow::open(&network.host);
+    let seen = udp.seen_as().unwrap();
+    let by = |router: &str| {
+        let routes = network.host.must("ip -6 route show default");
+        routes.contains(&format!("via {router} "))
+    };
+    network.advertiser.change(|it| it.router_lifetime = 0);
+    assert!(eventually(SOON, || !by("fe80::1")));
+    // Nobody leads anywhere: a program is told or waits, but nothing ends.
+    network.advertiser.change(|it| {
+        it.source = "fe80::2".parse().unwrap();
+        it.router_lifetime = 1800;
+    });
+    assert!(eventually(SOON, || by("fe80::2")));
+    assert!(eventually(SOON, || udp
+        .seen_as()
+        .is_ok_and(|it| it == seen)));
+    // By a flow of the same address and port: it is still the same CLAT.
+    assert_eq!(running.clat.output().matches("claiming").count(), 1);
+}
+
+/// Another program adds a route to the NAT64 prefix by another neighbour, and takes it back: frames
+/// follow.
+#[test]
+fn the_next_hop_follows_the_routes_of_others() {
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
+    let running = Running::new("next-hop");
+    let network = &running.network;
+    let link = Stranger::at(&network.router, "r0");
+    let goes_to = |wanted: [u8; 6]| {
+        let _ = network.host.sh(&format!("ping -n -c 1 -W 1 {SERVER}"));
+        let pref64 = PREF64.parse::<pref64::Pref64>().unwrap().address().octets();
+        let heard = link.hears(Duration::from_millis(50));
+        let mut ours = heard
+            .iter()
+            .filter(|it| it.get(38..50) == Some(&pref64[..12]));
+        ours.next_back().is_some_and(|it| it[..6] == wanted)
+    };
+    let router = mac(&network.router.mac("r0")).0;
+    assert!(goes_to(router));
+    network
+        .host
+        .must("ip neigh replace fe80::77 lladdr 02:00:00:00:00:77 dev h0");
+    let route = format!("{PREF64} via fe80::77 dev h0");
+    network.host.must(&format!("ip -6 route add {route}"));
+    assert!(eventually(SOON, || goes_to(OTHER)));
+    network.host.must(&format!("ip -6 route del {route}"));
+    assert!(eventually(SOON, || goes_to(router)));
+    assert!(ping(&network.host));
+}
+
+/// The router's card is replaced: its neighbour entry is wrong, and nobody says so.
+#[test]
+fn a_neighbour_that_is_gone_is_looked_for() {
+    let running = Running::new("neighbour-gone");
+    let network = &running.network;
+    assert!(ping(&network.host));
+    // What it says about itself would be a help.
+    network.advertiser.change(|it| it.silent = true);
+    network
+        .router
+        .must("ip link set r0 address 02:00:00:00:00:55");
+    assert!(!ping(&network.host));
+    // While packets flow, the entry is used, suspected (5 s), asked for (3 s) and looked for.
+    let found = || ping(&network.host);
+    assert!(eventually(Duration::from_secs(30), found));
+    let entry = network.host.must("ip -6 neigh show fe80::1");
+    assert!(entry.contains("02:00:00:00:00:55"), "{entry}");
+}
+
+/// The host becomes a router while the CLAT runs. Its kernel forgets the default route and listens to
+/// no router any more; we do.
+#[test]
+fn forwarding_is_switched_on_under_it() {
+    let running = Running::new("forwarding-on");
+    let network = &running.network;
+    assert!(ping(&network.host));
+    network.host.set("net/ipv6/conf/all/forwarding", "1");
+    let routes = network.host.must("ip -6 route show default");
+    assert_eq!(routes, "", "accept_ra is not 1 here");
+    assert!(eventually(SOON, || ping(&network.host)));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(ping(&network.host));
+    network.host.set("net/ipv6/conf/all/forwarding", "0");
+    assert!(eventually(SOON, || ping(&network.host)));
+}
+
+/// By the link itself, not by what a router says.
+#[test]
+fn clat_m_01_the_mtu_follows_the_link() {
+    let running = Running::new("link-mtu");
+    let network = &running.network;
+    let has_mtu = |mtu: u32| {
+        let shown = network.host.must("ip -o link show clat0");
+        shown.contains(&format!("mtu {mtu} "))
+    };
+    assert!(has_mtu(1472));
+    network.host.set_mtu("h0", 1400);
+    assert!(eventually(SOON, || has_mtu(1372)));
+    // IPv6 has 1280 at least.
+    network.host.set_mtu("h0", 1280);
+    assert!(eventually(SOON, || has_mtu(1252)));
+    network.host.set_mtu("h0", 1500);
+    assert!(eventually(SOON, || has_mtu(1472)));
+    assert!(ping(&network.host));
+    assert_eq!(running.clat.output().matches("claiming").count(), 1);
+}
+
+/// A second IPv6-only link with a NAT64 comes. The first one stays in use; when it fails, the other
+/// one takes its place under the same virtual interface.
+#[test]
+fn a_second_link_comes_and_takes_over() {
+    let running = Running::new("second-link");
+    let network = &running.network;
+    let other = Namespace::new("other").unwrap();
+    connect((&network.host, "h1"), (&other, "o0"));
+    other.forward();
+    other.add_address("o0", "fe80::2/64");
+    let announced = Advertisement::new(
+        "fe80::2".parse().unwrap(),
+        "2001:db8:7:7::".parse().unwrap(),
+    );
+    let _advertiser = Advertiser::start(&other, "o0", announced.with_pref64(PREF64));
+    let has_address = || {
+        network
+            .host
+            .must("ip -6 addr show dev h1")
+            .contains("2001:db8:7:7:")
+    };
+    assert!(eventually(SOON, has_address));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(ping(&network.host));
+    assert!(!running.clat.output().contains("on h1"));
+    let index = || network.host.must("ip -o link show clat0 | cut -d: -f1");
+    let before = index();
+    network.host.link_down("h0");
+    running.clat.wait_for("on h1, prefix", SOON);
+    assert_eq!(index(), before);
+    // Back again, the first one is no better than the one in use.
+    network.host.link_up("h0");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(running.clat.output().matches("claiming").count(), 2);
+}
+
+/// Another program, or a person, takes away parts of it.
+#[test]
+fn what_others_take_away_is_made_again() {
+    for take_away in [
+        "ip -4 route flush dev clat0",
+        "ip addr flush dev clat0",
+        "ip link set clat0 down",
+    ] {
+        let running = Running::new("taken-away");
+        let network = &running.network;
+        assert!(ping(&network.host));
+        network.host.must(take_away);
+        running.clat.wait_for("making it again", SOON);
+        let works = || ping(&network.host);
+        assert!(eventually(SOON, works), "{take_away}");
+    }
 }
