@@ -52,7 +52,7 @@ struct Cleanup {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cli::log_to_stderr("info");
+    cli::log_to_stderr("info,hickory_net=error");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -99,7 +99,7 @@ struct Found {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cli::log_to_stderr("warn");
+    cli::log_to_stderr("warn,hickory_net=error");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
