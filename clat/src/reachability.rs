@@ -71,7 +71,7 @@ impl Reachability {
 async fn carry_out(mut probe: Probe, socket: &impl EchoSocket, clock: Clock) -> Verdict {
     loop {
         let now = clock.now();
-        for echo in probe.poll_transmit(now) {
+        while let Some(echo) = probe.poll_transmit(now) {
             // What does not leave is not answered.
             if let Err(error) = socket.send(echo.target, echo.hop_limit, &echo.message) {
                 tracing::debug!("no echo request to {}: {error}", echo.target);

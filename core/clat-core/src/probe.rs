@@ -2,7 +2,7 @@
 //!
 //! That packets are translated does not show that anybody answers. So echo requests with small hop
 //! limits go out through the CLAT, toward up to [`MAX_TARGETS`] addresses of the IPv4 internet, one
-//! a second. An answer of a target, or a router of the IPv4 internet at which one of them ended, is
+//! after another and one hop further each, until somebody answers. An answer of a target, or a router of the IPv4 internet at which one of them ended, is
 //! proof of the way there and back. It needs no server of our own and asks nothing of anybody that
 //! `traceroute` would not.
 //!
@@ -31,6 +31,10 @@ pub const MAX_HOPS: u8 = 8;
 
 /// From one target to the next.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// From one hop to the next. Routers limit how many errors they send to a host: all hops at once,
+/// and a `traceroute` right after would miss some.
+pub const HOP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Without an answer by then, nothing is known (RFC 7050 §3.2 waits as long for its last one).
 pub const TIMEOUT: Duration = Duration::from_secs(3);
@@ -75,8 +79,8 @@ pub struct Probe {
     targets: Vec<Ipv4Addr>,
     identifier: u16,
     start: Instant,
-    /// How many targets were asked.
-    asked: usize,
+    /// How many echo requests were sent.
+    sent: usize,
 }
 
 /// Whether an address may be asked: never those that stand for the network itself, which are no
@@ -107,36 +111,29 @@ impl Probe {
             targets: possible.take(MAX_TARGETS).collect(),
             identifier,
             start: now,
-            asked: 0,
+            sent: 0,
         }
     }
 
-    /// The echo requests to send now.
-    pub fn poll_transmit(&mut self, now: Instant) -> Vec<Echo> {
-        let mut echoes = Vec::new();
-        while let Some(target) = self.targets.get(self.asked).copied() {
-            if now < self.time_of(self.asked) {
-                break;
-            }
-            let index = self.asked;
-            self.asked += 1;
-            echoes.extend((1..=MAX_HOPS).map(|hop_limit| Echo {
-                target,
-                hop_limit,
-                message: self.message(index, hop_limit),
-            }));
+    /// The next echo request, if it is time for it.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Echo> {
+        let (index, hop_limit, time) = self.next()?;
+        if now < time {
+            return None;
         }
-        echoes
+        self.sent += 1;
+        Some(Echo {
+            target: self.targets[index],
+            hop_limit,
+            message: self.message(index, hop_limit),
+        })
     }
 
     /// When to call [`Self::poll_transmit`] and [`Self::handle_timeout`] next.
     #[must_use]
     pub fn next_timeout(&self) -> Instant {
-        if self.asked < self.targets.len() {
-            self.time_of(self.asked)
-        } else {
-            self.start + TIMEOUT
-        }
+        let next = self.next().map(|(.., time)| time);
+        next.unwrap_or(self.start + TIMEOUT)
     }
 
     /// An ICMP packet has arrived, with its IPv4 header.
@@ -168,9 +165,13 @@ impl Probe {
         (now >= self.start + TIMEOUT).then_some(Verdict::Unverified)
     }
 
-    fn time_of(&self, target: usize) -> Instant {
-        let number = u32::try_from(target).unwrap_or(u32::MAX);
-        self.start + INTERVAL.saturating_mul(number)
+    /// The next echo request: the place of its target, its hop limit, and its time.
+    fn next(&self) -> Option<(usize, u8, Instant)> {
+        let hops = usize::from(MAX_HOPS);
+        let (index, hop) = (self.sent / hops, self.sent % hops);
+        let (target, hop) = (u8::try_from(index).ok()?, u8::try_from(hop).ok()?);
+        let time = self.start + INTERVAL * u32::from(target) + HOP_INTERVAL * u32::from(hop);
+        (index < self.targets.len()).then_some((index, hop + 1, time))
     }
 
     /// The sequence number says which target it is, and how far it went.
@@ -190,7 +191,9 @@ impl Probe {
     /// Whom we asked with the identifier and sequence number of this message.
     fn target_of(&self, echo: &Icmp) -> Option<Ipv4Addr> {
         let [.., target, hop_limit] = echo.rest;
-        let was_sent = usize::from(target) < self.asked && (1..=MAX_HOPS).contains(&hop_limit);
+        let hop = usize::from(hop_limit.checked_sub(1)?);
+        let number = usize::from(target) * usize::from(MAX_HOPS) + hop;
+        let was_sent = hop_limit <= MAX_HOPS && number < self.sent;
         let target = self.targets.get(usize::from(target)).copied();
         target.filter(|_| was_sent && echo.identifier() == self.identifier)
     }
@@ -225,12 +228,17 @@ mod tests {
         Instant::now()
     }
 
+    /// Everything that is sent until `now`.
+    fn sent(probe: &mut Probe, now: Instant) -> Vec<Echo> {
+        std::iter::from_fn(|| probe.poll_transmit(now)).collect()
+    }
+
     /// A probe that has asked its first target.
     fn probe() -> (Probe, Vec<Echo>, Instant) {
-        let now = origin();
-        let mut probe = Probe::new(&TARGETS, 0x1234, now);
-        let echoes = probe.poll_transmit(now);
-        (probe, echoes, now)
+        let start = origin();
+        let mut probe = Probe::new(&TARGETS, 0x1234, start);
+        let echoes = sent(&mut probe, start + HOP_INTERVAL * 7);
+        (probe, echoes, start)
     }
 
     fn packet(src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) -> Vec<u8> {
@@ -270,19 +278,30 @@ mod tests {
 
     #[test]
     fn disc_7050_3_2_01_each_target_a_second_apart_and_a_verdict_after_three() {
-        let (mut probe, echoes, start) = probe();
+        let start = origin();
+        let mut probe = Probe::new(&TARGETS, 0x1234, start);
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let hops: Vec<_> = echoes.iter().map(|it| it.hop_limit).collect();
-        assert_eq!(hops, [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert!(echoes.iter().all(|it| it.target == TARGETS[0]));
-        assert!(echoes.iter().all(|it| Sum::of(&it.message).checksum() == 0));
-        assert_eq!(probe.next_timeout(), at(1000));
-        assert!(probe.poll_transmit(at(999)).is_empty());
-        let second = probe.poll_transmit(at(1000));
-        assert_eq!((second.len(), second[0].target), (8, TARGETS[1]));
-        assert_ne!(second[0].message, echoes[0].message);
-        assert_eq!(probe.next_timeout(), at(3000));
-        assert!(probe.poll_transmit(at(2999)).is_empty());
+        let mut all = Vec::new();
+        while probe.next_timeout() < at(3000) {
+            let time = probe.next_timeout();
+            assert_eq!(probe.poll_transmit(time - Duration::from_millis(1)), None);
+            let echo = probe.poll_transmit(time).unwrap();
+            all.push(((time - start).as_millis(), echo));
+            assert_eq!(probe.handle_timeout(time), None);
+        }
+        let seen: Vec<_> = all
+            .iter()
+            .map(|(time, it)| (*time, it.target, it.hop_limit))
+            .collect();
+        let hops =
+            |start, target| (0..8).map(move |n| (start + u128::from(n) * 100, target, n + 1));
+        let wanted: Vec<_> = hops(0, TARGETS[0]).chain(hops(1000, TARGETS[1])).collect();
+        assert_eq!(seen, wanted);
+        for (at, (_, echo)) in all.iter().enumerate() {
+            assert_eq!(Sum::of(&echo.message).checksum(), 0);
+            assert!(all[..at].iter().all(|(_, it)| it.message != echo.message));
+        }
+        assert_eq!(probe.poll_transmit(at(2999)), None);
         assert_eq!(probe.handle_timeout(at(2999)), None);
         assert_eq!(probe.handle_timeout(at(3000)), Some(Verdict::Unverified));
     }
@@ -324,12 +343,12 @@ mod tests {
         assert_eq!(probe.handle(&reassembly), None);
         // Another's answer, and one for what was not asked.
         assert_eq!(probe.handle(&reply(echo, ROUTER)), None);
-        let others = Probe::new(&TARGETS, 0x4321, start).poll_transmit(start);
+        let others = sent(&mut Probe::new(&TARGETS, 0x4321, start), start);
         assert_eq!(probe.handle(&reply(&others[0], TARGETS[0])), None);
         let expired = error(v4::TIME_EXCEEDED, IN_TRANSIT, &others[0], ROUTER);
         assert_eq!(probe.handle(&expired), None);
         let mut more = probe.clone();
-        let later = more.poll_transmit(start + INTERVAL);
+        let later = sent(&mut more, start + INTERVAL);
         assert_eq!(probe.handle(&reply(&later[0], TARGETS[1])), None);
         assert!(more.handle(&reply(&later[0], TARGETS[1])).is_some());
         // A quoted reply is none of ours; neither is one to elsewhere.
@@ -370,7 +389,7 @@ mod tests {
         targets.extend(TARGETS);
         targets.extend(DEFAULT_TARGETS);
         let mut probe = Probe::new(&targets, 1, now);
-        let echoes = probe.poll_transmit(now + TIMEOUT);
+        let echoes = sent(&mut probe, now + TIMEOUT);
         assert_eq!(echoes.len(), MAX_TARGETS * usize::from(MAX_HOPS));
         assert_eq!(echoes[0].target, TARGETS[0]);
         assert_eq!(echoes[23].target, DEFAULT_TARGETS[0]);
