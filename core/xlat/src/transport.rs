@@ -146,6 +146,10 @@ pub(crate) fn settle(
     is_fragment: bool,
 ) -> Result<Shape, DropReason> {
     let is_ours = !is_fragment && is_partial_at(buf, at, number);
+    if starts_before(&buf.offload, at) {
+        // Finishing it would change the headers that have been judged.
+        return Err(DropReason::BadOffload);
+    }
     let Some(gso) = buf.offload.gso else {
         if !is_ours {
             complete_checksum(buf).map_err(|_| DropReason::BadOffload)?;
@@ -194,6 +198,12 @@ fn is_partial_at(buf: &PacketBuf, at: usize, number: u8) -> bool {
     usize::from(start) == at
         && Some(usize::from(field)) == checksum_at(number)
         && buf.len() >= at + header_needed(number)
+}
+
+/// Whether the checksum that is still to be finished covers, or even lies in, what comes before
+/// the transport header at `at`.
+fn starts_before(offload: &Offload, at: usize) -> bool {
+    matches!(offload.checksum, ChecksumState::Partial { start, .. } if usize::from(start) < at)
 }
 
 /// Whether this is UDP without a checksum, about which others decide.

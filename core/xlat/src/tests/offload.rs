@@ -450,3 +450,23 @@ fn xlat_4_5_04_an_unfinished_sctp_checksum_is_finished() {
     assert_eq!(buf.offload, Offload::default());
     assert_eq!(buf.bytes()[48..52], crc);
 }
+
+/// Found by fuzzing: a checksum finished there made another length of the IPv4 header than the one
+/// that had been judged.
+#[test]
+fn an_unfinished_checksum_is_never_that_of_the_ip_header() {
+    let [v4, v6] = [udp4(&noise(50), |_| ()), udp6(&noise(50), |_| ())];
+    let refused = |verdict| matches!(verdict, Verdict::Drop(DropReason::BadOffload));
+    for start in 0..40 {
+        for field in [0, 1, 6] {
+            let mut buf = loaded(&v4);
+            buf.offload.checksum = partial(start, field);
+            let verdict = V4ToV6::new(config(), 1).translate(&mut buf, &STATELESS, origin());
+            assert!(start >= 20 || refused(verdict), "{start}");
+            let mut buf = loaded(&v6);
+            buf.offload.checksum = partial(start, field);
+            let verdict = V6ToV4::new(config(), 1).translate(&mut buf, &STATELESS, origin());
+            assert!(refused(verdict), "{start}");
+        }
+    }
+}
