@@ -201,7 +201,7 @@ impl V4ToV6 {
             // It is cut to what every link takes.
             None
         } else {
-            self.judge_size(&packet, &shape)?
+            self.judge_size(&packet, &shape, buf.offload.reassembled)?
         };
         Ok(Job {
             old_header: at,
@@ -280,7 +280,15 @@ impl V4ToV6 {
     }
 
     /// Whether the packet fits (RFC 7915 §4.1): the size to fragment it to if it may be and must.
-    fn judge_size(&self, packet: &Ipv4<'_>, shape: &Shape) -> Result<Option<u16>, Refused> {
+    ///
+    /// One that came in fragments leaves in such that every IPv6 link takes. Its sender makes them
+    /// as small as it is told to, which would be in vain if larger ones were made of them here.
+    fn judge_size(
+        &self,
+        packet: &Ipv4<'_>,
+        shape: &Shape,
+        reassembled: bool,
+    ) -> Result<Option<u16>, Refused> {
         let is_fragment = packet.fragment().is_fragment();
         let fragment_header = if is_fragment {
             ipv6::FRAGMENT_HEADER_LEN
@@ -304,7 +312,11 @@ impl V4ToV6 {
                 Message::fragmentation_needed(fits),
             ));
         }
-        let limit = link.min(self.config.lowest_ipv6_mtu);
+        let limit = if reassembled {
+            ipv6::MIN_MTU
+        } else {
+            link.min(self.config.lowest_ipv6_mtu)
+        };
         Ok((len > usize::from(limit)).then_some(limit))
     }
 }

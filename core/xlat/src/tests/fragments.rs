@@ -215,6 +215,27 @@ fn xlat_5_1_1_03_a_reassembled_packet_is_fragmented_again() {
     assert_eq!(joined, compose::udp(BACK4, 53, 40000, &noise(8192)));
 }
 
+/// Found by simulation: a host that was told to send smaller fragments did, in vain, because the
+/// CLAT put them together and made larger ones up to the raised limit.
+#[test]
+fn xlat_4_1_01_a_reassembled_packet_leaves_in_fragments_that_every_link_takes() {
+    let raised = Config {
+        lowest_ipv6_mtu: 1500,
+        ..config()
+    };
+    let packets = |reassembled| {
+        let mut buf = loaded(&udp4(&noise(1400), |_| ()));
+        buf.offload.reassembled = reassembled;
+        let mut translator = V4ToV6::new(raised.clone(), 1);
+        let verdict = translator.translate(&mut buf, &STATELESS, origin());
+        fate(verdict, &mut buf).packets()
+    };
+    assert_eq!(packets(false).len(), 1);
+    let fragments = packets(true);
+    assert_eq!(fragments.len(), 2);
+    assert!(fragments.iter().all(|it| it.len() <= 1280 && it[6] == 44));
+}
+
 /// Such a fragment cannot be part of any datagram, and its pieces would overlap the front of one.
 #[test]
 fn a_fragment_past_the_longest_datagram_is_dropped() {
