@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clat_core::engine::{Inbound, Outbound};
+use clat_core::engine::{Inbound, Outbound, Settings};
 use nat64::Engine;
 use pref64::Pref64;
 use wire::{packet::PacketBuf, pretty::Summary, verdict::Verdict};
@@ -53,9 +53,12 @@ fn clat_address(client: usize) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, client as u16 + 1, 0x464)
 }
 
-fn prefix() -> Pref64 {
-    let network = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0, 0);
-    Pref64::new(network, 96).unwrap_or(Pref64::WELL_KNOWN)
+/// The prefix at first, and the one that it may change to.
+fn prefixes() -> [Pref64; 2] {
+    [0x64, 0x65].map(|word| {
+        let network = Ipv6Addr::new(0x2001, 0xdb8, word, 0, 0, 0, 0, 0);
+        Pref64::new(network, 96).unwrap_or(Pref64::WELL_KNOWN)
+    })
 }
 
 /// Somewhere that packets go.
@@ -78,11 +81,14 @@ enum Event {
         is_noise: bool,
     },
     WakeClient(usize),
+    /// The client's network has another prefix; the one before holds on.
+    ChangePrefix(usize),
     WakeServer,
     WakePlat,
 }
 
 struct Client {
+    settings: Settings,
     stack: Stack,
     flows: Vec<Box<dyn Flow>>,
     outbound: Outbound,
@@ -191,6 +197,10 @@ impl World {
         };
         for client in 0..CLIENTS {
             world.at(Duration::ZERO, Event::WakeClient(client));
+            if world.random.chance(300) {
+                let when = Duration::from_millis(world.random.below(OPENING));
+                world.at(when, Event::ChangePrefix(client));
+            }
         }
         world
     }
@@ -241,6 +251,7 @@ impl World {
     fn step(&mut self, event: Event) {
         match event {
             Event::WakeClient(client) => self.poll_client(client),
+            Event::ChangePrefix(client) => self.change_prefix(client),
             Event::WakeServer => self.poll_server(),
             Event::WakePlat => self.wake_plat(),
             Event::Packet {

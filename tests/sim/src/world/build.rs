@@ -15,7 +15,7 @@ use xlat::{config::ErrorPolicy, reassembly::Limits};
 
 use super::{
     Client, Links, MOST_BINDINGS, MOST_SESSIONS, NAMELESS, OPENING, PLAT6, POOL, PORTS, ROUTER4,
-    SERVER, clat_address, prefix,
+    SERVER, clat_address, prefixes,
 };
 use crate::{
     flow::{Flow, Ping, Tcp, Trace, Udp},
@@ -30,7 +30,8 @@ pub(super) fn client(random: &mut Random, number: usize, links: &Links) -> Clien
     let settings = Settings {
         instance: Instance::FIRST,
         clat: clat_address(number),
-        prefix: prefix(),
+        prefix: prefixes()[0],
+        retained: Vec::new(),
         ipv6_mtu: access,
         fragment_above: random.pick(&[1280, all_take]),
         wkp_non_global: NonGlobal::Translate,
@@ -50,6 +51,7 @@ pub(super) fn client(random: &mut Random, number: usize, links: &Links) -> Clien
         flows,
         outbound: Outbound::new(&settings, key),
         inbound: Inbound::new(&settings, key),
+        settings,
     }
 }
 
@@ -72,7 +74,8 @@ pub(super) fn any_flow(
 }
 
 pub(super) fn plat(links: &Links, origin: Instant, random: &mut Random) -> Engine {
-    let mut config = Config::new(prefix(), &[POOL], PLAT6);
+    let mut config = Config::new(prefixes()[0], &[POOL], PLAT6);
+    config.prefixes = prefixes().into();
     config.allow_destinations = "198.51.100.0/24".parse().into_iter().collect();
     config.ipv6_mtu = links.core.mtu as u16;
     config.ipv4_mtu = links.outer.mtu as u16;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Client, Event, Place, Taken, World, load, take};
+use super::{Client, Event, Place, Taken, World, load, prefixes, take};
 use crate::{
     inspect::ICMP,
     stack::{Arrived, Datagram},
@@ -22,6 +22,16 @@ impl World {
             self.leave_client(number, &packet);
         }
         self.wake_client(number);
+    }
+
+    /// Flows that began under the old prefix go on under it.
+    pub(super) fn change_prefix(&mut self, number: usize) {
+        let [before, after] = prefixes();
+        let client = &mut self.clients[number];
+        client.settings.prefix = after;
+        client.settings.retained = vec![before];
+        client.outbound.configure(&client.settings);
+        client.inbound.configure(&client.settings);
     }
 
     pub(super) fn wake_client(&mut self, number: usize) {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    CLIENTS, Event, POOL, Place, ROUTER4, ROUTER6, Taken, World, clat_address, load, prefix, take,
+    CLIENTS, Event, POOL, Place, ROUTER4, ROUTER6, Taken, World, clat_address, load, prefixes, take,
 };
 use crate::{
     inspect::Seen,
@@ -39,7 +39,7 @@ impl World {
         else {
             return None;
         };
-        if prefix().contains(dst) {
+        if prefixes().iter().any(|it| it.contains(dst)) {
             return Some((self.links.core, Place::PlatFromV6));
         }
         let client = (0..CLIENTS).find(|it| clat_address(*it) == dst)?;
