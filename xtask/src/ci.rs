@@ -9,7 +9,7 @@ use crate::{
     cross::Cross,
     demo::Demo,
     lab::{Lab, require_root},
-    run::{Result, cargo, run},
+    run::{Result, cargo, install_tool, run},
 };
 
 /// Arguments of the check.
@@ -87,20 +87,8 @@ fn documentation() -> Result {
 /// Licences, sources and banned crates. There is no advisory database to be reached from where
 /// this project is built, so advisories are not checked.
 fn dependencies() -> Result {
-    if !cargo_has("deny") {
-        run(&mut cargo(&[
-            "install",
-            "cargo-deny",
-            "--locked",
-            "--quiet",
-        ]))?;
-    }
+    install_tool("deny", "cargo-deny")?;
     run(&mut cargo(&[
         "deny", "check", "bans", "licenses", "sources",
     ]))
-}
-
-fn cargo_has(subcommand: &str) -> bool {
-    let output = cargo(&[subcommand, "--version"]).output();
-    output.is_ok_and(|it| it.status.success())
 }

@@ -12,6 +12,7 @@ mod ci;
 mod conformance;
 mod cross;
 mod demo;
+mod fuzz;
 mod lab;
 mod packages;
 mod run;
@@ -37,6 +38,8 @@ enum Command {
     Lab(lab::Lab),
     /// Measure CLAT and PLAT beside native IPv6. Needs root
     Bench(bench::Bench),
+    /// Feed every parser with what libFuzzer thinks of, for as long as one likes
+    Fuzz(fuzz::Fuzz),
     /// List which test shows which rule of the RFCs; fail if a rule has none
     Conformance(conformance::Conformance),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Cross(cross) => cross.run(),
         Command::Lab(lab) => lab.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Conformance(conformance) => conformance.run(),
     };
     match result {

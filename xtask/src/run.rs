@@ -68,6 +68,18 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     }
 }
 
+/// Installs the package that `cargo SUBCOMMAND` comes in, if it is missing.
+///
+/// # Errors
+/// If it cannot be installed.
+pub(crate) fn install_tool(subcommand: &str, package: &str) -> Result {
+    let version = cargo(&[subcommand, "--version"]).output();
+    if version.is_ok_and(|it| it.status.success()) {
+        return Ok(());
+    }
+    run(&mut cargo(&["install", package, "--locked", "--quiet"]))
+}
+
 /// Builds programs in release mode and returns the directory they are in.
 ///
 /// # Errors
