@@ -13,6 +13,7 @@
 
 pub mod advertiser;
 pub mod capture;
+pub mod counters;
 pub mod dns;
 pub mod frames;
 pub mod impair;

@@ -22,6 +22,11 @@ const CLAT: &str = "2001:db8:1:1::464";
 /// The CLAT's address where it is routed to the host.
 const ROUTED_CLAT: &str = "2001:db8:1:f00::464";
 
+/// Tayga's interface on the host.
+const TAYGA_CLAT: &str = "clat";
+/// Tayga's interface on the PLAT's machine.
+const TAYGA_PLAT: &str = "nat64";
+
 /// A translator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Translator {
@@ -56,6 +61,20 @@ impl Pair {
         clat: Translator::Tayga,
         ..Self::OURS
     };
+
+    /// The virtual interfaces of the CLAT and of the PLAT.
+    #[must_use]
+    pub fn interfaces(self) -> (&'static str, &'static str) {
+        let clat = match self.clat {
+            Translator::Ours => "clat0",
+            Translator::Tayga => TAYGA_CLAT,
+        };
+        let plat = match self.plat {
+            Translator::Ours => "plat0",
+            Translator::Tayga => TAYGA_PLAT,
+        };
+        (clat, plat)
+    }
 
     /// Whether one end is tayga.
     #[must_use]
@@ -118,7 +137,7 @@ impl Network {
 
 fn tayga_as_plat(plat: &Namespace, directory: &Path) -> Daemon {
     let tayga = Tayga {
-        interface: "nat64",
+        interface: TAYGA_PLAT,
         own: ("203.0.113.14", "2001:db8:1:2::64"),
         prefix: PREF64,
         maps: &[("203.0.113.1", CLAT)],
@@ -130,7 +149,7 @@ fn tayga_as_plat(plat: &Namespace, directory: &Path) -> Daemon {
         "-6 route add 2001:db8:1:2::64/128",
         "route add 203.0.113.0/28",
     ] {
-        plat.must(&format!("ip {route} dev nat64"));
+        plat.must(&format!("ip {route} dev {TAYGA_PLAT}"));
     }
     daemon
 }
@@ -140,16 +159,20 @@ fn tayga_as_clat(host: &Namespace, directory: &Path) -> Daemon {
     host.forward();
     host.add_route("::/0", "fe80::1", "h0");
     let tayga = Tayga {
-        interface: "clat",
+        interface: TAYGA_CLAT,
         own: ("192.0.0.2", "2001:db8:1:f00::2"),
         prefix: PREF64,
         maps: &[("192.0.0.1", ROUTED_CLAT)],
     };
     let daemon = tayga.start(host, directory).expect("tayga starts");
-    host.add_address("clat", "192.0.0.1/32");
+    host.add_address(TAYGA_CLAT, "192.0.0.1/32");
     // The interface stays larger: its MTU is what tayga takes for that of the IPv6 side.
-    host.must("ip route add default dev clat src 192.0.0.1 mtu 1472");
-    host.must(&format!("ip -6 route add {ROUTED_CLAT}/128 dev clat"));
+    for route in [
+        "route add default src 192.0.0.1 mtu 1472",
+        &format!("-6 route add {ROUTED_CLAT}/128"),
+    ] {
+        host.must(&format!("ip {route} dev {TAYGA_CLAT}"));
+    }
     daemon
 }
 

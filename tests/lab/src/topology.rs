@@ -343,4 +343,10 @@ fn wire_internet(plat: &Namespace, isp: &Namespace, server: &Namespace) {
 pub fn offloads_off(namespace: &Namespace, interface: &str) {
     let features = "tso off gso off gro off tx off rx off sg off tx-udp-segmentation off";
     namespace.must(&format!("ethtool -K {interface} {features}"));
+    // A driver may say yes and not do it.
+    let shown = namespace.must(&format!("ethtool -k {interface}"));
+    for feature in ["tcp-segmentation-offload", "tx-checksumming"] {
+        let off = format!("{feature}: off");
+        assert!(shown.contains(&off), "{interface}: {shown}");
+    }
 }

@@ -9,6 +9,7 @@ mod discovery;
 mod dns_discovery;
 mod host_rules;
 mod lifecycle;
+mod losses;
 mod matrix;
 mod neighbours;
 mod no_mess;
@@ -20,7 +21,7 @@ mod traffic;
 use lab::{
     pair::Pair,
     process::Daemon,
-    topology::{Network, Options},
+    topology::{Network, Options, offloads_off},
 };
 
 /// A network with CLAT and PLAT running. Programs are dropped before the network.
@@ -28,6 +29,7 @@ struct Running {
     clat: Daemon,
     plat: Daemon,
     network: Network,
+    pair: Pair,
 }
 
 impl Running {
@@ -47,6 +49,15 @@ impl Running {
             clat,
             plat,
             network,
+            pair,
         }
+    }
+
+    /// Offloads off at the translators' own interfaces too: what they read and write are packets as
+    /// on a wire.
+    fn translators_without_offloads(&self) {
+        let (clat, plat) = self.pair.interfaces();
+        offloads_off(&self.network.host, clat);
+        offloads_off(&self.network.plat, plat);
     }
 }

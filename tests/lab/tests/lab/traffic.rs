@@ -11,7 +11,9 @@ use std::{
 use lab::{
     pair::{Pair, Translator},
     process::{Daemon, command},
-    servers::{ECHO, HELLO, Pattern, echo_over_tcp, fetch, send_without_checksum, sha256},
+    servers::{
+        ECHO, ECHO_PORT, HELLO, Pattern, echo_over_tcp, fetch, send_without_checksum, sha256,
+    },
     topology::{NO_CHECKSUM_PORT, Network, Options, SERVER},
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -27,6 +29,9 @@ fn expected(len: u64) -> String {
 /// Downloads and uploads, and compares what arrives.
 fn tcp_both_ways(pair: Pair, test: &str, options: &Options) {
     let running = Running::with(pair, test, options);
+    if !options.offloads {
+        running.translators_without_offloads();
+    }
     const LEN: u64 = 20_000_000;
     let host = &running.network.host;
     let response = host
@@ -38,6 +43,7 @@ fn tcp_both_ways(pair: Pair, test: &str, options: &Options) {
     // Up and back: the server sends what it receives.
     let echoed = host.run(|| echo_over_tcp(LEN)).unwrap();
     assert_eq!(echoed, (expected(LEN), LEN));
+    running.assert_nothing_lost(&[]);
 }
 
 pub(crate) fn tcp_both_ways_with_offloads(pair: Pair) {
@@ -62,13 +68,14 @@ pub(crate) fn curl_reaches_an_ipv4_literal(pair: Pair) {
     // To the server the client is one of the pool.
     let seen = host.must(&format!("curl -sS -m 5 http://{SERVER}/address"));
     assert!(seen.starts_with("203.0.113."), "{seen}");
+    running.assert_nothing_lost(&[]);
 }
 
 fn udp_socket(port: u16) -> UdpSocket {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect((SERVER, port)).unwrap();
     socket
-        .set_read_timeout(Some(Duration::from_secs(1)))
+        .set_read_timeout(Some(Duration::from_secs(3)))
         .unwrap();
     socket
 }
@@ -79,11 +86,32 @@ fn pattern(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Sends a datagram and expects it back. A first one may be lost to path MTU discovery: the server
-/// sends with DF set until it is told the size that fits.
-fn echo(socket: &UdpSocket, data: &[u8]) {
-    let answered = comes_back(socket, data) || comes_back(socket, data);
-    assert!(answered, "no echo of {} bytes", data.len());
+/// The largest datagram that fits 1500 bytes of IPv6.
+const FITS: usize = 1500 - 40 - 8;
+
+/// A conversation with the UDP echo server, in which nothing is lost but by path MTU discovery: the
+/// server sends with DF set until it is told, once, which size fits.
+struct Echoes {
+    socket: UdpSocket,
+    lost: u32,
+}
+
+impl Echoes {
+    fn new() -> Self {
+        Self {
+            socket: udp_socket(ECHO_PORT),
+            lost: 0,
+        }
+    }
+
+    /// Sends a datagram and expects it back.
+    fn expect(&mut self, data: &[u8]) {
+        while !comes_back(&self.socket, data) {
+            self.lost += 1;
+            let is_discovery = data.len() > FITS && self.lost == 1;
+            assert!(is_discovery, "no echo of {} bytes", data.len());
+        }
+    }
 }
 
 /// Sends a datagram of [`pattern`]. Whether it comes back, within the socket's timeout and unchanged.
@@ -118,24 +146,27 @@ fn set_option(socket: &UdpSocket, level: i32, name: i32, value: &[u8]) {
 pub(crate) fn udp_of_every_size(pair: Pair) {
     let running = Running::of(pair, "udp-sizes");
     running.network.host.run(|| {
-        let socket = udp_socket(7);
+        let mut echoes = Echoes::new();
         for len in 0..=1472 {
-            echo(&socket, &pattern(len));
+            echoes.expect(&pattern(len));
         }
     });
+    // What discovery takes.
+    running.assert_nothing_lost(&["too-big"]);
 }
 
 /// Fragmented by the host, put together by the PLAT, and the same on the way back.
 pub(crate) fn udp_of_8_kilobytes_is_fragmented_both_ways(pair: Pair) {
     let running = Running::of(pair, "udp-fragments");
     running.network.host.run(|| {
-        let socket = udp_socket(7);
+        let mut echoes = Echoes::new();
         for len in [1473, 2000, 4000, 8192, 20_000, 65_000] {
             for _ in 0..5 {
-                echo(&socket, &pattern(len));
+                echoes.expect(&pattern(len));
             }
         }
     });
+    running.assert_nothing_lost(&[]);
 }
 
 /// Without a checksum from the host, without one from the server, and from both. Tayga loses those
@@ -148,7 +179,7 @@ pub(crate) fn udp_without_checksum(pair: Pair) {
         !(lost_on_the_way_out || lost_on_the_way_back)
     };
     running.network.host.run(move || {
-        for (port, from_server) in [(7, false), (NO_CHECKSUM_PORT, true)] {
+        for (port, from_server) in [(ECHO_PORT, false), (NO_CHECKSUM_PORT, true)] {
             for from_host in [false, true] {
                 let socket = udp_socket(port);
                 if from_host {
@@ -161,11 +192,12 @@ pub(crate) fn udp_without_checksum(pair: Pair) {
         let socket = udp_socket(NO_CHECKSUM_PORT);
         assert_eq!(comes_back(&socket, &pattern(8192)), passes(false, true));
     });
+    running.assert_nothing_lost(&[]);
 }
 
 /// Sends datagrams of several sizes, of which all are to come back, or none.
 fn expect_echoes(socket: &UdpSocket, all: bool) {
-    let timeout = Duration::from_millis(if all { 1000 } else { 150 });
+    let timeout = Duration::from_millis(if all { 3000 } else { 150 });
     socket.set_read_timeout(Some(timeout)).unwrap();
     for len in [0, 1, 8, 100, 1000, 1400] {
         assert_eq!(comes_back(socket, &pattern(len)), all, "{len} bytes");
@@ -178,7 +210,7 @@ pub(crate) fn udp_with_segmentation_offload(pair: Pair) {
     let running = Running::of(pair, "udp-gso");
     running.network.host.run(|| {
         for size in [100u16, 1000, 1400] {
-            let socket = udp_socket(7);
+            let socket = udp_socket(ECHO_PORT);
             let value = i32::from(size).to_ne_bytes();
             set_option(&socket, libc::SOL_UDP, UDP_SEGMENT, &value);
             let data = pattern(usize::from(size) * 10 + 7);
@@ -190,6 +222,7 @@ pub(crate) fn udp_with_segmentation_offload(pair: Pair) {
             assert_eq!(received, expected);
         }
     });
+    running.assert_nothing_lost(&[]);
 }
 
 fn receive(socket: &UdpSocket) -> Vec<u8> {
@@ -222,6 +255,7 @@ pub(crate) fn ping_of_every_sort(pair: Pair) {
         };
         assert!(pinged.stdout.contains(expected), "{line}: {pinged:?}");
     }
+    running.assert_nothing_lost(&[]);
 }
 
 /// An ICMP message cannot be translated in pieces. Tayga does, from IPv6, with wrong checksums. Our
@@ -239,13 +273,14 @@ fn pings_are_lost(pair: Pair, arguments: &str) -> bool {
 pub(crate) fn ipv4_options(pair: Pair) {
     let running = Running::of(pair, "options");
     running.network.host.run(|| {
-        let socket = udp_socket(7);
+        let mut echoes = Echoes::new();
         let options = [148, 4, 0, 0].repeat(10);
-        set_option(&socket, libc::IPPROTO_IP, libc::IP_OPTIONS, &options);
+        set_option(&echoes.socket, libc::IPPROTO_IP, libc::IP_OPTIONS, &options);
         for len in [0, 1, 500, 1400] {
-            echo(&socket, &pattern(len));
+            echoes.expect(&pattern(len));
         }
     });
+    running.assert_nothing_lost(&[]);
 }
 
 /// What may be fragmented at one end may be at the other, up to the size that IPv6 takes for sure.
@@ -275,6 +310,7 @@ pub(crate) fn permission_to_fragment(pair: Pair) {
         let by_tayga = [pair.plat, pair.clat].map(|it| it == Translator::Tayga);
         assert_eq!(forbidden, by_tayga, "{len} bytes");
     }
+    running.assert_nothing_lost(&[]);
 }
 
 fn allow_fragments(socket: &UdpSocket) {
@@ -314,6 +350,7 @@ pub(crate) fn port_unreachable_reaches_the_application(pair: Pair) {
         let error = TcpStream::connect((SERVER, 9)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });
+    running.assert_nothing_lost(&[]);
 }
 
 pub(crate) fn thirty_two_flows_at_once(pair: Pair) {
@@ -336,20 +373,28 @@ pub(crate) fn thirty_two_flows_at_once(pair: Pair) {
         assert_eq!((response.status, response.len), (200, len));
         assert_eq!(response.sha256, expected(len));
     }
+    running.assert_nothing_lost(&[]);
 }
 
+/// Up, down, several at once, and UDP, of which nothing is sent again.
 pub(crate) fn iperf3_both_ways(pair: Pair) {
     let running = Running::of(pair, "iperf");
-    for arguments in ["-t 1", "-t 1 -R", "-t 1 -P 4", "-t 1 -u -b 50M -l 1000"] {
-        let mut server = command("iperf3");
-        server.args(["-s", "-1", "--forceflush"]);
-        let daemon = Daemon::start(&running.network.server, "iperf3", server).unwrap();
-        daemon.wait_for("listening", Duration::from_secs(3));
-        running
-            .network
-            .host
-            .must(&format!("iperf3 -c {SERVER} {arguments}"));
+    for arguments in ["-t 1", "-t 1 -R", "-t 1 -P 4"] {
+        iperf3(&running.network, arguments);
     }
+    let report = iperf3(&running.network, "-t 1 -u -b 20M -l 1000");
+    let lost = report["end"]["sum"]["lost_percent"].as_f64();
+    assert!(lost.is_some_and(|it| it < 0.5), "{lost:?} % lost");
+    running.assert_nothing_lost(&[]);
+}
+
+fn iperf3(network: &Network, arguments: &str) -> serde_json::Value {
+    let mut server = command("iperf3");
+    server.args(["-s", "-1", "--forceflush"]);
+    let daemon = Daemon::start(&network.server, "iperf3", server).unwrap();
+    daemon.wait_for("listening", Duration::from_secs(3));
+    let line = format!("iperf3 -c {SERVER} --json {arguments}");
+    serde_json::from_str(&network.host.must(&line)).unwrap()
 }
 
 /// A slow, lossy, disorderly link: content is intact.
@@ -378,7 +423,7 @@ pub(crate) fn a_poor_link_only_makes_it_slower(pair: Pair) {
     assert_eq!(echoed.unwrap(), (expected(1_000_000), 1_000_000));
     // Datagrams may be lost or come twice, but never changed. Fragments overtake each other.
     let received = running.network.host.run(|| {
-        let socket = udp_socket(7);
+        let socket = udp_socket(ECHO_PORT);
         socket
             .set_read_timeout(Some(Duration::from_millis(200)))
             .unwrap();
@@ -416,4 +461,5 @@ pub(crate) fn tcp_conversation(pair: Pair) {
             assert_eq!(u32::from_be_bytes(answer), n);
         }
     });
+    running.assert_nothing_lost(&[]);
 }
