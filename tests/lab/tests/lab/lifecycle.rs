@@ -4,9 +4,7 @@ use std::{fs, time::Duration};
 
 use lab::{
     eventually,
-    namespace::Namespace,
     process::{Daemon, command},
-    scratch::Scratch,
     state::State,
     topology::{Network, Options, SERVER, program},
 };
@@ -192,22 +190,4 @@ fn counters_are_printed_on_request() {
     assert!(eventually(SOON, counted), "{}", running.clat.output());
     let counted = || number(&running.plat, "ICMP: ") >= Some(1);
     assert!(eventually(SOON, counted), "{}", running.plat.output());
-}
-
-/// What the lab says of itself.
-#[test]
-fn a_signal_to_the_demo_leaves_no_directory() {
-    let namespace = Namespace::new("demo").unwrap();
-    let temporary = Scratch::new("demo-signal").unwrap();
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let mut demo = command(env!("CARGO_BIN_EXE_openclat-demo"));
-        demo.env("TMPDIR", temporary.path());
-        let mut demo = Daemon::start(&namespace, "demo", demo).unwrap();
-        demo.wait_for("clat run   ", Duration::from_secs(10));
-        let left = || fs::read_dir(temporary.path()).unwrap().count();
-        assert!(eventually(SOON, || left() == 1));
-        demo.signal(signal);
-        assert_eq!(demo.wait(SOON).code(), Some(128 + signal as i32));
-        assert_eq!(left(), 0);
-    }
 }

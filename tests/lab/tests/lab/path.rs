@@ -119,7 +119,8 @@ pub(crate) fn a_narrow_link_in_the_ipv4_internet(pair: Pair) {
     let response = host
         .run(|| fetch(SERVER.into(), &format!("/bytes/{LEN}")))
         .unwrap();
-    assert_eq!(response.len, LEN);
+    let expected = sha256(Pattern::default().take(LEN)).unwrap().0;
+    assert_eq!((response.len, response.sha256), (LEN, expected));
 }
 
 pub(crate) fn ttl_expiry_names_the_router(pair: Pair) {
