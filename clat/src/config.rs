@@ -350,7 +350,7 @@ fn both_addresses(file: Option<&Path>) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use clap::Parser;
 
@@ -360,7 +360,7 @@ mod tests {
         run: Run,
     }
 
-    fn settle(line: &str, file: Option<&str>) -> Result<Config, Failure> {
+    pub(crate) fn settle(line: &str, file: Option<&str>) -> Result<Config, Failure> {
         let mut line: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         line.insert(0, "clat".to_owned());
         let path = std::env::temp_dir().join(format!(

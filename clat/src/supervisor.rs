@@ -567,3 +567,6 @@ fn random() -> Result<u64, Failure> {
 pub(crate) fn netcfg_failure(error: &netcfg::Error) -> Failure {
     Failure::system(error.kind(), error, error.hint())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,4 @@
-//! Ports in memory, for tests of what moves packets: [`FakeTun`] and [`FakeUplink`].
-//!
-//! A test is the world on the other side: it puts packets in and takes out what was sent.
-
+//! Ports in memory: [`FakeTun`] and [`FakeUplink`].
 use std::{
     collections::VecDeque,
     io,
