@@ -2,6 +2,7 @@
 //! when it gets its first backend.
 
 use std::{
+    convert::Infallible,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -26,8 +27,11 @@ use crate::{
 };
 
 /// A backend that does not exist: nobody can have a value of it, so nothing here is ever called.
+///
+/// That is private. Otherwise the compiler would warn of code behind `ThisHost.network()?` that it
+/// is unreachable, where a program is not written for any [`Host`].
 #[derive(Clone, Debug)]
-pub enum Absent {}
+pub struct Absent(Infallible);
 
 impl Host for ThisHost {
     type Signals = HostSignals;
@@ -77,71 +81,71 @@ impl Host for ThisHost {
 
 impl System for Absent {
     async fn before(&mut self, _item: &Item) -> Option<String> {
-        match *self {}
+        match self.0 {}
     }
 
     async fn make(&mut self, _item: &Item) -> Result<Made, SystemError> {
-        match *self {}
+        match self.0 {}
     }
 
     async fn unmake(&mut self, _change: &Change) -> Result<(), SystemError> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl Network for Absent {
     async fn changed(&mut self) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     async fn snapshot(&self) -> io::Result<Snapshot> {
-        match *self {}
+        match self.0 {}
     }
 
     async fn gateways(&self, _interface: u32, _destination: Ipv6Addr) -> io::Result<Vec<Ipv6Addr>> {
-        match *self {}
+        match self.0 {}
     }
 
     async fn neighbours(&self, _interface: u32) -> io::Result<Vec<Neighbour>> {
-        match *self {}
+        match self.0 {}
     }
 
     async fn nudge(&self, _interface: u32, _router: Ipv6Addr) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl RouterAdvertisements for Absent {
     async fn recv(&self) -> io::Result<Datagram> {
-        match *self {}
+        match self.0 {}
     }
 
     fn solicit(&self, _interface: u32) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl Dns for Absent {
     async fn resolvers(&self, _link: &Link) -> Known {
-        match *self {}
+        match self.0 {}
     }
 
     fn udp_socket(&self, _interface: u32, _local: SocketAddr) -> io::Result<UdpSocket> {
-        match *self {}
+        match self.0 {}
     }
 
     async fn connect_tcp(&self, _interface: u32, _server: SocketAddr) -> io::Result<TcpStream> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl EchoSocket for Absent {
     fn send(&self, _target: Ipv4Addr, _hop_limit: u8, _message: &[u8]) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     async fn recv(&self) -> io::Result<Vec<u8>> {
-        match *self {}
+        match self.0 {}
     }
 }
 
