@@ -8,6 +8,7 @@ use std::{
 };
 
 use lab::{
+    advertiser::{Advertisement, Advertiser},
     dns::{Reply, Resolver, start_named},
     eventually,
     process::{Daemon, Ran},
@@ -334,6 +335,39 @@ fn disc_7050_3_01_a_route_elsewhere_does_not_lead_the_question_away() {
     let ran = pref64(&network, "--wait 5 --interface h0");
     assert!(ran.stdout.contains("source=dns"), "{ran:?}");
     assert_eq!(resolver.asked().len(), 1);
+}
+
+/// Each link's resolvers are asked by that link, and what they say is that link's.
+#[test]
+fn disc_7050_3_01_each_link_has_resolvers_of_its_own() {
+    let (network, _first) = resolved("dns-two-links", Reply::Code(0, Some(600)));
+    connect((&network.host, "h1"), (&network.isp, "j1"));
+    let (router, resolver) = ("fe80::2", "2001:db8:2:1::1");
+    network.isp.add_address("j1", &format!("{router}/64"));
+    network.isp.add_address("j1", &format!("{resolver}/64"));
+    let [router, lan, address] =
+        [router, "2001:db8:2:1::", resolver].map(|it| it.parse::<Ipv6Addr>().unwrap());
+    let mut advertisement = Advertisement::new(router, lan);
+    advertisement.dns_servers = vec![address];
+    let _second = Resolver::start(&network.isp, "j1", address, Reply::synthesised(OTHER, 600));
+    let _advertiser = Advertiser::start(&network.isp, "j1", advertisement);
+    let clat = network.launch_clat(&[]);
+    wait_until_running(&clat, OTHER);
+    let output = clat.output();
+    assert!(
+        output.contains(&format!("{OTHER} by DNS from {resolver}")),
+        "{output}"
+    );
+    let running = output.lines().rfind(|line| line.contains(" running: "));
+    assert!(
+        running.is_some_and(|line| line.contains(" on h1,")),
+        "{output}"
+    );
+
+    let ran = pref64(&network, "--wait 3");
+    let start = format!("{OTHER} interface=h1 source=dns resolver={resolver} ");
+    assert!(ran.stdout.starts_with(&start), "{ran:?}");
+    assert_eq!(ran.stdout.lines().count(), 1, "{ran:?}");
 }
 
 /// What is in resolv.conf counts where nothing better is known, and this host is not asked.
