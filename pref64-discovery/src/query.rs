@@ -397,7 +397,8 @@ mod tests {
         let outcome = asking(server);
         let (asked, from) = question_to(&udp).await;
         udp.send_to(&reply(&asked, true), from).await.unwrap();
-        let (mut stream, _) = tcp.accept().await.unwrap();
+        let accepted = tokio::time::timeout(UDP_TIMEOUT, tcp.accept()).await;
+        let (mut stream, _) = accepted.expect("a connection").unwrap();
         let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
         stream.read_exact(&mut message).await.unwrap();
         let reply = reply(&Message::from_vec(&message).unwrap(), false);
