@@ -188,6 +188,8 @@ mod tests {
     async fn disc_7050_3_2_01_only_the_prefix_in_use_is_reported() {
         let mut reachability = Reachability::default();
         start(&mut reachability, prefix("2001:db8:65::/96"), Some(1));
+        // It has ended, and nobody has heard of it yet.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         start(&mut reachability, prefix("2001:db8:64::/96"), Some(1));
         assert_eq!(reachability.next().await.prefix, prefix("2001:db8:64::/96"));
         start(&mut reachability, prefix("2001:db8:66::/96"), Some(1));
