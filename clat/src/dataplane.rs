@@ -268,9 +268,18 @@ impl Dataplane {
         self.shared.next_hop.store(next_hop.map(Arc::new));
     }
 
+    /// Counts what the link has lost before it could be received.
+    pub(crate) fn count_overflows(&self) {
+        if let Some(uplink) = &self.ports.uplink {
+            let lost = uplink.overflows();
+            self.shared.stats.dropped[IN].add(DropReason::QueueOverflow, lost);
+        }
+    }
+
     /// Ends the threads. `None` if one of them has panicked and its half of the engine is lost.
     pub(crate) fn stop(self) -> Option<Engine> {
         self.shared.stop(&self.ports);
+        self.count_overflows();
         match self.threads {
             Threads::Link { out, r#in } => {
                 // Both, even if the first has panicked: nothing of them may go on.

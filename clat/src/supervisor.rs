@@ -508,6 +508,9 @@ impl<'a, H: Host> Supervisor<'a, H> {
     }
 
     fn report(&self) {
+        if let Some(dataplane) = &self.dataplane {
+            dataplane.count_overflows();
+        }
         match &self.stats {
             Some(stats) => tracing::info!("so far\n{}", report::stats(stats)),
             None => tracing::info!("nothing was translated yet"),

@@ -436,6 +436,19 @@ fn packets_that_wait_keep_their_next_hop() {
     assert_eq!(waiting.take().0.len(), MAX_BURST);
 }
 
+/// What the system lost before it came to us has a name too.
+#[test]
+fn what_came_too_fast_is_counted() {
+    let mut world = World::running();
+    world.uplink.overflow(3);
+    world.dataplane().count_overflows();
+    world.dataplane().count_overflows();
+    assert_eq!(world.dropped(IN, DropReason::QueueOverflow), 3);
+    world.uplink.overflow(2);
+    world.stop();
+    assert_eq!(world.dropped(IN, DropReason::QueueOverflow), 5);
+}
+
 #[test]
 fn what_is_refused_is_counted() {
     let world = World::running();

@@ -7,6 +7,8 @@ drop_reasons! {
     pub enum DropReason {
         NotForUs = "not-for-us":
             "Addressed to another host; the interface hears more than it should, or the filter was being replaced.",
+        QueueOverflow = "queue-overflow":
+            "Frames came faster than they could be translated, and the system's queue for them was full.",
         MalformedFrame = "malformed-frame":
             "Not a whole IPv6 packet.",
         InvalidNeighborDiscovery = "invalid-neighbor-discovery":

@@ -44,8 +44,13 @@ impl<R: Reason> ReasonCounters<R> {
 
     /// Counts one more.
     pub fn count(&self, reason: R) {
+        self.add(reason, 1);
+    }
+
+    /// Counts `count` more.
+    pub fn add(&self, reason: R, count: u64) {
         if let Some(counter) = self.counters.get(reason.index()) {
-            counter.add(1);
+            counter.add(count);
         }
     }
 
@@ -101,7 +106,7 @@ mod tests {
     fn every_reason_has_its_counter() {
         let counters = ReasonCounters::new();
         counters.count(Why::New);
-        counters.count(Why::New);
+        counters.add(Why::New, 1);
         assert_eq!((counters.get(Why::Old), counters.get(Why::New)), (0, 2));
         assert_eq!(counters.nonzero().collect::<Vec<_>>(), [(Why::New, 2)]);
         assert_eq!(counters.total(), 2);

@@ -2,7 +2,10 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -217,14 +220,19 @@ impl Tun for FakeTun {
 
 /// A link without neighbours.
 #[derive(Debug)]
-pub struct FakeUplink(Port<(FrameAddresses, Packet), (Mac, Packet)>);
+pub struct FakeUplink(Port<(FrameAddresses, Packet), (Mac, Packet)>, AtomicU64);
 
 impl FakeUplink {
     /// A link on which nothing happens.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "as its sibling")]
     pub fn new() -> Self {
-        Self(Port::new())
+        Self(Port::new(), AtomicU64::new(0))
+    }
+
+    /// Frames came that nobody received in time.
+    pub fn overflow(&self, count: u64) {
+        self.1.fetch_add(count, Ordering::Relaxed);
     }
 
     /// A neighbour sends a frame.
@@ -266,6 +274,10 @@ impl Uplink for FakeUplink {
 
     fn send(&self, buf: &mut PacketBuf, to: Mac) -> Result<(), SendError> {
         self.0.send(buf, (to, Packet::of(buf)))
+    }
+
+    fn overflows(&self) -> u64 {
+        self.1.swap(0, Ordering::Relaxed)
     }
 
     fn wake(&self) {

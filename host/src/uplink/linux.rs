@@ -238,6 +238,13 @@ impl Uplink for PacketSocket {
         }
     }
 
+    fn overflows(&self) -> u64 {
+        // The kernel counts from zero again after each look.
+        let statistics: io::Result<libc::tpacket_stats> =
+            sockopt::get(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS);
+        statistics.map_or(0, |it| it.tp_drops.into())
+    }
+
     fn wake(&self) {
         self.waker.wake();
     }

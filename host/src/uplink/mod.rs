@@ -52,6 +52,12 @@ pub trait Uplink: Send + Sync {
         }
     }
 
+    /// How many frames the system has lost since this was last asked, because nobody received them
+    /// in time. Zero where the system does not tell.
+    fn overflows(&self) -> u64 {
+        0
+    }
+
     /// Ends the wait of [`Self::recv`] in another thread.
     fn wake(&self);
 }

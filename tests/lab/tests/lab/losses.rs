@@ -2,6 +2,7 @@
 //! who counts: the kernel before our programs, the programs themselves, and each after the other.
 
 use std::{
+    net::{Ipv6Addr, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -9,9 +10,11 @@ use std::{
 use lab::{
     counters::{Counters, Device},
     pair::Translator,
+    topology::SERVER,
 };
+use nix::sys::signal::Signal;
 
-use crate::Running;
+use crate::{Running, host_rules::clat_address};
 
 /// What is on its way arrives within this time.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -119,4 +122,26 @@ fn uncounted(
     let counted = came.sum::<u64>() + counters.dropped("unreadable");
     let read = device.sent;
     (counted != read).then(|| format!("{name} has read {read} packets, and counted {counted}"))
+}
+
+/// Frames that come while nobody takes them are lost in the kernel's queue, and counted.
+#[test]
+fn frames_that_come_too_fast_are_counted() {
+    const FLOOD: usize = 100_000;
+    let running = Running::new("overflow");
+    let network = &running.network;
+    network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+    let address: Ipv6Addr = clat_address(&running.clat).parse().unwrap();
+    running.clat.signal(Signal::SIGSTOP);
+    network.router.run(move || {
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        for _ in 0..FLOOD {
+            let _ = socket.send_to(&[7; 64], (address, 9));
+        }
+    });
+    running.clat.signal(Signal::SIGCONT);
+    let counters = running.clat.counters();
+    let lost = counters.dropped("queue-overflow");
+    assert!(lost > 0, "{counters:?}");
+    network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
 }
