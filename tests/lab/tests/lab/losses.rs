@@ -22,6 +22,9 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// The kernel looks for routers on the PLAT's interface, as on any other.
 const NOT_IN_PREFIX: &str = "not-in-prefix";
 
+/// Tayga 0.9.2 sends a UDP checksum of zero where 0xffff is meant, of one datagram in 65 536.
+const TAYGAS_ZERO: &str = "udp-checksum-zero-in-ipv6";
+
 impl Running {
     /// Sees that nothing was lost, but for the reasons in `explained`.
     pub(crate) fn assert_nothing_lost(&self, explained: &[&str]) {
@@ -101,11 +104,14 @@ impl Report {
 
     /// Sees that nothing was dropped for another reason.
     fn assert_explained(&self, explained: &[&str]) {
+        let beside_tayga = self.clat.is_none() || self.plat.is_none();
         for (name, program) in [("clat", &self.clat), ("plat", &self.plat)] {
             let drops = program.iter().flat_map(|(counters, _)| &counters.drops);
             for (code, count) in drops {
                 let code = code.as_str();
-                let is_explained = code == NOT_IN_PREFIX || explained.contains(&code);
+                let is_explained = code == NOT_IN_PREFIX
+                    || (code == TAYGAS_ZERO && beside_tayga)
+                    || explained.contains(&code);
                 assert!(is_explained, "{name} has dropped {count} packets: {code}");
             }
         }

@@ -94,13 +94,17 @@ const FITS: usize = 1500 - 40 - 8;
 struct Echoes {
     socket: UdpSocket,
     lost: u32,
+    /// Datagrams that may be lost for good. Tayga 0.9.2 sends a checksum of zero where 0xffff is
+    /// meant, which is none in IPv6: one datagram of 65 536, and the same one each time.
+    spare: u32,
 }
 
 impl Echoes {
-    fn new() -> Self {
+    fn new(pair: Pair) -> Self {
         Self {
             socket: udp_socket(ECHO_PORT),
             lost: 0,
+            spare: u32::from(pair.has_tayga()),
         }
     }
 
@@ -109,7 +113,12 @@ impl Echoes {
         while !comes_back(&self.socket, data) {
             self.lost += 1;
             let is_discovery = data.len() > FITS && self.lost == 1;
-            assert!(is_discovery, "no echo of {} bytes", data.len());
+            if is_discovery {
+                continue;
+            }
+            assert!(self.spare > 0, "no echo of {} bytes", data.len());
+            self.spare -= 1;
+            return;
         }
     }
 }
@@ -145,8 +154,8 @@ fn set_option(socket: &UdpSocket, level: i32, name: i32, value: &[u8]) {
 
 pub(crate) fn udp_of_every_size(pair: Pair) {
     let running = Running::of(pair, "udp-sizes");
-    running.network.host.run(|| {
-        let mut echoes = Echoes::new();
+    running.network.host.run(move || {
+        let mut echoes = Echoes::new(pair);
         for len in 0..=1472 {
             echoes.expect(&pattern(len));
         }
@@ -158,8 +167,8 @@ pub(crate) fn udp_of_every_size(pair: Pair) {
 /// Fragmented by the host, put together by the PLAT, and the same on the way back.
 pub(crate) fn udp_of_8_kilobytes_is_fragmented_both_ways(pair: Pair) {
     let running = Running::of(pair, "udp-fragments");
-    running.network.host.run(|| {
-        let mut echoes = Echoes::new();
+    running.network.host.run(move || {
+        let mut echoes = Echoes::new(pair);
         for len in [1473, 2000, 4000, 8192, 20_000, 65_000] {
             for _ in 0..5 {
                 echoes.expect(&pattern(len));
@@ -272,8 +281,8 @@ fn pings_are_lost(pair: Pair, arguments: &str) -> bool {
 /// Router alert over and over: 40 bytes that translation leaves out.
 pub(crate) fn ipv4_options(pair: Pair) {
     let running = Running::of(pair, "options");
-    running.network.host.run(|| {
-        let mut echoes = Echoes::new();
+    running.network.host.run(move || {
+        let mut echoes = Echoes::new(pair);
         let options = [148, 4, 0, 0].repeat(10);
         set_option(&echoes.socket, libc::IPPROTO_IP, libc::IP_OPTIONS, &options);
         for len in [0, 1, 500, 1400] {
