@@ -23,6 +23,8 @@ const SMALL: usize = 64;
 
 const UDP_PORT: u16 = 9000;
 
+const HELLO: &[u8] = b"hello";
+
 /// Which way the load goes, seen from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -124,10 +126,21 @@ impl Path<'_> {
             SockRef::from(socket).set_recv_buffer_size(4 << 20)?;
         }
         client.connect((self.to, UDP_PORT))?;
-        client.send(b"hello")?;
-        let (_, from) = server.recv_from(&mut [0; 16])?;
-        server.connect(from)?;
+        client.send(HELLO)?;
+        server.connect(hear_hello(&server)?)?;
         Ok((client, server))
+    }
+}
+
+/// From where a greeting comes. The last datagrams of the flood before may still be on their way,
+/// from another client.
+fn hear_hello(server: &UdpSocket) -> io::Result<SocketAddr> {
+    let mut buffer = [0; SMALL];
+    loop {
+        let (len, from) = server.recv_from(&mut buffer)?;
+        if buffer[..len] == *HELLO {
+            return Ok(from);
+        }
     }
 }
 
