@@ -13,7 +13,7 @@ mod host_plan;
 mod lan;
 mod report;
 mod run;
-mod worker;
+mod workers;
 
 /// What a program that starts this one wants to know.
 const EXIT_CODES: &str = "\

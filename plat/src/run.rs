@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     host_plan::{self, Forwarding},
     lan, report,
-    worker::{Shared, Worker},
+    workers::{Orders, Shared, Workers},
 };
 
 /// Where the journal is, unless told otherwise. Emptied by a restart of the machine.
@@ -59,8 +59,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
 
     let shared = Arc::new(Shared::default());
     let own = own_ipv4(&snapshot);
-    shared.own_addresses.store(Arc::new(own.clone()));
-    let engine = engine(&config, own_ipv6(&snapshot)?, own, clock)?;
+    let engine = engine(&config, own_ipv6(&snapshot)?, own.clone(), clock)?;
     let stats = engine.stats();
     let tun = open_tun(host, &config.interface)?;
     fault::point("TUN opened");
@@ -69,18 +68,20 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
         watch,
         netcfg,
         forwarding: Forwarding::default(),
-        shared: Arc::clone(&shared),
+        own,
+        orders: None,
     };
     let arranged = surroundings.arrange(&snapshot).await;
     let arranged = arranged.map_err(|error| netcfg_failure(&error));
     let started = arranged.and_then(|()| {
-        Worker::start(engine, tun, Arc::clone(&shared), clock)
+        Workers::start(engine, tun, Arc::clone(&shared), clock)
             .map_err(cannot("cannot start a thread"))
     });
     let served = match started {
-        Ok(worker) => {
+        Ok(workers) => {
             cli::say(lan::instructions(&config));
-            serve(worker, &mut surroundings, &mut signals, &stats).await
+            surroundings.orders = Some(workers.orders());
+            serve(workers, &mut surroundings, &mut signals, &stats, &shared).await
         }
         Err(failure) => Err(failure),
     };
@@ -93,15 +94,15 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
 }
 
 async fn serve(
-    worker: Worker,
+    workers: Workers,
     surroundings: &mut Surroundings<'_, impl Network, impl System>,
     signals: &mut impl Signals,
     stats: &Stats,
+    shared: &Shared,
 ) -> Result<Exit, Failure> {
     tracing::info!("running");
     fault::point("running");
-    let shared = Arc::clone(&surroundings.shared);
-    while !worker.has_ended() {
+    while !workers.has_ended() {
         tokio::select! {
             changed = surroundings.watch.changed() => {
                 changed.map_err(|error| Failure::io("cannot watch the network", &error))?;
@@ -110,13 +111,13 @@ async fn serve(
             () = tokio::time::sleep(LOOK) => surroundings.follow().await,
             told = signals.next() => match told {
                 Told::End => break,
-                Told::Report => tracing::info!("so far\n{}", text(stats, &shared)),
+                Told::Report => tracing::info!("so far\n{}", text(stats, shared)),
             },
         }
     }
-    let ended = worker.stop();
+    let ended = workers.stop();
     fault::point("worker stopped");
-    tracing::info!("in all\n{}", text(stats, &shared));
+    tracing::info!("in all\n{}", text(stats, shared));
     match ended {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => Err(Failure::io("the virtual interface", &error)),
@@ -129,19 +130,33 @@ struct Surroundings<'a, W, S> {
     watch: W,
     netcfg: NetCfg<S>,
     forwarding: Forwarding,
-    shared: Arc<Shared>,
+    /// The host's own IPv4 addresses, as the workers know them.
+    own: Vec<Ipv4Addr>,
+    /// The way to the workers, once they run.
+    orders: Option<Orders>,
 }
 
 impl<W: Network, S: System> Surroundings<'_, W, S> {
     /// Makes the host, as it is, what the PLAT needs.
     async fn arrange(&mut self, snapshot: &Snapshot) -> Result<(), netcfg::Error> {
-        let own = own_ipv4(snapshot);
-        if **self.shared.own_addresses.load() != own {
-            self.shared.own_addresses.store(Arc::new(own));
-        }
+        self.tell_own_addresses(own_ipv4(snapshot)).await;
         self.forwarding.follow(self.config, snapshot);
         let plan = host_plan::plan(self.config, &self.forwarding);
         self.netcfg.apply(&plan).await
+    }
+
+    /// No client may reach the host's own addresses. Workers that cannot be told are told with the
+    /// next look.
+    async fn tell_own_addresses(&mut self, own: Vec<Ipv4Addr>) {
+        let Some(orders) = self.orders.as_ref().filter(|_| own != self.own) else {
+            return;
+        };
+        let addresses = own.clone();
+        let told = orders.each(move |engine, _| engine.set_own_addresses(addresses.clone()));
+        match told.await {
+            Ok(_) => self.own = own,
+            Err(error) => tracing::warn!("cannot tell the host's own addresses: {error}"),
+        }
     }
 
     /// Looks at the host again. What fails is tried again with the next look.

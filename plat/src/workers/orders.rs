@@ -1,0 +1,125 @@
+//! Orders to the workers: closures that get the engine between two batches of packets.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use host::tun::Tun;
+use nat64::Engine;
+use tokio::sync::oneshot;
+
+/// Orders that may wait for one worker. It carries them out within a batch of packets; more than
+/// this waits only for one that does not.
+const WAITING: usize = 64;
+
+/// How long an answer is waited for. A worker that has not come to it by then is stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Something to do with an engine.
+pub(crate) type Order = Box<dyn FnOnce(&mut Engine, Instant) + Send>;
+
+/// The way to one worker.
+struct Line {
+    /// Not a reason for the interface to stay when the worker is gone.
+    tun: Weak<dyn Tun>,
+    sender: SyncSender<Order>,
+}
+
+/// A way to one worker, and the end that the worker has.
+pub(super) fn line(tun: &Arc<dyn Tun>) -> (OrderLine, Receiver<Order>) {
+    let (sender, inbox) = sync_channel(WAITING);
+    let tun = Arc::downgrade(tun);
+    (OrderLine(Line { tun, sender }), inbox)
+}
+
+/// The way to one worker, for [`Orders::new`].
+pub(super) struct OrderLine(Line);
+
+/// Why an order was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// A worker has ended.
+    Ended,
+    /// A worker does not come to it.
+    Stuck,
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ended => "a worker has ended",
+            Self::Stuck => "a worker does not answer",
+        })
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+/// The way to all workers. Its clones lead to the same ones.
+#[derive(Clone)]
+pub(crate) struct Orders(Arc<[Line]>);
+
+impl Orders {
+    pub(super) fn new(lines: Vec<OrderLine>) -> Self {
+        Self(lines.into_iter().map(|line| line.0).collect())
+    }
+
+    /// Has every worker do this with its engine, at the time that the worker gives with it, and
+    /// returns the answers in the order of the shards. The workers do it at about the same time,
+    /// but not at one instant.
+    ///
+    /// # Errors
+    /// [`Unanswered`], at the latest after five seconds. Other workers may have done it, and a stuck
+    /// one may still do it.
+    pub(crate) async fn each<R: Send + 'static>(
+        &self,
+        order: impl Fn(&mut Engine, Instant) -> R + Send + Sync + 'static,
+    ) -> Result<Vec<R>, Unanswered> {
+        let order = Arc::new(order);
+        let mut answers = Vec::with_capacity(self.0.len());
+        for line in self.0.iter() {
+            let (answer, answered) = oneshot::channel();
+            let order = Arc::clone(&order);
+            line.send(Box::new(move |engine, now| {
+                // Whoever asked may have lost patience.
+                let _ = answer.send(order(engine, now));
+            }))?;
+            answers.push(answered);
+        }
+        let all = async {
+            let mut all = Vec::with_capacity(answers.len());
+            for answered in answers {
+                all.push(answered.await.map_err(|_| Unanswered::Ended)?);
+            }
+            Ok(all)
+        };
+        let in_time = tokio::time::timeout(PATIENCE, all).await;
+        in_time.unwrap_or(Err(Unanswered::Stuck))
+    }
+}
+
+impl fmt::Debug for Orders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "orders to {} workers", self.0.len())
+    }
+}
+
+impl Line {
+    fn send(&self, order: Order) -> Result<(), Unanswered> {
+        use std::sync::mpsc::TrySendError;
+
+        self.sender.try_send(order).map_err(|error| match error {
+            TrySendError::Full(_) => Unanswered::Stuck,
+            TrySendError::Disconnected(_) => Unanswered::Ended,
+        })?;
+        if let Some(tun) = self.tun.upgrade() {
+            tun.wake();
+        }
+        Ok(())
+    }
+}
