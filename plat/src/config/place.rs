@@ -1,0 +1,67 @@
+//! Where in the file the reason of an error stands.
+
+use std::ops::Range;
+
+use cli::{
+    Failure,
+    config::{Document, Spanned},
+};
+use nat64::config::ConfigError;
+
+use super::{
+    file::{File, LimitsFile, TimersFile},
+    networks::Networks,
+};
+
+/// Where in the file the reason of an error stands.
+pub(super) fn place(
+    document: &Document,
+    file: &File,
+    networks: &Networks,
+    error: &ConfigError,
+) -> Failure {
+    let at = match error {
+        ConfigError::NoPrefix | ConfigError::NoPool => None,
+        ConfigError::TooManyPrefixes => networks.prefixes.last().map(Spanned::span),
+        ConfigError::OverlappingPrefixes(inner, _) => {
+            last_place(&networks.prefixes, |it| it == inner)
+        }
+        ConfigError::PoolTwice(address) | ConfigError::PoolUnusable(address) => {
+            last_place(&networks.pool, |it| it.contains(*address))
+        }
+        ConfigError::Timer { name, .. } => file.timers.place(name),
+        ConfigError::Limit { name, .. } => file.limits.place(name),
+    };
+    match at {
+        Some(at) => document.wrong(at, error),
+        None => document.wrong_somewhere(error),
+    }
+}
+
+fn last_place<T>(list: &[Spanned<T>], is: impl Fn(&T) -> bool) -> Option<Range<usize>> {
+    let found = list.iter().rev().find(|it| is(it.get_ref()));
+    found.map(Spanned::span)
+}
+
+impl TimersFile {
+    fn place(&self, name: &str) -> Option<Range<usize>> {
+        let timer = match name {
+            "udp" => &self.udp,
+            "icmp" => &self.icmp,
+            "tcp_established" => &self.tcp_established,
+            "tcp_transitory" => &self.tcp_transitory,
+            _ => &self.fragment,
+        };
+        timer.as_ref().map(Spanned::span)
+    }
+}
+
+impl LimitsFile {
+    fn place(&self, name: &str) -> Option<Range<usize>> {
+        let limit = match name {
+            "bindings" => &self.bindings,
+            _ => &self.sessions,
+        };
+        limit.as_ref().map(Spanned::span)
+    }
+}

@@ -1,0 +1,134 @@
+//! What holds when a file says this: checks and defaults.
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use cli::{
+    Failure,
+    config::{Document, Spanned},
+    text::is_interface_name,
+};
+use nat64::{
+    config::{Limits, Timers, reassembly},
+    destinations::Network4,
+};
+use pref64::{Pref64, siit::NonGlobal};
+
+use super::{
+    Config, SMALLEST,
+    file::{File, LimitsFile, TimersFile, WkpNonGlobal},
+    networks::{Networks, values},
+    place::place,
+};
+
+/// The most addresses a pool may have: each costs 24 KiB.
+const MAX_POOL: u64 = 4096;
+
+/// What holds.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
+    let file: File = document.parse()?;
+    if file.pool.is_empty() {
+        return Err(document.wrong_somewhere("there is no pool").hint(SMALLEST));
+    }
+    let networks = Networks::read(document, &file)?;
+    check_pool_size(document, &networks.pool)?;
+    let at_least = |name: &str, value: &Option<Spanned<u16>>, default: u16, least: u16| {
+        let Some(value) = value else {
+            return Ok(default);
+        };
+        let (at, value) = (value.span(), *value.get_ref());
+        if value >= least {
+            return Ok(value);
+        }
+        let what = format_args!("{name} is {value}; it must be at least {least}");
+        Err(document.wrong(at, what))
+    };
+    let prefixes = values(&networks.prefixes);
+    let config = Config {
+        prefixes: if prefixes.is_empty() {
+            vec![Pref64::WELL_KNOWN]
+        } else {
+            prefixes
+        },
+        pool: values(&networks.pool),
+        allow_destinations: values(&networks.allow_destinations),
+        wkp_non_global: match file.wkp_non_global {
+            WkpNonGlobal::Drop => NonGlobal::Drop,
+            WkpNonGlobal::Translate => NonGlobal::Translate,
+        },
+        interface: interface(document, file.interface.as_ref())?,
+        ipv6_mtu: at_least("ipv6_mtu", &file.ipv6_mtu, 1500, 1280)?,
+        ipv4_mtu: at_least("ipv4_mtu", &file.ipv4_mtu, 1500, 68)?,
+        fragment_above: at_least("fragment_above", &file.fragment_above, 1280, 1280)?,
+        timers: timers(&file.timers),
+        limits: limits(&file.limits),
+    };
+    // What depends on the host is not checked by this.
+    let checked = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new()).check();
+    checked.map_err(|error| place(document, &file, &networks, &error))?;
+    Ok(config)
+}
+
+/// Before anything counts the addresses one by one: there may be four thousand million.
+fn check_pool_size(document: &Document, pool: &[Spanned<Network4>]) -> Result<(), Failure> {
+    let mut addresses = 0;
+    for network in pool {
+        addresses += network.get_ref().size();
+        if addresses > MAX_POOL {
+            let what = format_args!("the pool has {addresses} addresses; {MAX_POOL} are possible");
+            return Err(document.wrong(network.span(), what));
+        }
+    }
+    Ok(())
+}
+
+/// A name that the kernel takes, and that means one interface in every place it stands in.
+fn interface(document: &Document, name: Option<&Spanned<String>>) -> Result<String, Failure> {
+    let Some(name) = name else {
+        return Ok("plat0".to_owned());
+    };
+    let (at, name) = (name.span(), name.get_ref());
+    if is_interface_name(name) {
+        return Ok(name.clone());
+    }
+    let what = format_args!("`{name}` cannot be the name of an interface");
+    let hint = "use at most 15 letters, digits and -_. like plat0";
+    Err(document.wrong(at, what).hint(hint))
+}
+
+fn timers(file: &TimersFile) -> Timers {
+    let default = Timers::default();
+    let or = |seconds: &Option<Spanned<u64>>, default| {
+        let seconds = seconds.as_ref().map(|it| *it.get_ref());
+        seconds.map_or(default, Duration::from_secs)
+    };
+    Timers {
+        udp: or(&file.udp, default.udp),
+        icmp: or(&file.icmp, default.icmp),
+        tcp_established: or(&file.tcp_established, default.tcp_established),
+        tcp_transitory: or(&file.tcp_transitory, default.tcp_transitory),
+        fragment: or(&file.fragment, default.fragment),
+    }
+}
+
+fn limits(file: &LimitsFile) -> Limits {
+    let default = Limits::default();
+    let fragments = default.fragments;
+    let or = |limit: &Option<Spanned<usize>>, default| {
+        let limit = limit.as_ref().map(|it| *it.get_ref());
+        limit.unwrap_or(default)
+    };
+    Limits {
+        bindings: or(&file.bindings, default.bindings),
+        sessions: or(&file.sessions, default.sessions),
+        fragments: reassembly::Limits {
+            datagrams: file.fragmented_datagrams.unwrap_or(fragments.datagrams),
+            bytes: file.fragment_bytes.unwrap_or(fragments.bytes),
+            datagrams_per_source: file
+                .fragmented_datagrams_per_source
+                .unwrap_or(fragments.datagrams_per_source),
+        },
+    }
+}

@@ -1,0 +1,181 @@
+//! Wrong and right files.
+
+use std::{net::Ipv6Addr, path::Path};
+
+use cli::{Exit, config::Document};
+use pref64::{Pref64, siit::NonGlobal};
+
+use super::{Config, read, settle::settle};
+
+pub(crate) fn settled(text: &str) -> Result<Config, String> {
+    settle(&Document::new("plat.toml", text)).map_err(|it| it.to_string())
+}
+
+#[test]
+fn a_pool_is_all_that_is_needed() {
+    let config = settled("pool = [\"203.0.113.4/30\"]").unwrap();
+    assert_eq!(config.prefixes, [Pref64::WELL_KNOWN]);
+    assert_eq!(config.pool_addresses().count(), 4);
+    let own_ipv6 = "2001:db8::1".parse().unwrap();
+    assert_eq!(config.for_engine(own_ipv6, vec![]).check(), Ok(()));
+}
+
+#[test]
+fn addresses_that_look_like_a_network_are_only_used_if_chosen() {
+    let last = |text| -> Vec<u8> {
+        let config = settled(text).unwrap();
+        config.pool_addresses().map(|it| it.octets()[3]).collect()
+    };
+    assert_eq!(last("pool = [\"203.0.113.0/30\"]"), [1, 2, 3]);
+    assert_eq!(last("pool = [\"203.0.113.252/30\"]"), [252, 253, 254]);
+    assert_eq!(last("pool = [\"203.0.113.0/31\"]"), [0, 1]);
+    assert_eq!(last("pool = [\"203.0.113.255\"]"), [255]);
+    assert_eq!(last("pool = [\"203.0.112.0/23\"]").len(), 508);
+}
+
+#[test]
+fn addr_3_4_01_a_configured_prefix_replaces_the_well_known_one() {
+    let text = "pool = [\"203.0.113.1\"]\nprefixes = [\"2001:db8:64::/96\"]";
+    let config = settled(text).unwrap();
+    assert_eq!(config.prefixes, ["2001:db8:64::/96".parse().unwrap()]);
+}
+
+#[test]
+fn every_key_arrives_where_it_belongs() {
+    let config = settled(
+        "pool = [\"203.0.113.1\"]\ninterface = \"nat\"\nipv6_mtu = 1400\nipv4_mtu = 1390\n\
+         fragment_above = 1300\nwkp_non_global = \"translate\"\n\
+         allow_destinations = [\"10.0.0.0/8\"]\n\
+         [timers]\nudp = 121\nicmp = 61\ntcp_established = 7201\ntcp_transitory = 241\n\
+         fragment = 3\n\
+         [limits]\nbindings = 11\nsessions = 12\nfragmented_datagrams = 13\n\
+         fragment_bytes = 14\nfragmented_datagrams_per_source = 15\n",
+    )
+    .unwrap();
+    assert_eq!(config.interface, "nat");
+    let engine = config.for_engine(Ipv6Addr::LOCALHOST, vec![]);
+    assert_eq!((engine.ipv6_mtu, engine.ipv4_mtu), (1400, 1390));
+    assert_eq!(engine.lowest_ipv6_mtu, 1300);
+    assert_eq!(engine.wkp_non_global, NonGlobal::Translate);
+    assert_eq!(engine.allow_destinations, ["10.0.0.0/8".parse().unwrap()]);
+    let timers = engine.timers;
+    let seconds = [
+        timers.udp,
+        timers.icmp,
+        timers.tcp_established,
+        timers.tcp_transitory,
+    ];
+    assert_eq!(seconds.map(|it| it.as_secs()), [121, 61, 7201, 241]);
+    assert_eq!(timers.fragment.as_secs(), 3);
+    let limits = engine.limits;
+    assert_eq!((limits.bindings, limits.sessions), (11, 12));
+    let fragments = limits.fragments;
+    assert_eq!((fragments.datagrams, fragments.bytes), (13, 14));
+    assert_eq!(fragments.datagrams_per_source, 15);
+}
+
+/// File, line, reason, and what to do where it is known.
+#[test]
+fn what_is_wrong_is_said() {
+    const POOL: &str = "pool = [\"203.0.113.4/30\"]\n";
+    for (text, parts) in [
+        ("", vec!["plat.toml: there is no pool", "like: pool = ["]),
+        ("pool = []", vec!["there is no pool"]),
+        (
+            "pool = \"203.0.113.1\"",
+            vec!["plat.toml:1:8:", "write a list"],
+        ),
+        (
+            "pool = [\"203.0.113.1/24\"]",
+            vec!["plat.toml:1:9:", "did you mean 203.0.113.0/24"],
+        ),
+        (
+            "pool = [\"0.0.0.0/0\"]",
+            vec!["plat.toml:1:9:", "4294967296 addresses"],
+        ),
+        (
+            "pool = [\n\"10.0.0.0/20\",\n\"10.1.0.1\"]",
+            vec!["plat.toml:3:1:", "4097 addresses; 4096 are possible"],
+        ),
+        (
+            "pool = [\"203.0.113.4/30\",\n \"203.0.113.5\"]",
+            vec!["plat.toml:2:2:", "203.0.113.5 stands twice"],
+        ),
+        (
+            "pool = [\"127.0.0.1\"]",
+            vec!["plat.toml:1:9:", "127.0.0.1 cannot be in the pool"],
+        ),
+        (
+            "prefixs = []",
+            vec!["plat.toml:1:1:", "`prefixs`", "did you mean `prefixes`?"],
+        ),
+        (
+            "prefixes = [\"64:ff9b::/95\"]",
+            vec!["plat.toml:1:13:", "/95 is not"],
+        ),
+        (
+            "prefixes = [\"2001:db8:64::1/96\"]",
+            vec!["plat.toml:1:13:", "did you mean 2001:db8:64::/96"],
+        ),
+        (
+            "prefixes = [\"2001:db8::/32\",\n\"2001:db8:64::/96\"]",
+            vec!["plat.toml:3:1:", "2001:db8:64::/96 lies in 2001:db8::/32"],
+        ),
+        ("ipv6_mtu = 1000", vec!["plat.toml:2:12:", "at least 1280"]),
+        ("ipv4_mtu = 70000", vec!["plat.toml:2:12:", "70000"]),
+        (
+            "interface = \"../x\"",
+            vec!["plat.toml:2:13:", "`../x`", "like plat0"],
+        ),
+        ("interface = \"plat%d\"", vec!["plat.toml:2:13:"]),
+        ("interface = \"a-name-of-16-let\"", vec!["plat.toml:2:13:"]),
+        ("interface = \"\"", vec!["plat.toml:2:13:"]),
+        (
+            "wkp_non_global = \"trnslate\"",
+            vec!["plat.toml:2:18:", "did you mean `translate`?"],
+        ),
+        (
+            "[timers]\nudb = 5",
+            vec!["plat.toml:3:1:", "did you mean `udp`?"],
+        ),
+        (
+            "[timers]\nudp = 5",
+            vec!["plat.toml:3:7:", "udp must be from 120 "],
+        ),
+        (
+            "[timers]\nfragment = 4000000000",
+            vec!["plat.toml:3:12:", "to 120 seconds"],
+        ),
+        (
+            "[limits]\nsessions = 0",
+            vec!["plat.toml:3:12:", "sessions must be from 1 "],
+        ),
+    ] {
+        let text = if text.contains("pool") || text.is_empty() {
+            text.to_owned()
+        } else {
+            // Keys before tables.
+            let at = text.contains("prefix") && !text.contains('\n');
+            if at {
+                format!("{text}\n{POOL}")
+            } else {
+                format!("{POOL}{text}")
+            }
+        };
+        let error = settled(&text).unwrap_err();
+        for part in parts {
+            assert!(error.contains(part), "{text}\n{error}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_explained() {
+    let failure = read(Path::new("/nonexistent/plat.toml")).unwrap_err();
+    assert_eq!(failure.exit(), Exit::NotFound);
+    let text = failure.to_string();
+    assert!(
+        text.contains("/nonexistent/plat.toml") && text.contains("pool = ["),
+        "{text}"
+    );
+}
