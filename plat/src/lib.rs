@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use cli::{Exit, Failure};
 use host::{ThisHost, netcfg};
 
-mod config;
+pub mod config;
 mod host_plan;
 mod lan;
 mod report;
@@ -74,7 +74,8 @@ struct Cleanup {
     state_dir: PathBuf,
 }
 
-fn main() -> ExitCode {
+/// Runs the program with the arguments of the command line.
+pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::log_to_stderr("info");
     let runtime = tokio::runtime::Builder::new_current_thread()
