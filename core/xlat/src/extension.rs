@@ -146,6 +146,9 @@ mod tests {
 
     #[test]
     fn the_quote_gives_way_before_the_structure() {
+        let layout = lay_out(1300, 12, Units::Words32, 128 + 12);
+        assert_eq!((layout.quote, layout.padded, layout.length), (128, 128, 32));
+        assert_eq!(lay_out(1300, 12, Units::Words32, 128 + 11).length, 0);
         let layout = lay_out(1300, 100, Units::Words64, 1232);
         assert_eq!(
             (layout.quote, layout.padded, layout.length),

@@ -66,9 +66,7 @@ pub(crate) fn rebuild(
     let mut end = padded_end;
     if let (Some(structure), true) = (place.extension.clone(), layout.length != 0) {
         end += structure.len();
-        if end > buf.len() {
-            buf.append(end - buf.len())?;
-        }
+        buf.append(end.saturating_sub(buf.len()))?;
         buf.bytes_mut().copy_within(structure, padded_end);
     }
     buf.bytes_mut()

@@ -81,7 +81,8 @@ pub(crate) fn judge(
             let inner = judge_inner(&quote, mapping)?;
             let sizes = Sizes {
                 inner_header: ipv4::HEADER_LEN,
-                units: carries_structure(kind, code).then_some(Units::Words32),
+                // Where ICMPv6 has a structure, ICMPv4 has room for one (RFC 4884 §4).
+                units: Some(Units::Words32),
                 room: MAX_V4 - ipv4::HEADER_LEN - icmp::HEADER_LEN,
             };
             Ok(IcmpJob::Error(ErrorJob {
@@ -95,15 +96,6 @@ pub(crate) fn judge(
             }))
         }
     }
-}
-
-/// The ICMPv4 types with an extension structure (RFC 4884 §4.1 to §4.3). Fragmentation Needed and
-/// Parameter Problem come of types that have none in ICMPv6.
-fn carries_structure(kind: u8, code: u8) -> bool {
-    kind == icmp::v4::TIME_EXCEEDED
-        || (kind == icmp::v4::UNREACHABLE
-            && code != icmp::v4::FRAGMENTATION_NEEDED
-            && code != icmp::v4::PROTOCOL_UNREACHABLE)
 }
 
 fn check_checksum(packet: &Ipv6<'_>, message: &[u8]) -> Result<(), DropReason> {
@@ -330,20 +322,22 @@ fn perform_error(
     rebuild(buf, &job.place, job.layout, job.sizes.inner_header, &front)
         .map_err(|_| DropReason::NoRoom)?;
 
-    let outer = with_length(outer, buf.len() - ipv4::HEADER_LEN)?;
+    // As every packet that is not above 1260 bytes; the one that came may have been longer.
+    let outer = ipv4::Fields {
+        dont_fragment: false,
+        ..with_length(outer, buf.len() - ipv4::HEADER_LEN)?
+    };
     let (network, message) = buf.bytes_mut().split_at_mut(ipv4::HEADER_LEN);
     network.copy_from_slice(&outer.to_bytes());
     write_checksum(message, Sum::ZERO);
     Ok(())
 }
 
-/// The outer header of a message of `message_len` bytes. What was decided by the old length is
-/// decided anew: an error may have been cut.
+/// The outer header of a message of `message_len` bytes.
 fn with_length(outer: &ipv4::Fields, message_len: usize) -> Result<ipv4::Fields, DropReason> {
     let total_len = message_len + ipv4::HEADER_LEN;
     Ok(ipv4::Fields {
         total_len: u16::try_from(total_len).map_err(|_| DropReason::TooLongForIpv4)?,
-        dont_fragment: outer.dont_fragment && total_len > DONT_FRAGMENT_ABOVE,
         ..*outer
     })
 }

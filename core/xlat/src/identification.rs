@@ -74,6 +74,53 @@ mod tests {
         assert_eq!(ids.next(A, B, 17, 1), first.wrapping_add(10));
     }
 
+    /// How many counters packets of `triples` use.
+    fn used(key: u64, triples: impl Iterator<Item = (Ipv4Addr, Ipv4Addr, u8)>) -> usize {
+        let mut ids = Identification::new(key);
+        ids.counters.fill(0);
+        for (src, dst, protocol) in triples {
+            ids.next(src, dst, protocol, 1);
+        }
+        ids.counters.iter().filter(|it| **it != 0).count()
+    }
+
+    /// 256 triples in 4096 counters: some meet by chance, but not half of them.
+    #[test]
+    fn every_part_of_a_triple_matters_whatever_the_key() {
+        let host = |last| Ipv4Addr::new(10, 0, 0, last);
+        for key in [0, 0x5555_aaaa_0f0f_f0f0, u64::MAX] {
+            assert!(used(key, (0..=255).map(|it| (A, B, it))) > 200);
+            assert!(used(key, (0..=255).map(|it| (host(it), B, 17))) > 200);
+            assert!(used(key, (0..=255).map(|it| (A, host(it), 17))) > 200);
+        }
+    }
+
+    #[test]
+    fn the_counter_depends_on_the_key() {
+        let counter = |key| {
+            let mut ids = Identification::new(key);
+            ids.counters.fill(0);
+            ids.next(A, B, 17, 1);
+            ids.counters.iter().position(|it| *it != 0)
+        };
+        let counters: HashSet<_> = (0..64).map(counter).collect();
+        assert!(counters.len() > 50);
+    }
+
+    /// What the reference of splitmix64 gives for the seeds 0 and 1234567.
+    #[test]
+    fn the_mixer_is_splitmix64s() {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        assert_eq!(mix(STEP), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(mix(STEP + 1_234_567), 6_457_827_717_110_365_317);
+    }
+
+    #[test]
+    fn counters_are_not_printed() {
+        let text = format!("{:?}", Identification::new(1));
+        assert_eq!(text, "Identification { .. }");
+    }
+
     #[test]
     fn triples_count_apart() {
         let mut ids = Identification::new(42);

@@ -40,3 +40,27 @@ impl core::fmt::Debug for Key {
         f.write_str("Key(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::hash::BuildHasher;
+
+    #[test]
+    fn the_hash_is_of_the_key_and_all_parts() {
+        let bytes: [u8; 16] = core::array::from_fn(|i| i as u8);
+        let key = Key::new(bytes);
+        let whole = key.hash(&[&bytes[..8]]);
+        assert_eq!(key.hash(&[&bytes[..3], &[], &bytes[3..8]]), whole);
+        assert_ne!(key.hash(&[&bytes[..7]]), whole);
+        assert_ne!(Key::new([0; 16]).hash(&[&bytes[..8]]), whole);
+        let mut hasher = key.build_hasher();
+        hasher.write(&bytes[..8]);
+        assert_eq!(hasher.finish(), whole);
+    }
+
+    #[test]
+    fn a_key_is_not_printed() {
+        assert_eq!(format!("{:?}", Key::new([7; 16])), "Key(..)");
+    }
+}

@@ -86,6 +86,17 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_does_not_run_over() {
+        let start = origin();
+        let mut limit = RateLimit::new(ErrorPolicy::Limit {
+            burst: 10,
+            per_second: 20,
+        });
+        assert_eq!(sent(&mut limit, start, 5), 5);
+        assert_eq!(sent(&mut limit, start + Duration::from_millis(400), 50), 10);
+    }
+
+    #[test]
     fn errors_can_be_always_or_never() {
         let now = origin();
         assert_eq!(

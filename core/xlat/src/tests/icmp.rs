@@ -244,6 +244,11 @@ fn xlat_5_3_01_the_quoted_header_is_translated() {
     let inner = Ipv4::new_embedded(&message[8..]).unwrap();
     assert_eq!(inner.total_len(), 1420);
     assert!(inner.dont_fragment());
+    let limit = V6::new(HOST6, PEER6, 17).claiming(&noise(8), 1240);
+    let message = message4(&to_v4(&error6(PEER6, 1, 4, [0; 4], &limit)).packet());
+    let inner = Ipv4::new_embedded(&message[8..]).unwrap();
+    assert_eq!(inner.total_len(), 1260);
+    assert!(!inner.dont_fragment());
 }
 
 /// Routers quote as little as a header and 8 bytes; what is not there is not touched.
@@ -442,11 +447,30 @@ fn xlat_4_3_01_errors_stay_under_1280_bytes() {
 
 #[test]
 fn xlat_5_2_03_errors_stay_under_576_bytes() {
-    let quoted = udp6(&noise(1100), |_| ());
-    let packet = to_v4(&error6(ROUTER6, 1, 4, [0; 4], &quoted)).packet();
-    assert_eq!(packet.len(), 576);
-    assert!(!Ipv4::new_checked(&packet).unwrap().dont_fragment());
-    message4(&packet);
+    for quoted in [1100, 1300] {
+        let quoted = udp6(&noise(quoted), |_| ());
+        let packet = to_v4(&error6(ROUTER6, 1, 4, [0; 4], &quoted)).packet();
+        assert_eq!(packet.len(), 576);
+        assert!(!Ipv4::new_checked(&packet).unwrap().dont_fragment());
+        message4(&packet);
+    }
+}
+
+/// An echo keeps the DF that its length, or its Fragment Header, gave it.
+#[test]
+fn xlat_5_1_02_an_echo_has_df_above_1260_bytes() {
+    let dont_fragment = |packet: Vec<u8>| {
+        let header = Ipv4::new_checked(&packet).unwrap();
+        (header.total_len(), header.dont_fragment())
+    };
+    for (data, wanted) in [(1232, (1260, false)), (1233, (1261, true))] {
+        let echo = icmp6(PEER6, HOST6, 128, 0, [0; 4], &noise(data));
+        let packet = to_v4(&V6::new(PEER6, HOST6, 58).carrying(&echo)).packet();
+        assert_eq!(dont_fragment(packet), wanted);
+    }
+    let echo = icmp6(PEER6, HOST6, 128, 0, [0; 4], &noise(1300));
+    let atomic = V6::new(PEER6, HOST6, 44).carrying(&compose::fragment(58, 0, false, 7, &echo));
+    assert_eq!(dont_fragment(to_v4(&atomic).packet()), (1328, false));
 }
 
 /// An extension structure with one object: a version, a checksum, an MPLS label.
