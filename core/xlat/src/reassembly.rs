@@ -127,6 +127,11 @@ impl Datagram {
         self.head.is_some() && self.total == Some(end)
     }
 
+    /// Bytes of memory it takes for what has arrived. Tiny fragments cost more than they carry.
+    fn cost(&self) -> usize {
+        self.data.len() + self.pieces.len() * size_of::<Piece>()
+    }
+
     fn poison(&mut self) {
         self.poisoned = true;
         self.data = Vec::new();
@@ -149,7 +154,7 @@ struct Arrival {
 pub struct Limits {
     /// Datagrams being put together. Default 1024.
     pub datagrams: usize,
-    /// Bytes of fragments that wait for the rest. Default 16 MiB.
+    /// Bytes of fragments that wait for the rest, and 24 more for each. Default 16 MiB.
     pub bytes: usize,
     /// Datagrams being put together for one source: an IPv4 address or an IPv6 /64. Default 64.
     pub datagrams_per_source: usize,
@@ -270,18 +275,18 @@ impl Reassembly {
         if datagram.poisoned {
             return Err(DropReason::FragmentOverlap);
         }
-        let before = datagram.data.len();
+        let before = datagram.cost();
         let result = place(datagram, arrival, payload);
         if result.is_err() {
             datagram.poison();
         }
-        self.bytes = self.bytes - before + datagram.data.len();
+        self.bytes = self.bytes - before + datagram.cost();
         result
     }
 
     /// Makes sure that there is an entry for the datagram and memory for the fragment.
     fn make_room(&mut self, arrival: &Arrival, len: usize, now: Instant) -> Result<(), DropReason> {
-        if self.bytes + len > self.limits.bytes {
+        if self.bytes + len + size_of::<Piece>() > self.limits.bytes {
             return Err(DropReason::FragmentMemory);
         }
         if self.datagrams.contains_key(&arrival.key) {
@@ -320,7 +325,7 @@ impl Reassembly {
 
     fn forget(&mut self, key: &DatagramKey) -> Option<Datagram> {
         let datagram = self.datagrams.remove(key)?;
-        self.bytes -= datagram.data.len();
+        self.bytes -= datagram.cost();
         let source = key.source();
         if let Some(count) = self.per_source.get_mut(&source) {
             *count -= 1;
