@@ -18,6 +18,7 @@ use crate::{
     destinations::Destinations,
     filtering_and_updating::Tables,
     incoming_tuple::{self, Incoming, Refused, refused},
+    journal::{Change, Refusal, SessionRecord},
     outgoing_tuple::{self, Outgoing},
     reason::{DropReason, Why},
     session::Tick,
@@ -57,7 +58,7 @@ impl Engine {
             errors: config.errors,
             ..xlat::Config::new(own_ipv4.ok_or(ConfigError::NoPool)?, config.own_ipv6)
         };
-        let tables = Tables::new(&config, key);
+        let tables = Tables::new(&config, key, now);
         Ok(Self {
             v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"])),
             v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"])),
@@ -95,6 +96,11 @@ impl Engine {
         self.tables.bindings()
     }
 
+    /// The sessions there are, in no order.
+    pub fn session_records(&self) -> impl Iterator<Item = SessionRecord> {
+        self.tables.session_records()
+    }
+
     /// How many ports of `protocol` are free in the pool.
     #[must_use]
     pub fn free_ports(&self, protocol: Protocol) -> usize {
@@ -104,6 +110,17 @@ impl Engine {
     /// The host's own addresses have changed: no client may reach them.
     pub fn set_own_addresses(&mut self, addresses: Vec<Ipv4Addr>) {
         self.destinations.own = addresses;
+    }
+
+    /// From now on changes of the tables are kept until [`Self::drain_changes`], up to `capacity` of
+    /// them (about 80 bytes each); `None` ends it. It begins with nobody listening.
+    pub fn keep_changes(&mut self, capacity: Option<usize>) {
+        self.tables.journal().listen(capacity);
+    }
+
+    /// Tells of the changes since the last time, in their order.
+    pub fn drain_changes(&mut self, told: impl FnMut(Change)) {
+        self.tables.journal().drain(told);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -212,7 +229,16 @@ impl Engine {
                 let flow = self
                     .tables
                     .outbound(tuple.protocol, tuple.src, remote, prefix, segment, now)
-                    .map_err(no_resources)?;
+                    .map_err(|why| {
+                        self.tables.refused(Refusal {
+                            protocol: tuple.protocol,
+                            inside: Some(tuple.src),
+                            outside: None,
+                            remote,
+                            why,
+                        });
+                        no_resources(why)
+                    })?;
                 Ok(outgoing_tuple::to_server(&flow))
             }
             Incoming::Error(quoted) => self.resolve_error_v6(&quoted),
@@ -301,8 +327,16 @@ impl Engine {
                     let prefix = prefixes[usize::from(prefix)];
                     may_write(server.address, prefix, *wkp_non_global)
                 };
-                let flow =
-                    tables.inbound(tuple.protocol, client, server, writable, segment, now)?;
+                let flow = tables.inbound(tuple.protocol, client, server, writable, segment, now);
+                let flow = flow.inspect_err(|why| {
+                    tables.refused(Refusal {
+                        protocol: tuple.protocol,
+                        inside: None,
+                        outside: Some(client),
+                        remote: server,
+                        why: *why,
+                    });
+                })?;
                 Ok(outgoing_tuple::to_client(&flow, self.prefix(flow.prefix)))
             }
             Incoming::Error(quoted) => self.resolve_error_v4(packet.src(), &quoted),

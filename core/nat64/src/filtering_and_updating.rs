@@ -4,6 +4,7 @@
 //! while it has any session.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
@@ -12,10 +13,11 @@ use xlat::key::Key;
 use crate::{
     bib::{Bib, BibId},
     config::{Config, Timers},
+    journal::{Change, Ending, Journal, Refusal, SessionRecord},
     pool::Pool,
     random::Random,
     reason::DropReason,
-    session::{SessionId, Sessions, State, Tick},
+    session::{Due, Session, SessionId, Sessions, State, Tick},
     stats::TableStats,
     tcp::{Lifetime, Segment, Side, TcpState},
     tuple::{Endpoint4, Endpoint6, Protocol},
@@ -52,6 +54,8 @@ pub(crate) struct Tables {
     pool: Pool,
     clients: HashMap<Ipv6Addr, Client, Key>,
     timers: Lifetimes,
+    epoch: Instant,
+    journal: Journal,
     pub(crate) stats: TableStats,
 }
 
@@ -67,7 +71,7 @@ struct Lifetimes {
 impl Lifetimes {
     fn new(timers: &Timers) -> Self {
         // Rounded up, and one more: the tick that is running does not count.
-        let ticks = |time: core::time::Duration| {
+        let ticks = |time: Duration| {
             let part = u64::from(time.subsec_nanos() != 0);
             let seconds = time.as_secs().saturating_add(part);
             Tick::try_from(seconds)
@@ -84,7 +88,9 @@ impl Lifetimes {
 }
 
 impl Tables {
-    pub(crate) fn new(config: &Config, key: Key) -> Self {
+    /// Empty tables, of which tick 0 is at `epoch`.
+    pub(crate) fn new(config: &Config, key: Key, epoch: Instant) -> Self {
+        let stats = TableStats::default();
         Self {
             random: Random::new(key),
             bib: Bib::new(key, config.limits.bindings),
@@ -92,7 +98,9 @@ impl Tables {
             pool: Pool::new(&config.pool),
             clients: HashMap::with_hasher(key),
             timers: Lifetimes::new(&config.timers),
-            stats: TableStats::default(),
+            epoch,
+            journal: Journal::new(std::sync::Arc::clone(&stats.changes_lost)),
+            stats,
             key,
         }
     }
@@ -103,6 +111,18 @@ impl Tables {
 
     pub(crate) fn bindings(&self) -> impl Iterator<Item = &crate::bib::Binding> {
         self.bib.iter()
+    }
+
+    /// What changes in them.
+    pub(crate) fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    /// A packet was refused: if for want of room, that is told.
+    pub(crate) fn refused(&mut self, refusal: Refusal) {
+        if refusal.why.is_shortage() {
+            self.journal.record(Change::Refused(refusal));
+        }
     }
 
     pub(crate) fn len(&self) -> (usize, usize) {
@@ -136,7 +156,7 @@ impl Tables {
         }
         let bib = match known {
             Some(bib) => {
-                self.bib.get_mut(bib).prefix = prefix;
+                self.set_binding_prefix(bib, prefix);
                 bib
             }
             None => self.bind(protocol, inside, prefix)?,
@@ -214,7 +234,14 @@ impl Tables {
 
     /// Ends what is over at `now`.
     pub(crate) fn expire(&mut self, now: Tick) {
-        while let Some(id) = self.sessions.next_expired(now) {
+        while let Some(due) = self.sessions.next_at(now) {
+            let id = match due {
+                Due::Over(id) => id,
+                Due::Later(id) => {
+                    self.record(id, Change::SessionChanged);
+                    continue;
+                }
+            };
             let after = match self.sessions.get(id).state {
                 State::Tcp(state) => state.after_expiry(),
                 State::Udp | State::Icmp => None,
@@ -223,8 +250,9 @@ impl Tables {
                 Some(state) => {
                     self.sessions.set_state(id, State::Tcp(state));
                     self.sessions.set_expiry(id, now + self.timers.transitory);
+                    self.record(id, Change::SessionChanged);
                 }
-                None => self.close(id),
+                None => self.close(id, Ending::Expired),
             }
         }
     }
@@ -255,7 +283,10 @@ impl Tables {
         });
         client.bindings += 1;
         self.stats.bindings_made[protocol.index()].add(1);
-        Ok(self.bib.insert(protocol, inside, outside, prefix))
+        let bib = self.bib.insert(protocol, inside, outside, prefix);
+        let binding = self.bib.get(bib);
+        self.journal.record(Change::BindingMade(*binding));
+        Ok(bib)
     }
 
     fn unbind(&mut self, bib: BibId) {
@@ -268,6 +299,7 @@ impl Tables {
             }
         }
         self.stats.bindings_ended[binding.protocol.index()].add(1);
+        self.journal.record(Change::BindingEnded(binding));
     }
 
     fn open(&mut self, bib: BibId, remote: Endpoint4, prefix: u8, state: State, now: Tick) -> Flow {
@@ -281,10 +313,12 @@ impl Tables {
             .insert(bib, remote, prefix, state, now + lifetime);
         self.bib.get_mut(bib).sessions += 1;
         self.stats.sessions_made[state.protocol().index()].add(1);
+        self.record(id, Change::SessionMade);
         self.flow(id)
     }
 
-    fn close(&mut self, id: SessionId) {
+    fn close(&mut self, id: SessionId, why: Ending) {
+        self.record(id, |session| Change::SessionEnded(session, why));
         let session = self.sessions.remove(id);
         self.stats.sessions_ended[session.state.protocol().index()].add(1);
         let binding = self.bib.get_mut(session.bib);
@@ -299,13 +333,42 @@ impl Tables {
     fn show_under(&mut self, id: SessionId, prefix: u8) {
         let session = self.sessions.get(id);
         if session.prefix != prefix {
-            self.bib.get_mut(session.bib).prefix = prefix;
+            let bib = session.bib;
+            self.set_binding_prefix(bib, prefix);
             self.sessions.set_prefix(id, prefix);
+            self.record(id, Change::SessionChanged);
+        }
+    }
+
+    /// The prefix that servers which nobody asked are shown under.
+    fn set_binding_prefix(&mut self, bib: BibId, prefix: u8) {
+        let binding = self.bib.get_mut(bib);
+        if binding.prefix != prefix {
+            binding.prefix = prefix;
+            self.journal.record(Change::BindingChanged(*binding));
         }
     }
 
     fn update(&mut self, id: SessionId, side: Side, segment: Option<Segment>, now: Tick) {
-        let lifetime = match self.sessions.get(id).state {
+        let session = self.sessions.get(id);
+        let (state, expires) = (session.state, session.expires);
+        self.apply(id, state, side, segment, now);
+        let session = self.sessions.get(id);
+        // A later expiry alone is told when the wheel comes to the old one.
+        if session.state != state || session.expires < expires {
+            self.record(id, Change::SessionChanged);
+        }
+    }
+
+    fn apply(
+        &mut self,
+        id: SessionId,
+        state: State,
+        side: Side,
+        segment: Option<Segment>,
+        now: Tick,
+    ) {
+        let lifetime = match state {
             State::Udp => self.timers.udp,
             State::Icmp => self.timers.icmp,
             State::Tcp(state) => {
@@ -321,6 +384,32 @@ impl Tables {
             }
         };
         self.sessions.set_expiry(id, now + lifetime);
+    }
+
+    /// Tells whoever listens what became of a session.
+    fn record(&mut self, id: SessionId, change: impl FnOnce(SessionRecord) -> Change) {
+        if !self.journal.is_on() {
+            return;
+        }
+        let record = self.session_record(self.sessions.get(id));
+        self.journal.record(change(record));
+    }
+
+    fn session_record(&self, session: &Session) -> SessionRecord {
+        let binding = self.bib.get(session.bib);
+        SessionRecord {
+            inside: binding.inside,
+            outside: binding.outside,
+            remote: session.remote,
+            prefix: session.prefix,
+            state: session.state,
+            expires: self.epoch + Duration::from_secs(session.expires.into()),
+        }
+    }
+
+    /// The sessions there are, in no order.
+    pub(crate) fn session_records(&self) -> impl Iterator<Item = SessionRecord> {
+        self.sessions.iter().map(|it| self.session_record(it))
     }
 
     fn flow(&self, id: SessionId) -> Flow {

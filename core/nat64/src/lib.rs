@@ -30,6 +30,7 @@ pub mod destinations;
 pub mod engine;
 mod filtering_and_updating;
 mod incoming_tuple;
+pub mod journal;
 mod outgoing_tuple;
 pub mod pool;
 mod random;

@@ -36,6 +36,17 @@ drop_reasons! {
     }
 }
 
+impl DropReason {
+    /// Whether there was no room for what the packet wanted, although it may have it by itself.
+    #[must_use]
+    pub fn is_shortage(self) -> bool {
+        matches!(
+            self,
+            Self::PoolExhausted | Self::TooManyBindings | Self::TooManySessions
+        )
+    }
+}
+
 /// Why a packet did not pass: because of the NAT64's state, or of translation itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {

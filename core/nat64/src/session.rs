@@ -67,6 +67,15 @@ pub(crate) struct Session {
     next: u32,
 }
 
+/// What the wheel has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// A session is over. The caller removes it or gives it a new expiry.
+    Over(SessionId),
+    /// A session was refreshed since it was put here, and is put where it belongs now.
+    Later(SessionId),
+}
+
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -105,6 +114,10 @@ impl Sessions {
 
     pub(crate) fn get(&self, id: SessionId) -> &Session {
         &self.sessions[id.0 as usize]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().map(|(_, session)| session)
     }
 
     pub(crate) fn find(&self, bib: BibId, remote: Endpoint4) -> Option<SessionId> {
@@ -177,19 +190,19 @@ impl Sessions {
         }
     }
 
-    /// A session that is over at `now`, until there is none left. The caller removes it or gives it
-    /// a new expiry.
-    pub(crate) fn next_expired(&mut self, now: Tick) -> Option<SessionId> {
+    /// The next session that the wheel comes to at `now`, until there is none left.
+    pub(crate) fn next_at(&mut self, now: Tick) -> Option<Due> {
         // After a long pause one turn of the wheel sees every session.
         self.now = self.now.max(now.saturating_sub(SLOTS));
-        while let Some(due) = self.next_due().filter(|due| *due <= now) {
+        if let Some(due) = self.next_due().filter(|due| *due <= now) {
             self.now = due;
             let first = self.wheel[slot(due)];
             if self.sessions[first as usize].expires <= now {
-                return Some(SessionId(first));
+                return Some(Due::Over(SessionId(first)));
             }
             self.unlink(first);
             self.link(first);
+            return Some(Due::Later(SessionId(first)));
         }
         self.now = self.now.max(now);
         None
@@ -282,8 +295,10 @@ mod tests {
 
     fn expired(sessions: &mut Sessions, now: Tick) -> Vec<u16> {
         let mut all = Vec::new();
-        while let Some(id) = sessions.next_expired(now) {
-            all.push(sessions.remove(id).remote.id);
+        while let Some(due) = sessions.next_at(now) {
+            if let Due::Over(id) = due {
+                all.push(sessions.remove(id).remote.id);
+            }
         }
         all.sort_unstable();
         all

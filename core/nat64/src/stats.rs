@@ -64,6 +64,8 @@ pub struct TableStats {
     pub sessions_made: [Arc<Counter>; 3],
     /// Sessions that ended.
     pub sessions_ended: [Arc<Counter>; 3],
+    /// Changes that were lost because the journal was not drained in time.
+    pub changes_lost: Arc<Counter>,
 }
 
 /// Everything a NAT64 counts, shared with whoever wants to read it.

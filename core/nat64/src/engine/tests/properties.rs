@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::{
+    bib::Binding,
+    journal::{Change, SessionRecord},
+};
 
 #[test]
 fn everything_is_counted() {
@@ -280,6 +284,87 @@ fn assert_accounted(nat: &Nat) {
     );
 }
 
+/// A copy of the tables that knows only what the journal tells.
+#[derive(Default)]
+struct Copy {
+    bindings: HashMap<(Protocol, Endpoint4), Binding>,
+    sessions: HashMap<(Protocol, Endpoint4, Endpoint4), SessionRecord>,
+    refused: u64,
+    lost: u64,
+}
+
+impl Copy {
+    fn key(session: &SessionRecord) -> (Protocol, Endpoint4, Endpoint4) {
+        (session.state.protocol(), session.outside, session.remote)
+    }
+
+    fn binding(binding: &Binding) -> ((Protocol, Endpoint4), Binding) {
+        // The number of sessions is the copy's own to count.
+        let bare = Binding {
+            sessions: 0,
+            ..*binding
+        };
+        ((binding.protocol, binding.outside), bare)
+    }
+
+    fn follow(&mut self, change: Change) {
+        match change {
+            Change::BindingMade(binding) => {
+                let (key, binding) = Self::binding(&binding);
+                assert_eq!(self.bindings.insert(key, binding), None);
+            }
+            Change::BindingChanged(binding) => {
+                let (key, binding) = Self::binding(&binding);
+                assert!(self.bindings.insert(key, binding).is_some());
+            }
+            Change::BindingEnded(binding) => {
+                let (key, binding) = Self::binding(&binding);
+                assert_eq!(self.bindings.remove(&key), Some(binding));
+                let mut left = self.sessions.keys();
+                assert!(!left.any(|it| (it.0, it.1) == key));
+            }
+            Change::SessionMade(session) => {
+                let (protocol, outside, remote) = Self::key(&session);
+                assert!(self.bindings.contains_key(&(protocol, outside)));
+                let known = self.sessions.insert((protocol, outside, remote), session);
+                assert_eq!(known, None);
+            }
+            Change::SessionChanged(session) => {
+                assert!(self.sessions.insert(Self::key(&session), session).is_some());
+            }
+            Change::SessionEnded(session, _) => {
+                assert!(self.sessions.remove(&Self::key(&session)).is_some());
+            }
+            Change::Refused(refusal) => {
+                assert!(refusal.why.is_shortage());
+                assert!(refusal.inside.is_some() != refusal.outside.is_some());
+                self.refused += 1;
+            }
+            Change::Lost(count) => self.lost += count,
+        }
+    }
+}
+
+/// What the tables hold is what the journal told.
+fn assert_copied(nat: &mut Nat, copy: &mut Copy) {
+    nat.engine.drain_changes(|change| copy.follow(change));
+    let bindings: HashMap<_, _> = nat.engine.bindings().map(Copy::binding).collect();
+    assert_eq!(copy.bindings, bindings);
+    let sessions: HashMap<_, _> = nat
+        .engine
+        .session_records()
+        .map(|session| (Copy::key(&session), session))
+        .collect();
+    assert_eq!(copy.sessions.len(), sessions.len());
+    for (key, told) in &copy.sessions {
+        let mut known = sessions[key];
+        assert!(told.expires <= known.expires, "{told:?} {known:?}");
+        assert!(told.expires > nat.now, "{told:?} was to be over");
+        known.expires = told.expires;
+        assert_eq!(*told, known);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -367,4 +452,100 @@ proptest! {
         nat.wait(20_000);
         prop_assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
     }
+
+    /// Whoever follows the journal has the tables: both ends, states, prefixes, and of every
+    /// session an expiry that is to come (HA-03).
+    #[test]
+    fn the_journal_tells_everything(
+        steps in proptest::collection::vec(
+            (0u8..9, 0u16..4, 0u16..4, 0u8..3, prop::sample::select(vec![SYN, ACK, FIN, RST]), 0u64..400),
+            1..200,
+        ),
+    ) {
+        let other = "2001:db8:65::/96".parse::<Pref64>().unwrap();
+        let mut config = config();
+        config.prefixes.push(other);
+        config.pool[0].ports = PortRange::new(2000, 2009).unwrap();
+        config.limits.sessions = 20;
+        let mut nat = Nat::new(config);
+        nat.engine.keep_changes(Some(1000));
+        let mut copy = Copy::default();
+        for (what, client, port, server, flags, pause) in steps {
+            let from = (Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, client), 2000 + port);
+            let to = (Ipv4Addr::new(8, 8, 8, server), 53);
+            let pool = (POOL, 2000 + port);
+            match what {
+                0 => drop(nat.send(&udp6(from, to, b"x"))),
+                1 | 2 => drop(nat.send(&tcp6(from, to, flags))),
+                3 => drop(nat.send(&echo6(from.0, 128, from.1, to.0))),
+                4 => drop(nat.send(&udp4(to, pool, b"x"))),
+                5 => drop(nat.send(&tcp4(to, pool, flags))),
+                6 => {
+                    let dst = other.embed(to.0);
+                    let datagram = compose::udp(Pair::V6(from.0, dst), from.1, to.1, b"x");
+                    nat.send(&V6::new(from.0, dst, 17).carrying(&datagram));
+                }
+                7 => nat.wait(pause * 30),
+                _ => nat.wait(pause),
+            }
+            assert_copied(&mut nat, &mut copy);
+        }
+        let stats = nat.engine.stats();
+        let shortages: u64 = [&stats.from_v6, &stats.from_v4]
+            .iter()
+            .flat_map(|it| {
+                let reasons = [DropReason::PoolExhausted, DropReason::TooManySessions];
+                reasons.map(|reason| it.dropped_by_state.get(reason))
+            })
+            .sum();
+        prop_assert_eq!(copy.refused, shortages);
+        prop_assert_eq!(copy.lost, 0);
+    }
+}
+
+/// A lifetime that becomes shorter is told, even if nothing else changes with it.
+#[test]
+fn an_earlier_end_is_told() {
+    let mut nat = Nat::new(config());
+    nat.engine.keep_changes(Some(100));
+    let mut copy = Copy::default();
+    let (client, server, outside) = ((CLIENT, 5000), (SERVER, 80), (POOL, 5000));
+    nat.send(&tcp6(client, server, SYN)).packet();
+    nat.send(&tcp4(server, outside, SYN | ACK)).packet();
+    nat.send(&tcp4(server, outside, FIN)).packet();
+    assert_copied(&mut nat, &mut copy);
+    let end = |copy: &Copy| copy.sessions.values().next().unwrap().expires;
+    let before = end(&copy);
+    nat.send(&tcp4(server, outside, RST)).packet();
+    assert_copied(&mut nat, &mut copy);
+    assert!(end(&copy) < before);
+}
+
+/// Nothing is kept for nobody, nor more than was allowed; what is missing is said where it is.
+#[test]
+fn the_journal_is_bounded() {
+    let told = |nat: &mut Nat| {
+        let mut told = Vec::new();
+        nat.engine.drain_changes(|change| told.push(change));
+        told
+    };
+    let mut nat = Nat::new(config());
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    assert_eq!(told(&mut nat), []);
+    nat.engine.keep_changes(Some(3));
+    for port in 5001..5004 {
+        nat.udp((CLIENT, port), (SERVER, 53));
+    }
+    let first = told(&mut nat);
+    assert_eq!(first.len(), 4);
+    assert_eq!(first[3], Change::Lost(3));
+    assert_eq!(nat.engine.stats().tables.changes_lost.get(), 3);
+    nat.udp((CLIENT, 6000), (SERVER, 53));
+    assert!(matches!(
+        told(&mut nat)[..],
+        [Change::BindingMade(_), Change::SessionMade(_)]
+    ));
+    nat.udp((CLIENT, 6001), (SERVER, 53));
+    nat.engine.keep_changes(None);
+    assert_eq!(told(&mut nat), []);
 }
