@@ -20,6 +20,10 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+mod sharing;
+
+pub use sharing::{Masquerade, PortShare, Ports, ProxyNeighbour, ReservedPorts};
+
 /// What the host should look like, in the order in which it is to be made so. Taken back in the
 /// opposite order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +67,14 @@ pub enum Item {
     Setting(Setting),
     /// Addresses that nobody outside may see or reach.
     Concealment(Concealment),
+    /// Ports that no local program is to get by itself.
+    ReservedPorts(ReservedPorts),
+    /// Ports of an address of the host's that are not the host's.
+    PortShare(PortShare),
+    /// An address that the host answers for on a link.
+    ProxyNeighbour(ProxyNeighbour),
+    /// Private addresses behind an address of the host's.
+    Masquerade(Masquerade),
 }
 
 impl Item {
@@ -79,12 +91,20 @@ impl Item {
             }
             (Self::Setting(a), Self::Setting(b)) => a.path == b.path,
             (Self::Concealment(a), Self::Concealment(b)) => a.name == b.name,
+            (Self::ReservedPorts(a), Self::ReservedPorts(b)) => a == b,
+            (Self::PortShare(a), Self::PortShare(b)) => a.name == b.name,
+            (Self::ProxyNeighbour(a), Self::ProxyNeighbour(b)) => a == b,
+            (Self::Masquerade(a), Self::Masquerade(b)) => a.name == b.name,
             (
                 Self::Interface(_)
                 | Self::Address(_)
                 | Self::Route(_)
                 | Self::Setting(_)
-                | Self::Concealment(_),
+                | Self::Concealment(_)
+                | Self::ReservedPorts(_)
+                | Self::PortShare(_)
+                | Self::ProxyNeighbour(_)
+                | Self::Masquerade(_),
                 _,
             ) => false,
         }
@@ -101,6 +121,18 @@ impl fmt::Display for Item {
             Self::Concealment(it) => {
                 write!(f, "{} hidden from all but {}", it.addresses, it.interface)
             }
+            Self::ReservedPorts(it) => write!(f, "ports {} given to no local program", it.ports),
+            Self::PortShare(it) => {
+                write!(
+                    f,
+                    "ports {} of {} for {}",
+                    it.ports, it.address, it.interface
+                )
+            }
+            Self::ProxyNeighbour(it) => {
+                write!(f, "ARP for {} answered on {}", it.address, it.interface)
+            }
+            Self::Masquerade(it) => write!(f, "{} behind an address of this host", it.addresses),
         }
     }
 }

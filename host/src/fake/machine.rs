@@ -378,7 +378,12 @@ impl World {
                     self.snapshot.ipv4_default.push(index);
                 }
             }
-            Item::Setting(_) | Item::Concealment(_) => {}
+            Item::Setting(_)
+            | Item::Concealment(_)
+            | Item::ReservedPorts(_)
+            | Item::PortShare(_)
+            | Item::ProxyNeighbour(_)
+            | Item::Masquerade(_) => {}
         }
         self.made.retain(|it| !it.same_subject(item));
         self.made.push(item.clone());
@@ -400,7 +405,13 @@ impl World {
                     self.snapshot.ipv4_default.retain(|it| *it != index);
                 }
             }
-            Item::Interface(_) | Item::Setting(_) | Item::Concealment(_) => {}
+            Item::Interface(_)
+            | Item::Setting(_)
+            | Item::Concealment(_)
+            | Item::ReservedPorts(_)
+            | Item::PortShare(_)
+            | Item::ProxyNeighbour(_)
+            | Item::Masquerade(_) => {}
         }
     }
 

@@ -11,21 +11,28 @@ use std::{
     time::Duration,
 };
 
-use plan::{Address, Interface, Item, Prefix, Route, Setting, Via};
+use plan::{Address, Interface, Item, Ports, Prefix, ProxyNeighbour, Route, Setting, Via};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_route::{
-        RouteNetlinkMessage,
+        AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
         link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
+        neighbour::{
+            NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+        },
         route::{RouteMessage, RouteProtocol, RouteScope, RouteType},
     },
 };
 
-use super::{Change, Made, System, SystemError, nft};
+use super::{
+    Change, Made, System, SystemError, nft,
+    reserved::{self, PortSet},
+    sharing,
+};
 use crate::{
     fault,
-    netlink::{Netlink, as_address, as_link, into_io, within},
+    netlink::{Netlink, as_address, as_link, as_neighbour, into_io, within},
 };
 
 /// Marks our routes. Not assigned to any other program in the kernel's or iproute2's list; the
@@ -77,6 +84,10 @@ impl LinuxSystem {
             Item::Route(route) => self.add_route(route).await?,
             Item::Setting(setting) => write_setting(&setting.path, &setting.value)?,
             Item::Concealment(concealment) => return nft::conceal(concealment).await,
+            Item::ReservedPorts(it) => reserve(it.ports)?,
+            Item::PortShare(it) => return sharing::share(it).await,
+            Item::ProxyNeighbour(it) => self.add_proxy(it).await?,
+            Item::Masquerade(it) => return sharing::masquerade(it).await,
         }
         Ok(Made::Yes)
     }
@@ -91,6 +102,12 @@ impl LinuxSystem {
             Item::Route(route) => gone_is_fine(self.delete_route(route).await),
             Item::Setting(setting) => restore(setting, change.before.as_deref()),
             Item::Concealment(concealment) => nft::reveal(concealment).await,
+            Item::ReservedPorts(it) => unreserve(it.ports, change.before.as_deref()),
+            Item::PortShare(it) => sharing::unshare(it).await,
+            // Somebody else's: it was there before.
+            Item::ProxyNeighbour(_) if change.before.is_some() => Ok(()),
+            Item::ProxyNeighbour(it) => gone_is_fine(self.delete_proxy(it).await),
+            Item::Masquerade(it) => sharing::unmasquerade(it).await,
         }
     }
 
@@ -143,6 +160,35 @@ impl LinuxSystem {
         let found = all.iter().filter_map(as_address);
         let found = found.filter(|it| it.header.index == index && is_about(it, address.prefix));
         Ok(found.cloned().collect())
+    }
+
+    async fn add_proxy(&self, proxy: &ProxyNeighbour) -> io::Result<()> {
+        let index = self.index_of(&proxy.interface).await?;
+        let add = self.handle().neighbours().add(index, proxy.address.into());
+        let add = add.state(NeighbourState::None).flags(NeighbourFlags::Proxy);
+        exists_is_fine(add.execute().await.map_err(into_io))
+    }
+
+    async fn delete_proxy(&self, proxy: &ProxyNeighbour) -> io::Result<()> {
+        let mut message = proxies();
+        message.header.ifindex = self.index_of(&proxy.interface).await?;
+        let address = NeighbourAddress::Inet(proxy.address);
+        (message.attributes).push(NeighbourAttribute::Destination(address));
+        let request = self.handle().neighbours().del(message);
+        request.execute().await.map_err(into_io)
+    }
+
+    async fn has_proxy(&self, proxy: &ProxyNeighbour) -> io::Result<bool> {
+        let index = self.index_of(&proxy.interface).await?;
+        let all = self
+            .netlink
+            .dump(RouteNetlinkMessage::GetNeighbour(proxies()));
+        let all = all.await?;
+        let address = NeighbourAddress::Inet(proxy.address);
+        let address = NeighbourAttribute::Destination(address);
+        let is_it =
+            |it: &NeighbourMessage| it.header.ifindex == index && it.attributes.contains(&address);
+        Ok(all.iter().filter_map(as_neighbour).any(is_it))
     }
 
     async fn add_route(&self, route: &Route) -> io::Result<()> {
@@ -200,7 +246,16 @@ impl System for LinuxSystem {
                 let found = self.find_address(address).await.ok()?;
                 (!found.is_empty()).then(|| address.prefix.to_string())
             }
-            Item::Interface(_) | Item::Route(_) | Item::Concealment(_) => None,
+            Item::ReservedPorts(_) => read_setting(reserved::SETTING).ok(),
+            Item::ProxyNeighbour(it) => {
+                let found = self.has_proxy(it).await.ok()?;
+                found.then(|| it.address.to_string())
+            }
+            Item::Interface(_)
+            | Item::Route(_)
+            | Item::Concealment(_)
+            | Item::PortShare(_)
+            | Item::Masquerade(_) => None,
         }
     }
 
@@ -257,6 +312,30 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
         return Ok(());
     }
     result
+}
+
+/// Of requests about IPv4 addresses that are answered for.
+fn proxies() -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.flags = NeighbourFlags::Proxy;
+    message
+}
+
+fn reserve(ports: Ports) -> io::Result<()> {
+    let mut set = PortSet::parse(&read_setting(reserved::SETTING)?)?;
+    set.insert(ports);
+    fs::write(setting_file(reserved::SETTING), set.line())
+}
+
+fn unreserve(ports: Ports, before: Option<&str>) -> io::Result<()> {
+    // What is not known is not taken back: it does little harm.
+    let Some(before) = before else {
+        return Ok(());
+    };
+    let mut set = PortSet::parse(&read_setting(reserved::SETTING)?)?;
+    set.remove(ports, &PortSet::parse(before)?);
+    fs::write(setting_file(reserved::SETTING), set.line())
 }
 
 fn setting_file(path: &str) -> PathBuf {

@@ -16,6 +16,10 @@ pub mod journal;
 pub(crate) mod linux;
 #[cfg(target_os = "linux")]
 mod nft;
+#[cfg(target_os = "linux")]
+mod reserved;
+#[cfg(target_os = "linux")]
+mod sharing;
 
 use crate::Host;
 use crate::fault;
@@ -27,7 +31,7 @@ pub struct Change {
     /// What was wanted.
     pub item: Item,
     /// What was there before, where that matters for taking it back: the value of a setting, or an
-    /// address that somebody else has put there.
+    /// address or a neighbour that somebody else has put there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
 }

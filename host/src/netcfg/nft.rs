@@ -20,7 +20,7 @@ const PROGRAMS: [&str; 2] = ["nft", "/usr/sbin/nft"];
 
 /// The rest can do without: a kernel or a container without nftables still translates.
 pub(crate) async fn conceal(concealment: &Concealment) -> io::Result<Made> {
-    Ok(match run(&ruleset(concealment)).await? {
+    Ok(match run(Script::Json(&ruleset(concealment))).await? {
         Outcome::Done => Made::Yes,
         Outcome::Refused(why) => Made::Without(why),
         Outcome::NoProgram => {
@@ -30,20 +30,21 @@ pub(crate) async fn conceal(concealment: &Concealment) -> io::Result<Made> {
 }
 
 pub(crate) async fn reveal(concealment: &Concealment) -> io::Result<()> {
-    match run(&removal(concealment)).await? {
+    match run(Script::Json(&removal(concealment))).await? {
         Outcome::Refused(why) => Err(io::Error::other(why)),
         // Without the program there is nothing that it made.
         Outcome::Done | Outcome::NoProgram => Ok(()),
     }
 }
 
-fn table_name(concealment: &Concealment) -> String {
+/// An identifier of nft's.
+pub(super) fn table_name(name: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    concealment.name.chars().map(safe).collect()
+    name.chars().map(safe).collect()
 }
 
 fn ruleset(concealment: &Concealment) -> Value {
-    let name = table_name(concealment);
+    let name = table_name(&concealment.name);
     let inside = [concealment.interface.as_str(), "lo"];
     let network = json!({"prefix": {
         "addr": concealment.addresses.address,
@@ -86,7 +87,7 @@ fn ruleset(concealment: &Concealment) -> Value {
 }
 
 fn removal(concealment: &Concealment) -> Value {
-    json!({"nftables": without_tables(&table_name(concealment))})
+    json!({"nftables": without_tables(&table_name(&concealment.name))})
 }
 
 /// Adding a table before deleting it makes the deletion succeed where there is none.
@@ -101,17 +102,25 @@ fn table(action: &str, family: &str, name: &str) -> Value {
     json!({action: {"table": {"family": family, "name": name}}})
 }
 
+/// What nft is to do, in one of its languages.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Script<'a> {
+    Json(&'a Value),
+    /// Old versions cannot express everything in JSON, such as the type of a set by an expression.
+    Text(&'a str),
+}
+
 /// How a run of nft ended. It makes all of its changes or none.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Done,
     Refused(String),
     NoProgram,
 }
 
-async fn run(commands: &Value) -> io::Result<Outcome> {
+pub(super) async fn run(script: Script<'_>) -> io::Result<Outcome> {
     for program in PROGRAMS {
-        match run_program(program, commands).await {
+        match run_program(program, script).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             ended => return ended,
         }
@@ -136,10 +145,14 @@ fn die_with_us(command: &mut Command) {
     }
 }
 
-async fn run_program(program: &str, commands: &Value) -> io::Result<Outcome> {
+async fn run_program(program: &str, script: Script<'_>) -> io::Result<Outcome> {
+    let (arguments, text) = match script {
+        Script::Json(value) => (&["-j", "-f", "-"][..], value.to_string()),
+        Script::Text(text) => (&["-f", "-"][..], text.to_owned()),
+    };
     let mut command = Command::new(program);
     command
-        .args(["-j", "-f", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -149,7 +162,7 @@ async fn run_program(program: &str, commands: &Value) -> io::Result<Outcome> {
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends before it has read everything says why on its standard error.
-        let _ = stdin.write_all(commands.to_string().as_bytes()).await;
+        let _ = stdin.write_all(text.as_bytes()).await;
     }
     fault::point("nft started");
     let output = child.wait_with_output().await?;
@@ -189,18 +202,19 @@ mod tests {
     async fn what_nft_says_is_passed_on() {
         let commands = ruleset(&concealment());
         // These programs stand in for it: one takes anything, one reads nothing and fails.
-        let done = run_program("true", &commands).await;
+        let commands = Script::Json(&commands);
+        let done = run_program("true", commands).await;
         assert_eq!(done.unwrap(), Outcome::Done);
-        let refused = run_program("false", &commands).await;
+        let refused = run_program("false", commands).await;
         assert_eq!(refused.unwrap(), Outcome::Refused("false: ".to_owned()));
-        let missing = run_program("/nonexistent/nft", &commands).await;
+        let missing = run_program("/nonexistent/nft", commands).await;
         assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
     fn table_names_are_identifiers() {
         let concealment = concealment();
-        assert_eq!(table_name(&concealment), "openclat_clat0");
+        assert_eq!(table_name(&concealment.name), "openclat_clat0");
         let text = ruleset(&concealment).to_string();
         assert!(text.contains(r#""right":{"set":["clat0","lo"]}"#));
     }
