@@ -22,8 +22,10 @@ pub struct Binding {
     pub outside: Endpoint4,
     /// The number of the prefix that its client used last.
     pub prefix: u8,
-    /// How many sessions use it. A binding ends with its last session.
+    /// How many sessions use it. A dynamic binding ends with its last session.
     pub sessions: u32,
+    /// Whether it was configured: it stays without sessions (RFC 6146 §3.1).
+    pub is_static: bool,
 }
 
 /// The table, with an index for each direction.
@@ -97,6 +99,7 @@ impl Bib {
             outside,
             prefix,
             sessions: 0,
+            is_static: false,
         });
         let id = u32::try_from(id).unwrap_or(u32::MAX);
         let Self {

@@ -33,7 +33,7 @@ pub struct Engine {
     destinations: Destinations,
     wkp_non_global: NonGlobal,
     own_ipv6: Ipv6Addr,
-    tables: Tables,
+    pub(crate) tables: Tables,
     fragments: Reassembly,
     v6_to_v4: V6ToV4,
     v4_to_v6: V4ToV6,
@@ -165,7 +165,7 @@ impl Engine {
         verdict
     }
 
-    fn tick(&self, now: Instant) -> Tick {
+    pub(crate) fn tick(&self, now: Instant) -> Tick {
         let elapsed = now.saturating_duration_since(self.epoch).as_secs();
         Tick::try_from(elapsed).unwrap_or(Tick::MAX / 2)
     }
@@ -208,13 +208,17 @@ impl Engine {
         Ok(())
     }
 
+    pub(crate) fn is_under_prefix(&self, address: Ipv6Addr) -> bool {
+        self.prefix_of(address).is_some()
+    }
+
     /// The number of the prefix that `address` lies in.
     fn prefix_of(&self, address: Ipv6Addr) -> Option<u8> {
         let at = self.prefixes.iter().position(|it| it.contains(address))?;
         u8::try_from(at).ok()
     }
 
-    fn prefix(&self, number: u8) -> Pref64 {
+    pub(crate) fn prefix(&self, number: u8) -> Pref64 {
         self.prefixes[usize::from(number)]
     }
 

@@ -49,13 +49,13 @@ struct Client {
 pub(crate) struct Tables {
     key: Key,
     random: Random,
-    bib: Bib,
-    sessions: Sessions,
-    pool: Pool,
+    pub(crate) bib: Bib,
+    pub(crate) sessions: Sessions,
+    pub(crate) pool: Pool,
     clients: HashMap<Ipv6Addr, Client, Key>,
     timers: Lifetimes,
     epoch: Instant,
-    journal: Journal,
+    pub(crate) journal: Journal,
     pub(crate) stats: TableStats,
 }
 
@@ -277,6 +277,18 @@ impl Tables {
             .pool
             .allocate(protocol, inside.id, paired, hash, &mut self.random)
             .ok_or(DropReason::PoolExhausted)?;
+        Ok(self.bound(protocol, inside, outside, prefix, false))
+    }
+
+    /// Adds a binding whose port was taken from the pool.
+    pub(crate) fn bound(
+        &mut self,
+        protocol: Protocol,
+        inside: Endpoint6,
+        outside: Endpoint4,
+        prefix: u8,
+        is_static: bool,
+    ) -> BibId {
         let client = self.clients.entry(inside.address).or_insert(Client {
             address: outside.address,
             bindings: 0,
@@ -284,12 +296,13 @@ impl Tables {
         client.bindings += 1;
         self.stats.bindings_made[protocol.index()].add(1);
         let bib = self.bib.insert(protocol, inside, outside, prefix);
-        let binding = self.bib.get(bib);
+        let binding = self.bib.get_mut(bib);
+        binding.is_static = is_static;
         self.journal.record(Change::BindingMade(*binding));
-        Ok(bib)
+        bib
     }
 
-    fn unbind(&mut self, bib: BibId) {
+    pub(crate) fn unbind(&mut self, bib: BibId) {
         let binding = self.bib.remove(bib);
         self.pool.release(binding.protocol, binding.outside);
         if let Some(client) = self.clients.get_mut(&binding.inside.address) {
@@ -317,13 +330,13 @@ impl Tables {
         self.flow(id)
     }
 
-    fn close(&mut self, id: SessionId, why: Ending) {
+    pub(crate) fn close(&mut self, id: SessionId, why: Ending) {
         self.record(id, |session| Change::SessionEnded(session, why));
         let session = self.sessions.remove(id);
         self.stats.sessions_ended[session.state.protocol().index()].add(1);
         let binding = self.bib.get_mut(session.bib);
         binding.sessions -= 1;
-        if binding.sessions == 0 {
+        if binding.sessions == 0 && !binding.is_static {
             self.unbind(session.bib);
         }
     }
@@ -409,7 +422,7 @@ impl Tables {
 
     /// The sessions there are, in no order.
     pub(crate) fn session_records(&self) -> impl Iterator<Item = SessionRecord> {
-        self.sessions.iter().map(|it| self.session_record(it))
+        self.sessions.iter().map(|(_, it)| self.session_record(it))
     }
 
     fn flow(&self, id: SessionId) -> Flow {

@@ -42,6 +42,10 @@ pub struct SessionRecord {
 pub enum Ending {
     /// Its lifetime ran out.
     Expired,
+    /// Somebody ended it: it was flushed, or its binding removed.
+    Flushed,
+    /// Its pool address and port, or its prefix, is not served any more.
+    NotServed,
 }
 
 /// A packet that was refused because there was no room for a binding or a session.

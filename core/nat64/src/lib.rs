@@ -36,9 +36,11 @@ pub mod pool;
 mod random;
 pub mod reason;
 pub mod session;
+pub mod static_bib;
 pub mod stats;
 pub mod tcp;
 pub mod tuple;
+pub mod view;
 
 pub use config::Config;
 pub use engine::Engine;

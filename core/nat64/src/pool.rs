@@ -35,6 +35,12 @@ impl PortRange {
         usize::from(self.last - self.first) + 1
     }
 
+    /// Whether `port` is one of them.
+    #[must_use]
+    pub fn contains(&self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
     /// Never: a range has at least one port.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -199,6 +205,19 @@ struct PoolAddress {
     ports: [FreePorts; 3],
 }
 
+/// What became of a port that a static binding wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reserved {
+    /// It is taken now.
+    Taken,
+    /// The address is the pool's, but no client is given this port.
+    NotGivenOut,
+    /// It is not free.
+    Busy,
+    /// The address is not the pool's.
+    NotInPool,
+}
+
 /// The addresses that have a free port of each class, so that finding one costs the same in a full
 /// pool as in an empty one.
 type Room = [Bits; Class::COUNT];
@@ -308,11 +327,29 @@ impl Pool {
         }
     }
 
-    /// Gives a port back.
+    /// Takes `endpoint` itself, for a static binding.
+    pub(crate) fn reserve(&mut self, protocol: Protocol, endpoint: Endpoint4) -> Reserved {
+        let Some(at) = self.position(endpoint.address) else {
+            return Reserved::NotInPool;
+        };
+        if !self.addresses[at].entry.ports.contains(endpoint.id) {
+            return Reserved::NotGivenOut;
+        }
+        if !self.ports(at, protocol).is_free(endpoint.id) {
+            return Reserved::Busy;
+        }
+        self.take(at, protocol, endpoint.id);
+        Reserved::Taken
+    }
+
+    /// Gives a port back. One that is none of the pool's does not become one.
     pub(crate) fn release(&mut self, protocol: Protocol, endpoint: Endpoint4) {
         let Some(at) = self.position(endpoint.address) else {
             return;
         };
+        if !self.addresses[at].entry.ports.contains(endpoint.id) {
+            return;
+        }
         let ports = &mut self.addresses[at].ports[protocol.index()];
         if !ports.is_free(endpoint.id) {
             ports.release(endpoint.id);

@@ -116,8 +116,12 @@ impl Sessions {
         &self.sessions[id.0 as usize]
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.sessions.iter().map(|(_, session)| session)
+    /// Every session, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        let id = |at| SessionId(u32::try_from(at).unwrap_or(NONE));
+        self.sessions
+            .iter()
+            .map(move |(at, session)| (id(at), session))
     }
 
     pub(crate) fn find(&self, bib: BibId, remote: Endpoint4) -> Option<SessionId> {

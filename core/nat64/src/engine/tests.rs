@@ -21,6 +21,8 @@ mod fragments;
 mod mapping;
 mod policy;
 mod properties;
+mod static_bindings;
+mod views;
 
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x10);
 const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x11);

@@ -1,0 +1,139 @@
+//! Static bindings (RFC 6146 §3.1): configured, and there whether or not anybody uses them.
+//!
+//! A server behind the NAT64 is reached by one. It may be on any port of a pool address, also on one
+//! that is not given out to clients.
+
+use core::fmt;
+
+use crate::{
+    bib::BibId,
+    engine::Engine,
+    filtering_and_updating::Tables,
+    journal::{Change, Ending},
+    pool::Reserved,
+    tuple::{Endpoint4, Endpoint6, Protocol},
+};
+
+/// A binding that is configured: X',x <-> T,t.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StaticBinding {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The client's address and port (or identifier).
+    pub inside: Endpoint6,
+    /// The pool address and port that it is reached by.
+    pub outside: Endpoint4,
+}
+
+/// Why there is no such static binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StaticError {
+    /// The address is not in the pool.
+    NotInPool,
+    /// Port 0 cannot be bound.
+    PortZero,
+    /// The client's address and port has another binding.
+    InsideBound {
+        /// What it is bound to.
+        outside: Endpoint4,
+    },
+    /// The pool's address and port has another binding, or is held back after one.
+    OutsideBound,
+    /// The configured number of bindings is reached.
+    TooManyBindings,
+    /// The client's address lies in one of the NAT64's prefixes: it is a server's.
+    InsideIsServer,
+}
+
+impl fmt::Display for StaticError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInPool => f.write_str("the IPv4 address is not in the pool"),
+            Self::PortZero => f.write_str("port 0 cannot be bound"),
+            Self::InsideBound { outside } => write!(
+                f,
+                "the IPv6 address and port is bound to {outside:?} already; remove that first"
+            ),
+            Self::OutsideBound => {
+                f.write_str("the IPv4 address and port is in use; remove its binding first")
+            }
+            Self::TooManyBindings => f.write_str("the limit of bindings is reached"),
+            Self::InsideIsServer => f.write_str("the IPv6 address lies in a NAT64 prefix"),
+        }
+    }
+}
+
+impl core::error::Error for StaticError {}
+
+impl Engine {
+    /// Adds a static binding. A dynamic one with the same two ends becomes static, with its
+    /// sessions.
+    ///
+    /// # Errors
+    /// [`StaticError`]; nothing has changed then.
+    pub fn add_static(&mut self, binding: StaticBinding) -> Result<(), StaticError> {
+        if self.is_under_prefix(binding.inside.address) {
+            return Err(StaticError::InsideIsServer);
+        }
+        self.tables.add_static(binding)
+    }
+
+    /// Ends the binding of X',x, static or not, and its sessions. Whether there was one.
+    pub fn remove_binding(&mut self, protocol: Protocol, inside: Endpoint6) -> bool {
+        self.tables.remove_binding(protocol, inside)
+    }
+}
+
+impl Tables {
+    pub(crate) fn add_static(&mut self, wanted: StaticBinding) -> Result<(), StaticError> {
+        let StaticBinding {
+            protocol,
+            inside,
+            outside,
+        } = wanted;
+        if inside.id == 0 || outside.id == 0 {
+            return Err(StaticError::PortZero);
+        }
+        if let Some(known) = self.bib.of_inside(protocol, inside) {
+            return self.make_static(known, outside);
+        }
+        if self.bib.of_outside(protocol, outside).is_some() {
+            return Err(StaticError::OutsideBound);
+        }
+        if self.bib.is_full() {
+            return Err(StaticError::TooManyBindings);
+        }
+        match self.pool.reserve(protocol, outside) {
+            Reserved::NotInPool => return Err(StaticError::NotInPool),
+            Reserved::Busy => return Err(StaticError::OutsideBound),
+            Reserved::Taken | Reserved::NotGivenOut => {}
+        }
+        self.bound(protocol, inside, outside, 0, true);
+        Ok(())
+    }
+
+    pub(crate) fn remove_binding(&mut self, protocol: Protocol, inside: Endpoint6) -> bool {
+        let Some(bib) = self.bib.of_inside(protocol, inside) else {
+            return false;
+        };
+        let was_static = core::mem::take(&mut self.bib.get_mut(bib).is_static);
+        let ended = self.end_sessions(Ending::Flushed, |_, session| session.bib == bib);
+        // The last session took a dynamic binding with it; a static one may have had none.
+        if was_static && ended == 0 {
+            self.unbind(bib);
+        }
+        true
+    }
+
+    fn make_static(&mut self, known: BibId, outside: Endpoint4) -> Result<(), StaticError> {
+        let binding = self.bib.get_mut(known);
+        if binding.outside != outside {
+            return Err(StaticError::InsideBound {
+                outside: binding.outside,
+            });
+        }
+        binding.is_static = true;
+        self.journal.record(Change::BindingChanged(*binding));
+        Ok(())
+    }
+}
