@@ -11,8 +11,9 @@ use nat64::{
     destinations::Network4,
     pool::PortRange,
 };
-use pref64::{Pref64, siit::NonGlobal};
+use pref64::{Pref64, eam::EamTable, siit::NonGlobal};
 
+mod eam;
 mod file;
 mod networks;
 mod place;
@@ -25,6 +26,7 @@ pub(crate) mod tests;
 pub(crate) struct Config {
     pub(crate) prefixes: Vec<Pref64>,
     pub(crate) pool: Vec<Network4>,
+    pub(crate) eam: EamTable,
     pub(crate) allow_destinations: Vec<Network4>,
     pub(crate) wkp_non_global: NonGlobal,
     pub(crate) interface: String,
@@ -79,6 +81,7 @@ impl Config {
         nat64::Config {
             prefixes: self.prefixes.clone(),
             pool: self.pool_addresses().map(entry).collect(),
+            eam: self.eam.clone(),
             allow_destinations: self.allow_destinations.clone(),
             own_addresses,
             wkp_non_global: self.wkp_non_global,

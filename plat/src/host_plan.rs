@@ -1,7 +1,7 @@
 //! What the PLAT wants of the host's network: both families routed into its virtual interface and
 //! out of it again.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use host::netwatch::{Interface as Found, Snapshot};
 use plan::{Interface, Item, Plan, Prefix, Route, Setting, Via};
@@ -72,7 +72,9 @@ pub(crate) fn plan(config: &Config, forwarding: &Forwarding) -> Plan {
         .pool
         .iter()
         .map(|network| Prefix::new(network.first().into(), network.prefix_len()));
-    items.extend(prefixes.chain(pool).map(|destination| {
+    let mapped = mapped_networks(config).into_iter();
+    let mapped = mapped.map(|(first, len)| Prefix::new(first.into(), len));
+    items.extend(prefixes.chain(pool).chain(mapped).map(|destination| {
         Item::Route(Route {
             destination,
             via: Via::Interface {
@@ -83,6 +85,40 @@ pub(crate) fn plan(config: &Config, forwarding: &Forwarding) -> Plan {
         })
     }));
     Plan::new(items)
+}
+
+/// The IPv4 networks of the explicit mappings, as few as cover exactly them.
+fn mapped_networks(config: &Config) -> Vec<(Ipv4Addr, u8)> {
+    let mut networks: Vec<_> = config.eam.iter().map(|eam| eam.ipv4()).collect();
+    networks.sort_unstable();
+    let mut fewest: Vec<(Ipv4Addr, u8)> = Vec::new();
+    for mut network in networks {
+        if fewest.last().is_some_and(|it| contains(*it, network.0)) {
+            continue;
+        }
+        while let Some(before) = fewest.last().copied()
+            && let Some(both) = joined(before, network)
+        {
+            fewest.pop();
+            network = both;
+        }
+        fewest.push(network);
+    }
+    fewest
+}
+
+fn contains((first, len): (Ipv4Addr, u8), address: Ipv4Addr) -> bool {
+    let differ = first.to_bits() ^ address.to_bits();
+    differ.checked_shr(32 - u32::from(len)).unwrap_or(0) == 0
+}
+
+/// The network that consists of two halves, in order.
+fn joined(half: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> Option<(Ipv4Addr, u8)> {
+    let bit = 1u32.checked_shl(32 - u32::from(half.1))?;
+    let are_halves = half.1 == other.1
+        && half.0.to_bits() & bit == 0
+        && other.0.to_bits() == half.0.to_bits() | bit;
+    are_halves.then(|| (half.0, half.1 - 1))
 }
 
 #[cfg(test)]
@@ -104,6 +140,38 @@ mod tests {
     fn settings(forwarding: &Forwarding) -> Vec<String> {
         let items = forwarding.settings("plat0");
         items.map(|it| it.to_string()).collect()
+    }
+
+    /// Ten thousand hosts of one network are one route.
+    #[test]
+    fn mapped_hosts_are_routed_by_as_few_routes_as_can_be() {
+        let mut text = "pool = [\"203.0.113.0/28\"]\n".to_owned();
+        let mut add = |v4: &str, v6: &str| {
+            text += &format!("[[eam]]\nipv4 = \"{v4}\"\nipv6 = \"{v6}\"\n");
+        };
+        for n in 0..256 {
+            add(&format!("192.0.2.{n}"), &format!("2001:db8::{n:x}"));
+        }
+        add("198.51.100.0/25", "2001:db8:1::/121");
+        add("198.51.100.7", "2001:db8:2::7");
+        add("198.51.100.129", "2001:db8:2::8");
+        add("198.51.100.130", "2001:db8:2::9");
+        let config = crate::config::tests::settled(&text).unwrap();
+        let networks = mapped_networks(&config);
+        let shown: Vec<_> = networks
+            .iter()
+            .map(|(it, len)| format!("{it}/{len}"))
+            .collect();
+        let expected = [
+            "192.0.2.0/24",
+            "198.51.100.0/25",
+            "198.51.100.129/32",
+            "198.51.100.130/32",
+        ];
+        assert_eq!(shown, expected);
+        let plan = plan(&config, &Forwarding::default());
+        let routes = format!("{plan:?}");
+        assert!(routes.contains("192.0.2.0"), "{routes}");
     }
 
     #[test]

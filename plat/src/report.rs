@@ -42,4 +42,12 @@ fn direction(text: &mut String, name: &str, stats: &DirectionStats) {
         stats.dropped_by_state,
         stats.dropped_by_translation
     );
+    let stateless = stats.stateless.get();
+    if stateless != 0 {
+        let around = stats.turned_around.get();
+        let _ = writeln!(
+            text,
+            "  of them {stateless} without state, {around} turned around to another host here"
+        );
+    }
 }

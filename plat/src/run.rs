@@ -57,6 +57,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     let snapshot = read(&watch).await?;
     check_host(&config, &snapshot)?;
 
+    warn_of_overlaps(&config);
     let shared = Arc::new(Shared::default());
     let own = own_ipv4(&snapshot);
     let engine = engine(&config, own_ipv6(&snapshot)?, own.clone(), clock)?;
@@ -201,6 +202,18 @@ fn check_host(config: &Config, snapshot: &Snapshot) -> Result<(), Failure> {
 }
 
 fn check_pool(config: &Config, interface: &Interface) -> Result<(), Failure> {
+    if let Some((eam, address)) = interface
+        .ipv4
+        .iter()
+        .find_map(|it| Some((config.eam.find(*it)?, it)))
+    {
+        let name = &interface.name;
+        let what = format_args!("[[eam]] {eam}: {address} is this host's own address on {name}");
+        return Err(Failure::new(Exit::Usage, what).hint(
+            "what comes to it would never reach plat: use addresses that are routed to this host \
+             and used by nothing",
+        ));
+    }
     let in_pool = |address: &&Ipv4Addr| config.pool.iter().any(|it| it.contains(**address));
     let Some(address) = interface.ipv4.iter().find(in_pool) else {
         return Ok(());
@@ -225,6 +238,19 @@ fn check_prefixes(config: &Config, interface: &Interface) -> Result<(), Failure>
         }
     }
     Ok(())
+}
+
+/// Mappings inside of others: longest match decides, but the way back is not the way there
+/// (RFC 7757 §5).
+fn warn_of_overlaps(config: &Config) {
+    const SHOWN: usize = 5;
+    let overlaps = config.eam.overlaps();
+    for (inner, outer) in overlaps.iter().take(SHOWN) {
+        tracing::warn!("[[eam]] {inner} lies in {outer}: the longer prefix decides, each way");
+    }
+    if overlaps.len() > SHOWN {
+        tracing::warn!("[[eam]] and {} more such pairs", overlaps.len() - SHOWN);
+    }
 }
 
 /// An address of the host to speak from when a packet cannot be translated.
@@ -310,6 +336,13 @@ mod tests {
         let config = config("pool = [\"203.0.113.0/28\"]");
         let fine = host(vec![interface("eth0", "192.0.2.1", &[])]);
         assert_eq!(check_host(&config, &fine), Ok(()));
+        let mapped = "[[eam]]\nipv4 = \"192.0.2.0/24\"\nipv6 = \"2001:db8::/120\"\n";
+        let mapped = self::config(&format!("pool = [\"203.0.113.0/28\"]\n{mapped}"));
+        let failure = check_host(&mapped, &fine).unwrap_err().to_string();
+        assert!(
+            failure.contains("192.0.2.1 is this host's own"),
+            "{failure}"
+        );
         let wrong = host(vec![interface("eth0", "203.0.113.7", &[])]);
         let failure = check_host(&config, &wrong).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);

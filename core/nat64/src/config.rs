@@ -6,7 +6,12 @@ use core::{
     time::Duration,
 };
 
-use pref64::{Pref64, siit::NonGlobal, special::Special};
+use pref64::{
+    Pref64,
+    eam::{Eam, EamTable},
+    siit::NonGlobal,
+    special::Special,
+};
 pub use xlat::{config::ErrorPolicy, reassembly};
 
 use crate::{destinations::Network4, pool::PortRange};
@@ -18,6 +23,9 @@ pub struct Config {
     pub prefixes: Vec<Pref64>,
     /// The IPv4 addresses that clients share; at least one.
     pub pool: Vec<PoolEntry>,
+    /// Hosts with an IPv4 address of their own, which need no state (RFC 7757). None of the
+    /// addresses lies in the pool or in a prefix.
+    pub eam: EamTable,
     /// Special-purpose destinations that are allowed nevertheless.
     pub allow_destinations: Vec<Network4>,
     /// Destinations that are never allowed: the NAT64's own addresses.
@@ -172,6 +180,12 @@ pub enum ConfigError {
     PoolTwice(Ipv4Addr),
     /// An address of the pool is one that no packet can come from.
     PoolUnusable(Ipv4Addr),
+    /// A mapping covers an address of the pool: what comes to it would mean two things.
+    EamInPool(Eam, Ipv4Addr),
+    /// A mapping's IPv6 prefix and a NAT64 prefix lie in one another.
+    EamInPrefix(Eam, Pref64),
+    /// A mapping covers IPv4 addresses that no packet can come from.
+    EamUnusable(Eam),
     /// A timer is shorter than the standard allows, or longer than makes sense.
     Timer {
         /// The timer's name in the configuration.
@@ -209,6 +223,19 @@ impl fmt::Display for ConfigError {
                 f,
                 "{address} cannot be in the pool: no router passes on packets from it"
             ),
+            Self::EamInPool(eam, address) => write!(
+                f,
+                "{eam}: {address} is in the pool; an address is either shared or one host's own"
+            ),
+            Self::EamInPrefix(eam, prefix) => write!(
+                f,
+                "{eam}: the IPv6 addresses overlap with the NAT64 prefix {prefix}, which stands for \
+                 IPv4 addresses already"
+            ),
+            Self::EamUnusable(eam) => write!(
+                f,
+                "{eam}: no router passes on packets from these IPv4 addresses"
+            ),
             Self::Timer { name, least, most } => write!(
                 f,
                 "{name} must be from {} (RFC 6146 section 4) to {} seconds",
@@ -238,6 +265,7 @@ impl Config {
                     ports: PortRange::ALL,
                 })
                 .collect(),
+            eam: EamTable::default(),
             allow_destinations: Vec::new(),
             own_addresses: Vec::new(),
             wkp_non_global: NonGlobal::Drop,
@@ -258,6 +286,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_prefixes()?;
         self.check_pool()?;
+        self.check_eam()?;
         self.limits.check()?;
         self.timers.check()
     }
@@ -280,6 +309,27 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    fn check_eam(&self) -> Result<(), ConfigError> {
+        let is_usable = |eam: &Eam| can_be_source(eam.ipv4().0) && can_be_source(eam.last_ipv4());
+        for eam in self.eam.iter() {
+            let in_prefix = |prefix: &&Pref64| {
+                prefix.contains(eam.ipv6().0) || eam.covers_ipv6(prefix.address())
+            };
+            if let Some(prefix) = self.prefixes.iter().find(in_prefix) {
+                return Err(ConfigError::EamInPrefix(*eam, *prefix));
+            }
+            if !is_usable(eam) {
+                return Err(ConfigError::EamUnusable(*eam));
+            }
+        }
+        let mut pool = self.pool.iter().map(|it| it.address);
+        let mapped = pool.find_map(|address| Some((self.eam.find(address)?, address)));
+        match mapped {
+            Some((eam, address)) => Err(ConfigError::EamInPool(*eam, address)),
+            None => Ok(()),
+        }
     }
 
     fn check_pool(&self) -> Result<(), ConfigError> {

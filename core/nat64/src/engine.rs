@@ -3,7 +3,11 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use pref64::{Pref64, siit::NonGlobal, special::is_global};
+use pref64::{
+    Pref64,
+    siit::{Hairpin, NonGlobal, Siit},
+    special::is_global,
+};
 use wire::{icmp::v6, ipv4::Ipv4, ipv6::Ipv6, packet::PacketBuf, pieces::Pieces, verdict::Verdict};
 use xlat::{
     V4ToV6, V6ToV4,
@@ -22,6 +26,7 @@ use crate::{
     outgoing_tuple::{self, Outgoing},
     reason::{DropReason, Why},
     session::Tick,
+    stateless::{Claim, Stateless, Way, is_icmp_fragment_v4},
     stats::Stats,
     tuple::{Endpoint4, Endpoint6, Protocol, Tuple},
 };
@@ -36,7 +41,10 @@ pub struct Engine {
     pub(crate) tables: Tables,
     fragments: Reassembly,
     v6_to_v4: V6ToV4,
+    /// For packets that are turned around: their next IPv4 hop is this engine, which takes any size.
+    v6_to_here: V6ToV4,
     v4_to_v6: V4ToV6,
+    stateless: Stateless,
     stats: Stats,
     epoch: Instant,
 }
@@ -51,21 +59,37 @@ impl Engine {
         config.check()?;
         let key = Key::new(key);
         let own_ipv4 = config.pool.first().map(|entry| entry.address);
+        let own_ipv4 = own_ipv4.ok_or(ConfigError::NoPool)?;
         let translation = xlat::Config {
             ipv6_mtu: config.ipv6_mtu,
             ipv4_mtu: config.ipv4_mtu,
             lowest_ipv6_mtu: config.lowest_ipv6_mtu,
             errors: config.errors,
-            ..xlat::Config::new(own_ipv4.ok_or(ConfigError::NoPool)?, config.own_ipv6)
+            untranslatable_source: own_ipv4,
+            ..xlat::Config::new(own_ipv4, config.own_ipv6)
+        };
+        let here = xlat::Config {
+            ipv4_mtu: u16::MAX,
+            ..translation.clone()
         };
         let tables = Tables::new(&config, key, now);
         Ok(Self {
             v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"])),
+            v6_to_here: V6ToV4::new(here, key.hash(&[b"v6-to-here"])),
             v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"])),
             fragments: Reassembly::new(key, config.timers.fragment, config.limits.fragments),
             destinations: Destinations {
                 allowed: config.allow_destinations,
                 own: config.own_addresses,
+            },
+            stateless: Stateless {
+                siit: Siit {
+                    eamt: config.eam,
+                    prefixes: config.prefixes.clone(),
+                    hairpin: Hairpin::Intrinsic,
+                    wkp_non_global: config.wkp_non_global,
+                },
+                own_ipv6: config.own_ipv6,
             },
             prefixes: config.prefixes,
             wkp_non_global: config.wkp_non_global,
@@ -177,12 +201,23 @@ impl Engine {
         if let Some(verdict) = self.v6_to_v4.veto(buf, now) {
             return verdict.map_reason(Why::from);
         }
+        let claim = self.stateless.claims_v6(buf.bytes());
+        if claim == Claim::Yes {
+            return self.mapped_host_packet(buf, now);
+        }
         match self.fragments.take(buf, now) {
             Ok(Outcome::Whole) => {}
             Ok(Outcome::Kept) => return Verdict::Forward(Pieces::none()),
             Err(reason) => return Verdict::Drop(reason.into()),
         }
+        if claim == Claim::WhenWhole && self.stateless.claims_v6(buf.bytes()) == Claim::Yes {
+            return self.mapped_host_packet(buf, now);
+        }
         match self.resolve_v6(buf, now) {
+            Ok(outgoing) if self.stateless.has_v4(outgoing.dst()) => {
+                let verdict = self.v6_to_here.translate(buf, &outgoing, now);
+                self.turn_around(buf, verdict, now)
+            }
             Ok(outgoing) => {
                 let verdict = self.v6_to_v4.translate(buf, &outgoing, now);
                 verdict.map_reason(Why::from)
@@ -202,7 +237,9 @@ impl Engine {
         if self.prefix_of(packet.src()).is_some() {
             return Err(DropReason::LoopGuard.into());
         }
-        if self.prefix_of(packet.dst()).is_none() {
+        let by_mapping =
+            || self.stateless.has_v6(packet.src()) && self.stateless.has_v6(packet.dst());
+        if self.prefix_of(packet.dst()).is_none() && !by_mapping() {
             return Err(DropReason::NotInPrefix.into());
         }
         Ok(())
@@ -268,13 +305,18 @@ impl Engine {
     fn check_destination(&self, address: Ipv4Addr, prefix: u8) -> Result<(), Refused> {
         let reason = if !may_write(address, self.prefix(prefix), self.wkp_non_global) {
             DropReason::NonGlobalUnderWellKnownPrefix
-        } else if !self.destinations.allows(address) {
+        } else if !self.is_behind_us(address) && !self.destinations.allows(address) {
             DropReason::DestinationRefused
         } else {
             return Ok(());
         };
         let message = Message::plain(v6::UNREACHABLE, v6::PROHIBITED);
         Err(refused(reason, message))
+    }
+
+    /// Whether an IPv4 address is one that we give out, which stands for no IPv4 host.
+    fn is_behind_us(&self, address: Ipv4Addr) -> bool {
+        self.stateless.has_v4(address) || self.tables.pool().contains(address)
     }
 
     /// An ICMPv6 error quotes a packet from a server (Y',z) to a client (X',x).
@@ -291,16 +333,24 @@ impl Engine {
         let Ok(packet) = Ipv4::new_checked(buf.bytes()) else {
             return Verdict::Drop(xlat::DropReason::MalformedIpv4.into());
         };
-        if !self.tables.pool().contains(packet.dst()) {
+        let is_mapped = self.stateless.has_v4(packet.dst());
+        if !is_mapped && !self.tables.pool().contains(packet.dst()) {
             return Verdict::Drop(DropReason::NotInPool.into());
         }
+        let passes_in_parts = !is_icmp_fragment_v4(&packet);
         if let Some(verdict) = self.v4_to_v6.veto(buf, now) {
             return verdict.map_reason(Why::from);
+        }
+        if is_mapped && passes_in_parts {
+            return self.enter_mapped_host(buf, Way::FromOutside, now);
         }
         match self.fragments.take(buf, now) {
             Ok(Outcome::Whole) => {}
             Ok(Outcome::Kept) => return Verdict::Forward(Pieces::none()),
             Err(reason) => return Verdict::Drop(reason.into()),
+        }
+        if is_mapped {
+            return self.enter_mapped_host(buf, Way::FromOutside, now);
         }
         match self.resolve_v4(buf, now) {
             Ok(outgoing) => {
@@ -386,6 +436,8 @@ fn no_resources(reason: DropReason) -> Refused {
     let message = Message::plain(v6::UNREACHABLE, v6::ADDRESS_UNREACHABLE);
     refused(reason, message)
 }
+
+mod mapped_hosts;
 
 #[cfg(test)]
 mod tests;

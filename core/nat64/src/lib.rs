@@ -9,6 +9,9 @@
 //! 3. `outgoing_tuple` (§3.6): the mapping that translation is given;
 //! 4. [`engine`] (§3.7): all of it in order, around the translator of crate `xlat`.
 //!
+//! Beside them, `stateless`: hosts with an explicit mapping (RFC 7757), whose packets need none of
+//! this.
+//!
 //! Sans-IO: packets and times go in, verdicts come out; [`Engine::poll_timeout`] says when
 //! [`Engine::handle_timeout`] wants to be called. In the comments X',x is the client, T,t its
 //! address and port from the pool, Z,z the server, Y' the server's address under the NAT64 prefix.
@@ -36,6 +39,7 @@ pub mod pool;
 mod random;
 pub mod reason;
 pub mod session;
+mod stateless;
 pub mod static_bib;
 pub mod stats;
 pub mod tcp;

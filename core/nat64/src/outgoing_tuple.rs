@@ -17,6 +17,13 @@ pub(crate) struct Outgoing<To> {
     inner: Option<(To, To, Rewrite)>,
 }
 
+impl<To: Copy> Outgoing<To> {
+    /// Where the packet goes.
+    pub(crate) fn dst(&self) -> To {
+        self.dst
+    }
+}
+
 impl<From, To: Copy> Mapping<From, To> for Outgoing<To> {
     fn source(&self, _: From) -> Result<To, Refusal> {
         Ok(self.src)

@@ -19,6 +19,10 @@ pub struct DirectionStats {
     pub bytes_in: Counter,
     /// Packets that were translated, or kept until the rest of their datagram comes.
     pub passed: Counter,
+    /// Those of them that were translated without state, by an explicit mapping.
+    pub stateless: Counter,
+    /// Packets that were turned around to another host behind this NAT64.
+    pub turned_around: Counter,
     /// Packets dropped by state, whether or not their sender was told.
     pub dropped_by_state: ReasonCounters<DropReason>,
     /// Packets dropped by translation, whether or not their sender was told;

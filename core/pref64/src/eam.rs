@@ -99,12 +99,28 @@ impl Eam {
         u32::from(128 - self.v6_len) - u32::from(32 - self.v4_len)
     }
 
-    fn covers4(&self, address: u32) -> bool {
-        address & mask32(self.v4_len) == self.v4
+    /// Its IPv4 prefix: the first address and the length in bits.
+    #[must_use]
+    pub fn ipv4(&self) -> (Ipv4Addr, u8) {
+        (Ipv4Addr::from_bits(self.v4), self.v4_len)
     }
 
-    fn covers6(&self, address: u128) -> bool {
-        address & mask128(self.v6_len) == self.v6
+    /// The last address of its IPv4 prefix.
+    #[must_use]
+    pub fn last_ipv4(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.v4 | !mask32(self.v4_len))
+    }
+
+    /// Its IPv6 prefix: the first address and the length in bits.
+    #[must_use]
+    pub fn ipv6(&self) -> (Ipv6Addr, u8) {
+        (Ipv6Addr::from_bits(self.v6), self.v6_len)
+    }
+
+    /// Whether its IPv6 prefix covers an address.
+    #[must_use]
+    pub fn covers_ipv6(&self, address: Ipv6Addr) -> bool {
+        address.to_bits() & mask128(self.v6_len) == self.v6
     }
 
     /// RFC 7757 §3.3.1.
@@ -155,6 +171,9 @@ const fn mask128(len: u8) -> u128 {
     }
 }
 
+/// A prefix length, and where the mappings of this length stand.
+type Run = (u8, core::ops::Range<usize>);
+
 /// A table of mappings with longest-match lookup in both directions.
 ///
 /// Lookups cost one binary search per prefix length in use.
@@ -165,8 +184,8 @@ pub struct EamTable {
     /// By IPv6 prefix: longest first, then by prefix.
     by_v6: Vec<Eam>,
     /// The runs of equal length in `by_v4` and `by_v6`.
-    runs_v4: Vec<(u8, core::ops::Range<usize>)>,
-    runs_v6: Vec<(u8, core::ops::Range<usize>)>,
+    runs_v4: Vec<Run>,
+    runs_v6: Vec<Run>,
 }
 
 impl EamTable {
@@ -197,14 +216,37 @@ impl EamTable {
         })
     }
 
-    /// Pairs of mappings of which one lies inside the other in one family. Longest match decides
-    /// between them, but translation is then no longer symmetric: worth a warning (RFC 7757 §5).
+    /// How many mappings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_v4.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_v4.is_empty()
+    }
+
+    /// The mappings: those with the longest IPv4 prefix first, then by that prefix.
+    pub fn iter(&self) -> impl Iterator<Item = &Eam> {
+        self.by_v4.iter()
+    }
+
+    /// Pairs of mappings of which the first lies inside the second in one family. Longest match
+    /// decides between them, but translation is then no longer symmetric: worth a warning
+    /// (RFC 7757 §5).
     #[must_use]
     pub fn overlaps(&self) -> Vec<(Eam, Eam)> {
         let mut found = Vec::new();
-        for (i, inner) in self.by_v4.iter().enumerate() {
-            for outer in &self.by_v4[i + 1..] {
-                if outer.covers4(inner.v4) || outer.covers6(inner.v6) || inner.covers6(outer.v6) {
+        for inner in &self.by_v4 {
+            let before = found.len();
+            let shorter = self.runs_v4.iter().filter(|(len, _)| *len < inner.v4_len);
+            let around = shorter.filter_map(|run| self.find_v4(run, inner.v4));
+            found.extend(around.map(|outer| (*inner, *outer)));
+            let shorter = self.runs_v6.iter().filter(|(len, _)| *len < inner.v6_len);
+            for outer in shorter.filter_map(|run| self.find_v6(run, inner.v6)) {
+                if !found[before..].contains(&(*inner, *outer)) {
                     found.push((*inner, *outer));
                 }
             }
@@ -212,34 +254,42 @@ impl EamTable {
         found
     }
 
+    fn find_v4(&self, (len, range): &Run, address: u32) -> Option<&Eam> {
+        let run = &self.by_v4[range.clone()];
+        let at = run.binary_search_by_key(&(address & mask32(*len)), |eam| eam.v4);
+        Some(&run[at.ok()?])
+    }
+
+    fn find_v6(&self, (len, range): &Run, address: u128) -> Option<&Eam> {
+        let run = &self.by_v6[range.clone()];
+        let at = run.binary_search_by_key(&(address & mask128(*len)), |eam| eam.v6);
+        Some(&run[at.ok()?])
+    }
+
+    /// The longest matching mapping of an IPv4 address.
+    #[must_use]
+    pub fn find(&self, address: Ipv4Addr) -> Option<&Eam> {
+        let mut runs = self.runs_v4.iter();
+        runs.find_map(|run| self.find_v4(run, address.to_bits()))
+    }
+
     /// What the longest matching mapping makes of an IPv4 address.
     #[must_use]
     pub fn to_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
-        let bits = address.to_bits();
-        self.runs_v4.iter().find_map(|(len, range)| {
-            let run = &self.by_v4[range.clone()];
-            let at = run
-                .binary_search_by_key(&(bits & mask32(*len)), |eam| eam.v4)
-                .ok()?;
-            Some(run[at].to_v6(bits))
-        })
+        Some(self.find(address)?.to_v6(address.to_bits()))
     }
 
     /// What the longest matching mapping makes of an IPv6 address.
     #[must_use]
     pub fn to_v4(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         let bits = address.to_bits();
-        self.runs_v6.iter().find_map(|(len, range)| {
-            let run = &self.by_v6[range.clone()];
-            let at = run
-                .binary_search_by_key(&(bits & mask128(*len)), |eam| eam.v6)
-                .ok()?;
-            Some(run[at].to_v4(bits))
-        })
+        let mut matching = self.runs_v6.iter();
+        let longest = matching.find_map(|run| self.find_v6(run, bits))?;
+        Some(longest.to_v4(bits))
     }
 }
 
-fn runs(sorted: &[Eam], len: impl Fn(&Eam) -> u8) -> Vec<(u8, core::ops::Range<usize>)> {
+fn runs(sorted: &[Eam], len: impl Fn(&Eam) -> u8) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut start = 0;
     for run in sorted.chunk_by(|a, b| len(a) == len(b)) {
@@ -391,6 +441,26 @@ mod tests {
         );
     }
 
+    /// Every step is at most one search per mapping and length: what is quadratic would take
+    /// minutes here, and be seen.
+    #[test]
+    fn eam_5_01_a_large_table_is_checked_fast() {
+        let mapping = |n: u32| {
+            let [a, b, c, d] = (0x0b00_0000 + n).to_be_bytes();
+            Eam::single(
+                Ipv4Addr::new(a, b, c, d),
+                Ipv6Addr::from_bits((0x2001_0db8 << 96) + u128::from(n)),
+            )
+        };
+        let mut mappings: Vec<_> = (0..300_000).map(mapping).collect();
+        let around = Eam::parse("11.0.0.0/31", "2001:db9::/120").unwrap();
+        mappings.push(around);
+        let table = EamTable::new(mappings).unwrap();
+        assert_eq!(table.len(), 300_001);
+        let overlaps = table.overlaps();
+        assert_eq!(overlaps, [(mapping(0), around), (mapping(1), around)]);
+    }
+
     /// People read these; what is wrong and what to do must be in them.
     #[test]
     fn refusals_say_what_is_wrong() {
@@ -431,14 +501,14 @@ mod tests {
             let probe = 0xc000_0000 | probe & 0xfff;
             let wanted = mappings
                 .iter()
-                .filter(|eam| eam.covers4(probe))
+                .filter(|eam| probe & mask32(eam.v4_len) == eam.v4)
                 .max_by_key(|eam| eam.v4_len)
                 .map(|eam| eam.to_v6(probe));
             prop_assert_eq!(table.to_v6(Ipv4Addr::from_bits(probe)), wanted);
             if let Some(v6) = wanted {
                 let back = mappings
                     .iter()
-                    .filter(|eam| eam.covers6(v6.to_bits()))
+                    .filter(|eam| eam.covers_ipv6(v6))
                     .max_by_key(|eam| eam.v6_len)
                     .map(|eam| eam.to_v4(v6.to_bits()));
                 prop_assert_eq!(table.to_v4(v6), back);
@@ -473,7 +543,7 @@ mod tests {
                 let table = EamTable::new(vec![eam]).unwrap();
                 let inside = Ipv4Addr::from_bits(v4 | probe & !mask32(v4_len));
                 let mapped = table.to_v6(inside).unwrap();
-                prop_assert!(eam.covers6(mapped.to_bits()));
+                prop_assert!(eam.covers_ipv6(mapped));
                 prop_assert_eq!(table.to_v4(mapped), Some(inside));
             }
         }

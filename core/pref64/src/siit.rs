@@ -62,8 +62,9 @@ pub enum Unmappable {
 pub struct Siit {
     /// Explicit mappings.
     pub eamt: EamTable,
-    /// The prefix for everything else.
-    pub pref64: Option<Pref64>,
+    /// The prefixes for everything else. An IPv4 address is written with the first; none of them
+    /// lies in another.
+    pub prefixes: Vec<Pref64>,
     /// The hairpin rules.
     pub hairpin: Hairpin,
     /// Non-global addresses under the well-known prefix.
@@ -104,10 +105,15 @@ impl Siit {
         if let Some(mapped) = self.eamt.to_v4(address) {
             return Ok(mapped);
         }
-        let prefix = self.pref64.ok_or(Unmappable::NoMapping)?;
-        let mapped = prefix.extract(address).ok_or(Unmappable::NoMapping)?;
+        let (prefix, mapped) = self.extract(address).ok_or(Unmappable::NoMapping)?;
         self.check(prefix, mapped)?;
         Ok(mapped)
+    }
+
+    /// The prefix that an address was written with, and the IPv4 address in it.
+    fn extract(&self, address: Ipv6Addr) -> Option<(Pref64, Ipv4Addr)> {
+        let mut prefixes = self.prefixes.iter();
+        prefixes.find_map(|prefix| Some((*prefix, prefix.extract(address)?)))
     }
 
     /// Whether a packet translated to IPv4 must be turned around to IPv6 at once: its destination
@@ -118,17 +124,17 @@ impl Siit {
     /// the packet leaves as IPv4.
     #[must_use]
     pub fn hairpins(&self, destination: Ipv6Addr) -> bool {
-        let by_prefix = self.pref64.and_then(|prefix| prefix.extract(destination));
+        let by_prefix = self.extract(destination);
         self.hairpin == Hairpin::Intrinsic
             && self.eamt.to_v4(destination).is_none()
-            && by_prefix.is_some_and(|address| self.eamt.to_v6(address).is_some())
+            && by_prefix.is_some_and(|(_, address)| self.eamt.to_v6(address).is_some())
     }
 
     fn to_v6_unless(&self, address: Ipv4Addr, restricted: bool) -> Result<Ipv6Addr, Unmappable> {
         if !restricted && let Some(mapped) = self.eamt.to_v6(address) {
             return Ok(mapped);
         }
-        let prefix = self.pref64.ok_or(Unmappable::NoMapping)?;
+        let prefix = *self.prefixes.first().ok_or(Unmappable::NoMapping)?;
         self.check(prefix, address)?;
         Ok(prefix.embed(address))
     }
@@ -157,7 +163,7 @@ mod tests {
         let host = Eam::parse("192.0.2.1", "2001:db8:aaaa::1").unwrap();
         Siit {
             eamt: EamTable::new(vec![host]).unwrap(),
-            pref64: Some(prefix.parse().unwrap()),
+            prefixes: vec![prefix.parse().unwrap()],
             hairpin,
             wkp_non_global,
         }
@@ -203,7 +209,7 @@ mod tests {
             siit.to_v6(group, Place::Destination),
             Err(Unmappable::Multicast)
         );
-        let written = siit.pref64.unwrap().embed(group);
+        let written = siit.prefixes[0].embed(group);
         assert_eq!(siit.to_v4(written), Err(Unmappable::Multicast));
     }
 
@@ -226,7 +232,7 @@ mod tests {
             Err(Unmappable::NoMapping)
         );
         let without = Siit {
-            pref64: None,
+            prefixes: Vec::new(),
             ..siit
         };
         assert_eq!(
@@ -257,7 +263,7 @@ mod tests {
         assert!(intrinsic.hairpins(by_prefix));
         // Not the host's own address, which has no way around, and not other hosts.
         assert!(!intrinsic.hairpins(by_mapping));
-        assert!(!intrinsic.hairpins(intrinsic.pref64.unwrap().embed(GLOBAL)));
+        assert!(!intrinsic.hairpins(intrinsic.prefixes[0].embed(GLOBAL)));
         assert!(!intrinsic.hairpins("2001:db8:ffff::1".parse().unwrap()));
         let own = Eam::parse("198.51.100.1", &by_prefix.to_string()).unwrap();
         let host_mapping = Eam::parse("192.0.2.1", "2001:db8:aaaa::1").unwrap();

@@ -3,6 +3,8 @@
 use cli::config::Spanned;
 use serde::Deserialize;
 
+use super::eam::EamFile;
+
 /// The file, as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +15,9 @@ pub(super) struct File {
     /// IPv4 networks that are routed to this host and used for nothing else.
     #[serde(default)]
     pub(super) pool: Vec<Spanned<String>>,
+    /// Hosts with an IPv4 address of their own.
+    #[serde(default)]
+    pub(super) eam: Vec<EamFile>,
     /// Private and other special networks that clients may reach nevertheless.
     #[serde(default)]
     pub(super) allow_destinations: Vec<Spanned<String>>,

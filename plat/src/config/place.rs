@@ -9,6 +9,7 @@ use cli::{
 use nat64::config::ConfigError;
 
 use super::{
+    eam,
     file::{File, LimitsFile, TimersFile},
     networks::Networks,
 };
@@ -29,6 +30,9 @@ pub(super) fn place(
         ConfigError::PoolTwice(address) | ConfigError::PoolUnusable(address) => {
             last_place(&networks.pool, |it| it.contains(*address))
         }
+        ConfigError::EamInPool(eam, _)
+        | ConfigError::EamInPrefix(eam, _)
+        | ConfigError::EamUnusable(eam) => eam::place(&file.eam, eam),
         ConfigError::Timer { name, .. } => file.timers.place(name),
         ConfigError::Limit { name, .. } => file.limits.place(name),
     };

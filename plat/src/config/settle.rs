@@ -14,7 +14,7 @@ use nat64::{
 use pref64::{Pref64, siit::NonGlobal};
 
 use super::{
-    Config, SMALLEST,
+    Config, SMALLEST, eam,
     file::{File, LimitsFile, TimersFile, WkpNonGlobal},
     networks::{Networks, values},
     place::place,
@@ -53,6 +53,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
             prefixes
         },
         pool: values(&networks.pool),
+        eam: eam::table(document, &file.eam)?,
         allow_destinations: values(&networks.allow_destinations),
         wkp_non_global: match file.wkp_non_global {
             WkpNonGlobal::Drop => NonGlobal::Drop,

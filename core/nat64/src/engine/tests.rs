@@ -21,6 +21,7 @@ mod fragments;
 mod mapping;
 mod policy;
 mod properties;
+mod stateless;
 mod static_bindings;
 mod views;
 
@@ -61,6 +62,13 @@ impl Fate {
     fn packet(self) -> Vec<u8> {
         match self {
             Self::Forwarded(mut packets) if packets.len() == 1 => packets.remove(0),
+            other => panic!("not forwarded: {other:?}"),
+        }
+    }
+
+    fn into_packets(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Forwarded(packets) => packets,
             other => panic!("not forwarded: {other:?}"),
         }
     }

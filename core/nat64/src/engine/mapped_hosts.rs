@@ -1,0 +1,102 @@
+//! Packets of hosts with an explicit mapping, and to them (RFC 7757).
+
+use core::net::Ipv6Addr;
+use std::time::Instant;
+
+use wire::{ipv4::Ipv4, ipv6::Ipv6, packet::PacketBuf, verdict::Verdict};
+
+use super::Engine;
+use crate::{incoming_tuple::Refused, reason::Why, stateless::Way, tuple::Endpoint6};
+
+impl Engine {
+    /// A packet of a host with an explicit mapping, or an ICMPv6 error about a packet to it: both
+    /// addresses are mapped without state (RFC 7757 §3.3.2).
+    pub(super) fn mapped_host_packet(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+        let destination = Ipv6::new_embedded(buf.bytes()).map(|packet| packet.dst());
+        let Ok(destination) = destination else {
+            return Verdict::Drop(xlat::DropReason::MalformedIpv6.into());
+        };
+        if let Err(Refused { why, answer }) = self.check_mapped_destination(destination) {
+            return match answer {
+                Some(message) => self.v6_to_v4.reply(buf, why, message, now),
+                None => Verdict::Drop(why),
+            };
+        }
+        if self.stateless.siit.hairpins(destination) {
+            let mapping = self.stateless.to_v4();
+            let verdict = self.v6_to_here.translate(buf, &mapping, now);
+            return self.turn_around(buf, verdict, now);
+        }
+        let mapping = self.stateless.to_v4();
+        let verdict = self.v6_to_v4.translate(buf, &mapping, now);
+        if matches!(verdict, Verdict::Forward(_)) {
+            self.stats.from_v6.stateless.add(1);
+        }
+        verdict.map_reason(Why::from)
+    }
+
+    /// Where a host with a mapping may not send to, as any client. What the table names itself, it
+    /// may.
+    fn check_mapped_destination(&self, destination: Ipv6Addr) -> Result<(), Refused> {
+        if self.stateless.has_v6(destination) {
+            return Ok(());
+        }
+        let endpoint = Endpoint6 {
+            address: destination,
+            id: 0,
+        };
+        let (remote, prefix) = self.remote(endpoint)?;
+        self.check_destination(remote.address, prefix)
+    }
+
+    /// What became of a packet on its way to IPv4, if its destination there is a host with a
+    /// mapping: it is translated back at once, and reaches that host with its sender's IPv4 address
+    /// under the prefix (RFC 7757 §4.2.2, RFC 6146 §3.8).
+    pub(super) fn turn_around(
+        &mut self,
+        buf: &mut PacketBuf,
+        verdict: Verdict<xlat::DropReason>,
+        now: Instant,
+    ) -> Verdict<Why> {
+        match verdict {
+            // To any size, it leaves as one.
+            Verdict::Forward(_) => {}
+            Verdict::Reply(_) | Verdict::Drop(_) => return verdict.map_reason(Why::from),
+        }
+        self.stats.from_v6.turned_around.add(1);
+        let verdict = self.enter_mapped_host(buf, Way::TurnedAround, now);
+        let Verdict::Reply(why) = verdict else {
+            return verdict;
+        };
+        // What is told is told in IPv4, to an address that stands for the sender.
+        let sender = Ipv4::new_embedded(buf.bytes()).map(|error| error.dst());
+        let told = if sender.is_ok_and(|it| self.stateless.has_v4(it)) {
+            self.enter_mapped_host(buf, Way::TurnedAround, now)
+        } else {
+            self.server_packet(buf, now)
+        };
+        match told {
+            Verdict::Forward(_) => Verdict::Reply(why),
+            Verdict::Reply(_) | Verdict::Drop(_) => Verdict::Drop(why),
+        }
+    }
+
+    /// An IPv4 packet to a host with an explicit mapping (RFC 7757 §3.3.1).
+    pub(super) fn enter_mapped_host(
+        &mut self,
+        buf: &mut PacketBuf,
+        way: Way,
+        now: Instant,
+    ) -> Verdict<Why> {
+        let mapping = self.stateless.to_v6(buf.bytes(), way);
+        let verdict = self.v4_to_v6.translate(buf, &mapping, now);
+        if matches!(verdict, Verdict::Forward(_)) {
+            let stats = match way {
+                Way::FromOutside => &self.stats.from_v4,
+                Way::TurnedAround => &self.stats.from_v6,
+            };
+            stats.stateless.add(1);
+        }
+        verdict.map_reason(Why::from)
+    }
+}
