@@ -1,18 +1,71 @@
 //! Configuration files in TOML: strict, and helpful about what is wrong.
 
-use std::{fmt, fs, ops::Range, path::Path, str::FromStr};
+use std::{collections::BTreeMap, fmt, fs, io, iter, ops::Range, path::Path, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 pub use toml::Spanned;
 
 use crate::{Exit, Failure};
 
-/// The text of a configuration file, kept so that what is wrong in it can be named with its place,
-/// also when that shows only after it was read: see [`Spanned`].
+mod layers;
+#[cfg(test)]
+mod tests;
+
+/// The text of one or several configuration files, kept so that what is wrong in it can be named
+/// with its place, also when that shows only after it was read: see [`Spanned`].
+///
+/// Of several files, later ones win, key by key; a list replaces the list before it. Places count
+/// through all texts, one behind the other.
 #[derive(Clone, Debug)]
 pub struct Document {
+    /// What something that stands in no file is missing from.
+    name: String,
+    parts: Vec<Part>,
+}
+
+/// One file.
+#[derive(Clone, Debug)]
+struct Part {
     name: String,
     text: String,
+    /// Where its text begins among those of all.
+    start: usize,
+}
+
+/// A line of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The name of the file.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// Where a value that holds comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file says so.
+    File(Place),
+    /// The command line does; the name of the option, like `--interface`.
+    Flag(&'static str),
+    /// Nobody does.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(place) => place.fmt(f),
+            Self::Flag(name) => f.write_str(name),
+            Self::Default => f.write_str("default"),
+        }
+    }
 }
 
 impl Document {
@@ -25,31 +78,84 @@ impl Document {
         Ok(Self::new(&path.display().to_string(), text))
     }
 
+    /// The file at `path`, if there is one, and over it the files `*.toml` in the directory that has
+    /// the same name but for its end `.d`, sorted by name: `plat.toml` and `plat.d/`.
+    ///
+    /// # Errors
+    /// The system's, but for files that do not exist.
+    pub fn read_layers(path: &Path) -> Result<Self, Failure> {
+        let mut document = Self::empty(&path.display().to_string());
+        for file in iter::once(path.to_owned()).chain(layers::beside(path)?) {
+            match fs::read_to_string(&file) {
+                Ok(text) => document.push(&file.display().to_string(), text),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Failure::io(file.display(), &error)),
+            }
+        }
+        Ok(document)
+    }
+
     /// The text of a file called `name`.
     pub fn new(name: &str, text: impl Into<String>) -> Self {
+        let mut document = Self::empty(name);
+        document.push(name, text);
+        document
+    }
+
+    /// The text of no file; `name` is that of the one that could be written.
+    #[must_use]
+    pub fn empty(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            text: text.into(),
+            parts: Vec::new(),
         }
     }
 
-    /// What the file says. Unknown keys are errors if `T` says `deny_unknown_fields`, as all of
-    /// ours do.
+    /// One more file, which wins over those before it.
+    pub fn push(&mut self, name: &str, text: impl Into<String>) {
+        // One byte between them: the end of one file is not the start of the next.
+        let start = self
+            .parts
+            .last()
+            .map_or(0, |it| it.start + it.text.len() + 1);
+        self.parts.push(Part {
+            name: name.to_owned(),
+            text: text.into(),
+            start,
+        });
+    }
+
+    /// The names of the files, in the order in which they were read.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|it| it.name.as_str())
+    }
+
+    /// What the files say together. Unknown keys are errors if `T` says `deny_unknown_fields`, as
+    /// all of ours do.
     ///
     /// # Errors
     /// With file, line, column, the reason and, where it can be told, what was probably meant.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        toml::from_str(&self.text).map_err(|error| {
-            let message = error.message().trim_end();
-            let failure = match error.span() {
-                Some(span) => self.wrong(span, message),
-                None => self.wrong_somewhere(message),
-            };
-            match suggestion(message) {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })
+        let table = layers::merged(&self.parts);
+        let table = table.map_err(|broken| self.failure(&broken.message, broken.at))?;
+        T::deserialize(toml::Deserializer::from(table))
+            .map_err(|error| self.failure(error.message(), error.span()))
+    }
+
+    /// Every key that a file sets, such as `timers.udp`, with the place of the value that wins.
+    /// Of a list, that of the whole. Empty if a file cannot be read.
+    #[must_use]
+    pub fn origins(&self) -> BTreeMap<String, Place> {
+        let mut origins = BTreeMap::new();
+        if let Ok(table) = layers::merged(&self.parts) {
+            layers::leaves(table.get_ref(), "", &mut |key, at| {
+                if let Some((part, line, _)) = self.find(at) {
+                    let file = part.name.clone();
+                    origins.insert(key, Place { file, line });
+                }
+            });
+        }
+        origins
     }
 
     /// What a text in the file stands for. For values in lists: [`Parsed`] would name the place of
@@ -69,16 +175,37 @@ impl Document {
         }
     }
 
-    /// Something is wrong at a place of the file, in bytes from its start.
+    /// Something is wrong at a place of the files, in bytes from the start of the first.
     pub fn wrong(&self, at: Range<usize>, what: impl fmt::Display) -> Failure {
-        let (line, column) = line_and_column(&self.text, at.start);
-        let name = &self.name;
+        let Some((part, line, column)) = self.find(at.start) else {
+            return self.wrong_somewhere(what);
+        };
+        let name = &part.name;
         Failure::new(Exit::Usage, format_args!("{name}:{line}:{column}: {what}"))
     }
 
-    /// Something is wrong with the file, or missing.
+    /// Something is wrong with the files, or missing.
     pub fn wrong_somewhere(&self, what: impl fmt::Display) -> Failure {
         Failure::new(Exit::Usage, format_args!("{}: {what}", self.name))
+    }
+
+    /// The file that a place lies in, its line and column.
+    fn find(&self, at: usize) -> Option<(&Part, usize, usize)> {
+        let part = self.parts.iter().rev().find(|it| it.start <= at)?;
+        let (line, column) = line_and_column(&part.text, at - part.start);
+        Some((part, line, column))
+    }
+
+    fn failure(&self, message: &str, at: Option<Range<usize>>) -> Failure {
+        let message = message.trim_end();
+        let failure = match at {
+            Some(at) => self.wrong(at, message),
+            None => self.wrong_somewhere(message),
+        };
+        match suggestion(message) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 
@@ -134,116 +261,5 @@ where
             .parse()
             .map_err(|error| serde::de::Error::custom(format_args!("`{text}`: {error}")))?;
         Ok(Self(parsed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::Ipv6Addr;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only read by its Debug")]
-    struct Config {
-        prefix: Parsed<Ipv6Addr>,
-        pool: Option<Vec<String>>,
-    }
-
-    fn failure(text: &str) -> String {
-        let document = Document::new("plat.toml", text);
-        document.parse::<Config>().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_place_and_a_suggestion() {
-        let right = Document::new("plat.toml", "prefix = \"64:ff9b::\"");
-        assert!(right.parse::<Config>().is_ok());
-        assert_eq!(
-            failure("prefix = \"::\"\npoll = []\n"),
-            "error: plat.toml:2:1: unknown field `poll`, expected `prefix` or `pool`\n  \
-             what to do: did you mean `pool`?"
-        );
-        assert_eq!(
-            failure("\n  prefix = \"nonsense\""),
-            "error: plat.toml:2:12: `nonsense`: invalid IPv6 address syntax"
-        );
-        assert_eq!(
-            failure("pool = []"),
-            "error: plat.toml:1:1: missing field `prefix`"
-        );
-        assert!(!failure("prefix = \"::\"\nsomething-else-entirely = 1").contains("did you mean"));
-        assert!(failure("prefix = ").starts_with("error: plat.toml:1:"));
-    }
-
-    #[test]
-    fn a_list_that_was_forgotten_is_suggested() {
-        let failure = failure("prefix = \"::\"\npool = \"192.0.2.1\"");
-        assert!(
-            failure.starts_with("error: plat.toml:2:8: invalid type"),
-            "{failure}"
-        );
-        assert!(failure.ends_with("write a list: [\"...\"]"), "{failure}");
-    }
-
-    #[test]
-    fn places_are_found_after_the_file_was_read() {
-        #[derive(Debug, Deserialize)]
-        struct Numbers {
-            numbers: Vec<Spanned<u8>>,
-        }
-        let document = Document::new("plat.toml", "# é\nnumbers = [\n  1,\n  22]");
-        let numbers: Numbers = document.parse().unwrap();
-        let failure = document.wrong(numbers.numbers[1].span(), "too many");
-        assert_eq!(failure.to_string(), "error: plat.toml:4:3: too many");
-    }
-
-    #[test]
-    fn the_place_of_a_value_in_a_list_is_its_own() {
-        #[derive(Debug, Deserialize)]
-        struct List {
-            list: Vec<Spanned<String>>,
-        }
-        let document = Document::new("plat.toml", "list = [\n  \"::\",\n  \"nonsense\"]");
-        let List { list } = document.parse().unwrap();
-        let right = document.value::<Ipv6Addr>(&list[0]).unwrap();
-        assert_eq!(
-            (*right.get_ref(), right.span()),
-            (Ipv6Addr::UNSPECIFIED, 11..15)
-        );
-        let failure = document.value::<Ipv6Addr>(&list[1]).unwrap_err();
-        assert_eq!(
-            failure.to_string(),
-            "error: plat.toml:3:3: `nonsense`: invalid IPv6 address syntax"
-        );
-    }
-
-    /// Whatever is in the file, cut anywhere and broken anywhere, it is an error and no panic.
-    #[test]
-    fn no_text_panics() {
-        let whole = "# é\nprefix = \"64:ff9b::\" # ü\npool = [\"ä\", '''ö''']\n[t.\"ß\"]\n";
-        let starts = whole.char_indices().map(|(at, _)| at).chain([whole.len()]);
-        for at in starts {
-            let (before, after) = whole.split_at(at);
-            for between in [
-                "", "\u{0}", "\u{feff}", "ф", "\"", "=", "[[", "\r", "\\u12", "1e9",
-            ] {
-                for text in [
-                    format!("{before}{between}{after}"),
-                    format!("{before}{between}"),
-                ] {
-                    let _ = Document::new("x", text).parse::<Config>();
-                }
-            }
-        }
-        // A place in the middle of a character, or behind the end.
-        assert_eq!(line_and_column("é", 1), (1, 1));
-        assert_eq!(line_and_column("é\n", 99), (2, 1));
-    }
-
-    #[test]
-    fn a_missing_file_is_not_found() {
-        let failure = read::<Config>(Path::new("/nonexistent/plat.toml")).unwrap_err();
-        assert_eq!(failure.exit, Exit::NotFound);
     }
 }

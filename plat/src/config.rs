@@ -9,23 +9,25 @@ use cli::{Exit, Failure, config::Document};
 use nat64::{
     config::{Limits, PoolEntry, Timers},
     destinations::Network4,
-    pool::PortRange,
 };
 use pref64::{Pref64, eam::EamTable, siit::NonGlobal};
+
+use self::pool::PoolRange;
 
 mod eam;
 mod file;
 mod networks;
 mod place;
+pub mod pool;
 mod settle;
 #[cfg(test)]
 pub(crate) mod tests;
 
 /// What holds.
-#[derive(Debug)]
-pub(crate) struct Config {
+#[derive(Clone, Debug)]
+pub struct Config {
     pub(crate) prefixes: Vec<Pref64>,
-    pub(crate) pool: Vec<Network4>,
+    pub(crate) pool: Vec<PoolRange>,
     pub(crate) eam: EamTable,
     pub(crate) allow_destinations: Vec<Network4>,
     pub(crate) wkp_non_global: NonGlobal,
@@ -37,35 +39,68 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
 }
 
-/// Reads the file.
+/// Reads the file and those of the directory beside it. Where nobody wrote one, everything is left to
+/// the defaults, the pool to the host.
 ///
 /// # Errors
 /// What is wrong, with its place.
-pub(crate) fn read(path: &Path) -> Result<Config, Failure> {
-    let document = Document::read(path).map_err(|failure| {
-        if failure.exit() != Exit::NotFound {
-            return failure;
-        }
-        failure.hint(format_args!(
-            "write one, or name it with --config; {SMALLEST}"
-        ))
-    })?;
-    settle::settle(&document)
+pub fn load(path: &Path) -> Result<Loaded, Failure> {
+    settled(Document::read_layers(path)?)
+}
+
+/// Where the configuration is, unless told otherwise.
+pub const DEFAULT_FILE: &str = "/etc/openclat/plat.toml";
+
+/// [`load`], of a file that was named, or else of [`DEFAULT_FILE`].
+///
+/// # Errors
+/// As [`load`]; that the one that was named does not exist.
+pub fn find(named: Option<&Path>) -> Result<Loaded, Failure> {
+    let Some(path) = named else {
+        return load(Path::new(DEFAULT_FILE));
+    };
+    let document = Document::read_layers(path)?;
+    if document.files().next().is_none() {
+        let what = format_args!("{}: no such file", path.display());
+        let hint = format_args!("write one, or leave out --config; {SMALLEST}");
+        return Err(Failure::new(Exit::NotFound, what).hint(hint));
+    }
+    settled(document)
+}
+
+/// What some text means.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub fn settled(document: Document) -> Result<Loaded, Failure> {
+    Ok(Loaded {
+        config: settle::settle(&document)?,
+        document,
+    })
+}
+
+/// A configuration with the files that it stands in.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What holds.
+    pub config: Config,
+    /// Where it comes from.
+    pub document: Document,
 }
 
 /// What a beginner must know.
-const SMALLEST: &str = "it needs the IPv4 addresses that are routed to this host, like: \
-     pool = [\"192.0.2.16/28\"]";
+pub(crate) const SMALLEST: &str =
+    "it needs the IPv4 addresses that are routed to this host, like: pool = [\"192.0.2.16/28\"]";
 
 impl Config {
-    /// The addresses that clients get. Those ending in 0 and 255 are left out where there are
-    /// others: there are hosts and firewalls that take them for a network or a broadcast.
-    pub(crate) fn pool_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        self.pool.iter().flat_map(|network| {
-            let chosen = network.prefix_len() > 30;
-            let usual = move |address: &Ipv4Addr| chosen || !matches!(address.octets()[3], 0 | 255);
-            network.addresses().filter(usual)
-        })
+    /// The addresses that clients get.
+    pub fn pool_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        self.pool.iter().flat_map(PoolRange::addresses)
+    }
+
+    /// The networks that must be routed here for them.
+    pub(crate) fn pool_networks(&self) -> impl Iterator<Item = Network4> + '_ {
+        self.pool.iter().flat_map(PoolRange::networks)
     }
 
     /// For the engine; what depends on the host comes as arguments.
@@ -74,13 +109,9 @@ impl Config {
         own_ipv6: Ipv6Addr,
         own_addresses: Vec<Ipv4Addr>,
     ) -> nat64::Config {
-        let entry = |address| PoolEntry {
-            address,
-            ports: PortRange::ALL,
-        };
         nat64::Config {
             prefixes: self.prefixes.clone(),
-            pool: self.pool_addresses().map(entry).collect(),
+            pool: self.pool.iter().flat_map(entries).collect(),
             eam: self.eam.clone(),
             allow_destinations: self.allow_destinations.clone(),
             own_addresses,
@@ -94,4 +125,12 @@ impl Config {
             limits: self.limits,
         }
     }
+}
+
+/// Of each address, for the engine.
+fn entries(range: &PoolRange) -> impl Iterator<Item = PoolEntry> + use<> {
+    let ports = range.ports.tcp;
+    range
+        .addresses()
+        .map(move |address| PoolEntry { address, ports })
 }

@@ -69,8 +69,7 @@ pub(crate) fn plan(config: &Config, forwarding: &Forwarding) -> Plan {
         .iter()
         .map(|prefix| Prefix::new(prefix.address().into(), prefix.length().bits()));
     let pool = config
-        .pool
-        .iter()
+        .pool_networks()
         .map(|network| Prefix::new(network.first().into(), network.prefix_len()));
     let mapped = mapped_networks(config).into_iter();
     let mapped = mapped.map(|(first, len)| Prefix::new(first.into(), len));

@@ -68,7 +68,7 @@ mod tests {
         let config = settled("pool = [\"203.0.113.0/28\", \"203.0.113.64\"]").unwrap();
         assert_eq!(
             instructions(&config),
-            r#"plat serves 64:ff9b::/96 with the IPv4 addresses 203.0.113.0/28, 203.0.113.64/32.
+            r#"plat serves 64:ff9b::/96 with the IPv4 addresses 203.0.113.0/28, 203.0.113.64.
 Routes to both must lead to this host. The LAN also needs:
 
 # The prefix in router advertisements, by radvd 2.20 or later. In radvd.conf, in the

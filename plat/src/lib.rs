@@ -54,13 +54,11 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Run {
     /// Configuration file
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        default_value = "/etc/openclat/plat.toml"
-    )]
-    config: PathBuf,
+    ///
+    /// Files `*.toml` in the directory of the same name with `.d` lie over it, sorted by name.
+    /// [default: /etc/openclat/plat.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Where to keep the journal
     #[arg(long, value_name = "DIRECTORY", default_value = run::STATE_DIRECTORY)]
@@ -85,7 +83,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match arguments.command {
                 Command::Run(arguments) => {
-                    let config = config::read(&arguments.config)?;
+                    let config = config::find(arguments.config.as_deref())?.config;
                     run::run(&ThisHost, config, &run::journal(&arguments.state_dir)).await
                 }
                 Command::Cleanup(arguments) => clean_up(&arguments).await,

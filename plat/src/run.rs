@@ -21,7 +21,7 @@ use nat64::{Engine, stats::Stats};
 use plan::Plan;
 
 use crate::{
-    config::Config,
+    config::{self, Config},
     host_plan::{self, Forwarding},
     lan, report,
     workers::{Orders, Shared, Workers},
@@ -193,6 +193,10 @@ fn own_ipv4(snapshot: &Snapshot) -> Vec<Ipv4Addr> {
 
 /// What cannot work on this host, although the configuration is right by itself.
 fn check_host(config: &Config, snapshot: &Snapshot) -> Result<(), Failure> {
+    if config.pool.is_empty() {
+        let what = "no pool is configured";
+        return Err(Failure::new(Exit::Usage, what).hint(config::SMALLEST));
+    }
     let all = snapshot.interfaces.iter();
     for interface in all.filter(|it| it.name != config.interface) {
         check_pool(config, interface)?;
@@ -301,7 +305,7 @@ mod tests {
     use host::netwatch::Address;
 
     fn config(text: &str) -> Config {
-        crate::config::tests::settled(text).unwrap()
+        config::tests::settled(text).unwrap()
     }
 
     fn interface(name: &str, ipv4: &str, ipv6: &[(&str, bool)]) -> Interface {

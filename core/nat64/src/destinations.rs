@@ -63,6 +63,23 @@ impl Network4 {
         u64::from(!mask(self.len)) + 1
     }
 
+    /// The fewest networks that have exactly the addresses from `first` to `last`, in order.
+    #[must_use]
+    pub fn covering(first: Ipv4Addr, last: Ipv4Addr) -> Vec<Self> {
+        let (mut next, last) = (u64::from(first.to_bits()), u64::from(last.to_bits()));
+        let mut networks = Vec::new();
+        while next <= last {
+            // As large as its first address allows, and as the rest does.
+            let aligned = next.trailing_zeros().min(32);
+            let bits = aligned.min((last - next + 1).ilog2());
+            if let (Ok(address), Ok(len)) = (u32::try_from(next), u8::try_from(32 - bits)) {
+                networks.push(Self { address, len });
+            }
+            next += 1 << bits;
+        }
+        networks
+    }
+
     /// Every address in it, in order.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
         let last = self.address | !mask(self.len);
@@ -175,6 +192,26 @@ mod tests {
         let some = destinations(&["198.51.100.0/25"]);
         assert!(some.allows(Ipv4Addr::new(198, 51, 100, 127)));
         assert!(!some.allows(Ipv4Addr::new(198, 51, 100, 128)));
+    }
+
+    #[test]
+    fn a_range_is_a_few_networks() {
+        for (first, last, wanted) in [
+            ("1.2.3.4", "1.2.3.4", "1.2.3.4/32"),
+            ("0.0.0.0", "255.255.255.255", "0.0.0.0/0"),
+            ("1.2.3.0", "1.2.3.255", "1.2.3.0/24"),
+            (
+                "198.51.100.10",
+                "198.51.100.20",
+                "198.51.100.10/31 198.51.100.12/30 198.51.100.16/30 198.51.100.20/32",
+            ),
+            ("255.255.255.254", "255.255.255.255", "255.255.255.254/31"),
+            ("1.2.3.5", "1.2.3.4", ""),
+        ] {
+            let networks = Network4::covering(first.parse().unwrap(), last.parse().unwrap());
+            let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+            assert_eq!(networks.join(" "), wanted);
+        }
     }
 
     #[test]

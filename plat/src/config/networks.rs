@@ -9,12 +9,12 @@ use cli::{
 use nat64::destinations::Network4;
 use pref64::Pref64;
 
-use super::file::File;
+use super::{file::File, pool::PoolRange};
 
 /// The networks of the file, each with its place.
 pub(super) struct Networks {
     pub(super) prefixes: Vec<Spanned<Pref64>>,
-    pub(super) pool: Vec<Spanned<Network4>>,
+    pub(super) pool: Vec<Spanned<PoolRange>>,
     pub(super) allow_destinations: Vec<Spanned<Network4>>,
 }
 
@@ -33,12 +33,16 @@ impl Networks {
         }
         Ok(Self {
             prefixes: all(document, &file.prefixes)?,
-            pool: all(document, &file.pool)?,
+            pool: file
+                .pool
+                .iter()
+                .map(|item| PoolRange::read(document, item))
+                .collect::<Result<_, _>>()?,
             allow_destinations: all(document, &file.allow_destinations)?,
         })
     }
 }
 
-pub(super) fn values<T: Copy>(list: &[Spanned<T>]) -> Vec<T> {
-    list.iter().map(|it| *it.get_ref()).collect()
+pub(super) fn values<T: Clone>(list: &[Spanned<T>]) -> Vec<T> {
+    list.iter().map(|it| it.get_ref().clone()).collect()
 }

@@ -1,6 +1,9 @@
 //! What holds when a file says this: checks and defaults.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use cli::{
     Failure,
@@ -8,16 +11,17 @@ use cli::{
     text::is_interface_name,
 };
 use nat64::{
-    config::{Limits, Timers, reassembly},
-    destinations::Network4,
+    config::{Limits, PoolEntry, Timers, reassembly},
+    pool::PortRange,
 };
 use pref64::{Pref64, siit::NonGlobal};
 
 use super::{
-    Config, SMALLEST, eam,
+    Config, eam,
     file::{File, LimitsFile, TimersFile, WkpNonGlobal},
     networks::{Networks, values},
     place::place,
+    pool::PoolRange,
 };
 
 /// The most addresses a pool may have: each costs 24 KiB.
@@ -29,11 +33,9 @@ const MAX_POOL: u64 = 4096;
 /// What is wrong, with its place.
 pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
     let file: File = document.parse()?;
-    if file.pool.is_empty() {
-        return Err(document.wrong_somewhere("there is no pool").hint(SMALLEST));
-    }
     let networks = Networks::read(document, &file)?;
     check_pool_size(document, &networks.pool)?;
+    check_ports(document, &networks.pool)?;
     let at_least = |name: &str, value: &Option<Spanned<u16>>, default: u16, least: u16| {
         let Some(value) = value else {
             return Ok(default);
@@ -67,19 +69,39 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         limits: limits(&file.limits),
     };
     // What depends on the host is not checked by this.
-    let checked = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new()).check();
+    let mut engine = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new());
+    if engine.pool.is_empty() {
+        // Left open: it depends on the host, too.
+        engine.pool = vec![PoolEntry {
+            address: Ipv4Addr::new(240, 0, 0, 1),
+            ports: PortRange::ALL,
+        }];
+    }
+    let checked = engine.check();
     checked.map_err(|error| place(document, &file, &networks, &error))?;
     Ok(config)
 }
 
 /// Before anything counts the addresses one by one: there may be four thousand million.
-fn check_pool_size(document: &Document, pool: &[Spanned<Network4>]) -> Result<(), Failure> {
+fn check_pool_size(document: &Document, pool: &[Spanned<PoolRange>]) -> Result<(), Failure> {
     let mut addresses = 0;
     for network in pool {
         addresses += network.get_ref().size();
         if addresses > MAX_POOL {
             let what = format_args!("the pool has {addresses} addresses; {MAX_POOL} are possible");
             return Err(document.wrong(network.span(), what));
+        }
+    }
+    Ok(())
+}
+
+/// The engine has one range for all three.
+fn check_ports(document: &Document, pool: &[Spanned<PoolRange>]) -> Result<(), Failure> {
+    for range in pool {
+        let ports = range.get_ref().ports;
+        if ports.udp != ports.tcp || ports.icmp != ports.tcp {
+            let what = "`tcp`, `udp` and `icmp` must be the same range";
+            return Err(document.wrong(range.span(), what));
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, path::Path};
 use cli::{Exit, config::Document};
 use pref64::{Pref64, siit::NonGlobal};
 
-use super::{Config, read, settle::settle};
+use super::{Config, find, settle::settle};
 
 pub(crate) fn settled(text: &str) -> Result<Config, String> {
     settle(&Document::new("plat.toml", text)).map_err(|it| it.to_string())
@@ -79,8 +79,50 @@ fn every_key_arrives_where_it_belongs() {
 fn what_is_wrong_is_said() {
     const POOL: &str = "pool = [\"203.0.113.4/30\"]\n";
     for (text, parts) in [
-        ("", vec!["plat.toml: there is no pool", "like: pool = ["]),
-        ("pool = []", vec!["there is no pool"]),
+        (
+            "pool = [\"203.0.113.9-203.0.113.4\"]",
+            vec![
+                "plat.toml:1:9:",
+                "the last address of the range is before the first",
+            ],
+        ),
+        (
+            "pool = [\"203.0.113\"]",
+            vec!["plat.toml:1:9:", "not an IPv4 address, network or range"],
+        ),
+        ("pool = [1]", vec!["plat.toml:1:9:", "a table [[pool]]"]),
+        (
+            "[[pool]]\naddres = \"203.0.113.1\"",
+            vec!["plat.toml:2:1:", "did you mean `address`?"],
+        ),
+        (
+            "[[pool]]\naddress = \"203.0.113.1\"\n[[pool]]\n",
+            vec!["plat.toml:3:1:", "this one has 0"],
+        ),
+        (
+            "[[pool]]\naddress = \"203.0.113.1\"\nrange = \"203.0.113.2-203.0.113.9\"",
+            vec!["plat.toml:1:1:", "this one has 2", "another [[pool]]"],
+        ),
+        (
+            "[[pool]]\naddress = \"203.0.113.0/24\"",
+            vec!["plat.toml:2:11:", "write it as `cidr = \"203.0.113.0/24\"`"],
+        ),
+        (
+            "[[pool]]\naddress = \"203.0.113.1\"\ntcp = \"0-5\"",
+            vec!["plat.toml:3:7:", "not a range of ports"],
+        ),
+        (
+            "[[pool]]\naddress = \"203.0.113.1\"\nudp = \"5-4\"",
+            vec!["plat.toml:3:7:", "not a range of ports"],
+        ),
+        (
+            "[[pool]]\naddress = \"203.0.113.1\"\nicmp = \"1-65536\"",
+            vec!["plat.toml:3:8:", "not a range of ports"],
+        ),
+        (
+            "[[pool]]\naddress = \"203.0.113.1\"\n[[pool]]\nrange = \"203.0.113.1-203.0.113.2\"",
+            vec!["plat.toml:4:9:", "203.0.113.1 stands twice"],
+        ),
         (
             "pool = \"203.0.113.1\"",
             vec!["plat.toml:1:8:", "write a list"],
@@ -171,11 +213,45 @@ fn what_is_wrong_is_said() {
 
 #[test]
 fn a_missing_file_is_explained() {
-    let failure = read(Path::new("/nonexistent/plat.toml")).unwrap_err();
+    let failure = find(Some(Path::new("/nonexistent/plat.toml"))).unwrap_err();
     assert_eq!(failure.exit(), Exit::NotFound);
     let text = failure.to_string();
     assert!(
         text.contains("/nonexistent/plat.toml") && text.contains("pool = ["),
         "{text}"
     );
+}
+
+#[test]
+fn a_pool_entry_is_an_address_a_network_or_a_range_with_its_ports() {
+    let text = "[[pool]]\naddress = \"203.0.113.1\"\n\
+                [[pool]]\ncidr = \"203.0.113.64/30\"\n\
+                [[pool]]\nrange = \"198.51.100.254-198.51.101.1\"\n\
+                tcp = \"1024-65535\"\nudp = \"1024-65535\"\nicmp = \"1024-65535\"\n";
+    let config = settled(text).unwrap();
+    let written: Vec<_> = config.pool.iter().map(ToString::to_string).collect();
+    let wanted = [
+        "203.0.113.1",
+        "203.0.113.64/30",
+        "198.51.100.254-198.51.101.1",
+    ];
+    assert_eq!(written, wanted);
+    // Who writes a range wants all of it.
+    assert_eq!(config.pool_addresses().count(), 1 + 4 + 4);
+    let engine = config.for_engine(Ipv6Addr::LOCALHOST, vec![]);
+    let last = engine.pool.last().unwrap();
+    assert_eq!(last.ports.to_string(), "1024-65535");
+    let networks: Vec<_> = config.pool_networks().map(|it| it.to_string()).collect();
+    let wanted = "203.0.113.1/32 203.0.113.64/30 198.51.100.254/31 198.51.101.0/31";
+    assert_eq!(networks.join(" "), wanted);
+}
+
+#[test]
+fn without_a_pool_it_is_left_to_the_host() {
+    let config = settled("").unwrap();
+    assert!(config.pool.is_empty());
+    assert_eq!(config.prefixes, [Pref64::WELL_KNOWN]);
+    // What is wrong otherwise is still found.
+    let error = settled("[timers]\nudp = 1").unwrap_err();
+    assert!(error.contains("plat.toml:2:7:"), "{error}");
 }
