@@ -195,9 +195,7 @@ fn is_partial_at(buf: &PacketBuf, at: usize, number: u8) -> bool {
     let ChecksumState::Partial { start, field } = buf.offload.checksum else {
         return false;
     };
-    usize::from(start) == at
-        && Some(usize::from(field)) == checksum_at(number)
-        && buf.len() >= at + header_needed(number)
+    usize::from(start) == at && Some(usize::from(field)) == checksum_at(number)
 }
 
 /// Whether the checksum that is still to be finished covers, or even lies in, what comes before

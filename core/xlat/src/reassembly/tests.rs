@@ -121,6 +121,34 @@ fn the_header_is_that_of_the_first_fragment() {
     }
 }
 
+/// A datagram may follow another one with the same identification; it has its own time.
+#[test]
+fn plat_3_4_02_a_deadline_is_that_of_one_datagram() {
+    let mut fragments = fragments(Limits::default());
+    let start = origin();
+    let parts = split(true, 1, &noise(2000), 1232);
+    for part in &parts {
+        take(&mut fragments, part, start).unwrap();
+    }
+    let later = start + LIFETIME - Duration::from_secs(1);
+    assert_eq!(take(&mut fragments, &parts[0], later), Ok(None));
+    fragments.expire(start + LIFETIME, |_| panic!("given up too early"));
+    let again = take(&mut fragments, &parts[1], start + LIFETIME);
+    assert!(again.unwrap().is_some());
+}
+
+/// Translation must know, to choose sizes that every link takes.
+#[test]
+fn what_was_put_together_is_marked() {
+    let mut fragments = fragments(Limits::default());
+    let mut buf = PacketBuf::new();
+    for part in split(true, 1, &noise(2000), 1232) {
+        buf.set(&part).unwrap();
+        let _ = fragments.take(&mut buf, origin()).unwrap();
+    }
+    assert!(buf.offload.reassembled);
+}
+
 #[test]
 fn datagrams_are_kept_apart() {
     let mut fragments = fragments(Limits::default());

@@ -425,6 +425,34 @@ fn a_super_segment_leaves_with_a_partial_checksum_however_it_came() {
     }
 }
 
+/// Where UDP has its checksum, TCP has a part of its sequence number, which may be zero.
+#[test]
+fn a_sequence_number_of_zero_is_no_missing_checksum() {
+    let mut segment = tcp(PAIR4, (1, 2), 0x18, &[], &noise(5000));
+    segment[4..8].fill(0);
+    let mut buf = loaded(&V4::new(HOST4, PEER4, 6).carrying(&segment));
+    buf.offload.checksum = ChecksumState::Verified;
+    buf.offload.gso = gso(GsoKind::TcpV4 { ecn: false }, 1000);
+    let mut pieces = forward46(&mut buf, config());
+    assert!(pieces.next(&mut buf));
+    assert_eq!(buf.offload.checksum, partial(40, 16));
+}
+
+/// An unfinished checksum does not make a header of what ends inside it.
+#[test]
+fn an_unfinished_checksum_of_a_truncated_header_is_no_help() {
+    let segment = tcp(PAIR4, (1, 2), 0x18, &[], b"");
+    for len in [18, 19] {
+        let packet = V4::new(HOST4, PEER4, 6).carrying(&segment[..len]);
+        let mut buf = unfinished(&packet, 20, 16);
+        let verdict = V4ToV6::new(config(), 1).translate(&mut buf, &STATELESS, origin());
+        assert!(matches!(
+            verdict,
+            Verdict::Drop(DropReason::TruncatedTransport)
+        ));
+    }
+}
+
 /// Its segments' checksums are at the transport header or nowhere.
 #[test]
 fn a_super_segment_with_a_partial_checksum_elsewhere_is_refused() {
