@@ -20,7 +20,7 @@ use crate::{
 /// The CLAT's address where the PLAT must know it beforehand.
 const CLAT: &str = "2001:db8:1:1::464";
 /// The CLAT's address where it is routed to the host.
-const ROUTED_CLAT: &str = "2001:db8:1:f00::464";
+pub const ROUTED_CLAT: &str = "2001:db8:1:f00::464";
 
 /// Tayga's interface on the host.
 const TAYGA_CLAT: &str = "clat";
@@ -105,7 +105,7 @@ impl Network {
             Translator::Ours => {
                 let plat = self.start_plat();
                 if pair.clat == Translator::Tayga {
-                    route_to_host(self);
+                    self.route_to_host();
                 }
                 plat
             }
@@ -132,6 +132,15 @@ impl Network {
         };
         clat.wait_for(" running: ", Duration::from_secs(10));
         clat
+    }
+
+    /// The way back to a host whose CLAT has a routed address.
+    pub fn route_to_host(&self) {
+        self.host.add_address("h0", "fe80::2/64");
+        self.router
+            .add_route("2001:db8:1:f00::/64", "fe80::2", "r0");
+        self.plat
+            .add_route("2001:db8:1:f00::/64", "2001:db8:1:2::1", "p0");
     }
 }
 
@@ -174,15 +183,4 @@ fn tayga_as_clat(host: &Namespace, directory: &Path) -> Daemon {
         host.must(&format!("ip {route} dev {TAYGA_CLAT}"));
     }
     daemon
-}
-
-/// The way back to a host whose CLAT has a routed address.
-fn route_to_host(network: &Network) {
-    network.host.add_address("h0", "fe80::2/64");
-    network
-        .router
-        .add_route("2001:db8:1:f00::/64", "fe80::2", "r0");
-    network
-        .plat
-        .add_route("2001:db8:1:f00::/64", "2001:db8:1:2::1", "p0");
 }

@@ -13,10 +13,12 @@ mod lifecycle;
 mod losses;
 mod matrix;
 mod neighbours;
+mod no_clat;
 mod no_mess;
 mod path;
 mod plat_host;
 mod probe;
+mod stateless;
 mod traffic;
 
 use lab::{
