@@ -14,11 +14,17 @@ use pref64::{Pref64, eam::EamTable, siit::NonGlobal};
 
 use self::pool::PoolRange;
 
+pub mod capacity;
+pub mod command;
+pub mod diff;
 mod eam;
 mod file;
 mod networks;
+mod own;
 mod place;
 pub mod pool;
+mod schema;
+pub mod settings;
 mod settle;
 #[cfg(test)]
 pub(crate) mod tests;

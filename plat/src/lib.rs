@@ -47,6 +47,9 @@ enum Command {
     /// SIGUSR1 prints what was counted so far.
     #[command(after_long_help = EXAMPLE)]
     Run(Run),
+    /// Look at the configuration, without changing anything
+    #[command(subcommand)]
+    Config(config::command::Verb),
     /// Take back what a crashed `plat run` left on the host
     Cleanup(Cleanup),
 }
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
                     let config = config::find(arguments.config.as_deref())?.config;
                     run::run(&ThisHost, config, &run::journal(&arguments.state_dir)).await
                 }
+                Command::Config(verb) => config::command::run(&ThisHost, &verb).await,
                 Command::Cleanup(arguments) => clean_up(&arguments).await,
             }
         }),

@@ -7,15 +7,18 @@ use cli::{
     config::{Document, Spanned},
 };
 use pref64::eam::{Eam, EamTable, Error};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// One mapping, as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EamFile {
     /// An IPv4 address or prefix.
+    #[schemars(with = "String")]
     ipv4: Spanned<String>,
     /// The IPv6 address or prefix that it becomes.
+    #[schemars(with = "String")]
     ipv6: Spanned<String>,
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use cli::config::Spanned;
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -11,30 +12,38 @@ use serde::{
 use super::eam::EamFile;
 
 /// The file, as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     /// The NAT64 prefixes that are served. The well-known prefix if there are none.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(super) prefixes: Vec<Spanned<String>>,
     /// IPv4 addresses that are routed to this host and used for nothing else.
     #[serde(default)]
+    #[schemars(with = "Vec<PoolItem>")]
     pub(super) pool: Vec<Spanned<PoolItem>>,
     /// Hosts with an IPv4 address of their own.
     #[serde(default)]
     pub(super) eam: Vec<EamFile>,
     /// Private and other special networks that clients may reach nevertheless.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(super) allow_destinations: Vec<Spanned<String>>,
     /// Non-global IPv4 addresses under `64:ff9b::/96`.
     #[serde(default)]
     pub(super) wkp_non_global: WkpNonGlobal,
     /// Name of the virtual interface.
+    #[schemars(with = "Option<String>")]
     pub(super) interface: Option<Spanned<String>>,
-    /// Bytes per packet on the IPv6 and on the IPv4 side.
+    /// Bytes that a packet may have on the IPv6 side. Default 1500, at least 1280.
+    #[schemars(with = "Option<u16>")]
     pub(super) ipv6_mtu: Option<Spanned<u16>>,
+    /// Bytes that a packet may have on the IPv4 side. Default 1500, at least 68.
+    #[schemars(with = "Option<u16>")]
     pub(super) ipv4_mtu: Option<Spanned<u16>>,
     /// Fragment packets that may be fragmented above this size in IPv6.
+    #[schemars(with = "Option<u16>")]
     pub(super) fragment_above: Option<Spanned<u16>>,
     #[serde(default)]
     pub(super) timers: TimersFile,
@@ -42,57 +51,87 @@ pub(super) struct File {
     pub(super) limits: LimitsFile,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+/// What becomes of packets to private and other special IPv4 addresses under `64:ff9b::/96`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum WkpNonGlobal {
+    /// They are dropped (RFC 6052 §3.1).
     #[default]
     Drop,
+    /// They are translated; which may be reached, `allow_destinations` says.
     Translate,
 }
 
-/// In seconds.
-#[derive(Debug, Default, Deserialize)]
+/// How long things live without a packet, in seconds.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TimersFile {
+    /// A UDP session. Default 300, at least 120.
+    #[schemars(with = "Option<u64>")]
     pub(super) udp: Option<Spanned<u64>>,
+    /// An ICMP query session. Default and least 60.
+    #[schemars(with = "Option<u64>")]
     pub(super) icmp: Option<Spanned<u64>>,
+    /// An established TCP connection. Default and least 7200.
+    #[schemars(with = "Option<u64>")]
     pub(super) tcp_established: Option<Spanned<u64>>,
+    /// A TCP connection that is being opened or closed. Default and least 240.
+    #[schemars(with = "Option<u64>")]
     pub(super) tcp_transitory: Option<Spanned<u64>>,
+    /// A datagram of which fragments are missing. Default 5, at least 2.
+    #[schemars(with = "Option<u64>")]
     pub(super) fragment: Option<Spanned<u64>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How much of everything there may be; memory grows up to these and no further.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitsFile {
+    /// Bindings, about 70 bytes each. Default 1000000.
+    #[schemars(with = "Option<usize>")]
     pub(super) bindings: Option<Spanned<usize>>,
+    /// Sessions, about 40 bytes each. Default 1000000.
+    #[schemars(with = "Option<usize>")]
     pub(super) sessions: Option<Spanned<usize>>,
+    /// Datagrams of which fragments wait. Default 1024.
     pub(super) fragmented_datagrams: Option<usize>,
+    /// Bytes that waiting fragments take. Default 16777216 (16 MiB).
     pub(super) fragment_bytes: Option<usize>,
+    /// Datagrams of one sender that wait. Default 64.
     pub(super) fragmented_datagrams_per_source: Option<usize>,
 }
 
 /// An entry of the pool: `"203.0.113.0/28"`, or a table that says more.
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum PoolItem {
+    /// An address, a network or a range, with all ports.
     Text(String),
+    /// One with its ports.
     Table(Box<PoolTable>),
 }
 
 /// `[[pool]]`: addresses, and which of their ports and identifiers may be used.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PoolTable {
     /// One address.
+    #[schemars(with = "Option<String>")]
     pub(super) address: Option<Spanned<String>>,
     /// A network.
+    #[schemars(with = "Option<String>")]
     pub(super) cidr: Option<Spanned<String>>,
     /// From one address to another, both included.
+    #[schemars(with = "Option<String>")]
     pub(super) range: Option<Spanned<String>>,
     /// Ports of TCP, both ends included.
+    #[schemars(with = "Option<String>")]
     pub(super) tcp: Option<Spanned<String>>,
     /// Ports of UDP, both ends included.
+    #[schemars(with = "Option<String>")]
     pub(super) udp: Option<Spanned<String>>,
     /// Identifiers of ICMP queries, both ends included.
+    #[schemars(with = "Option<String>")]
     pub(super) icmp: Option<Spanned<String>>,
 }
 

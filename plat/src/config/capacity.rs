@@ -1,0 +1,148 @@
+//! What a configuration is good for: clients, sessions, memory.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::{Config, pool::PoolRange};
+
+/// Bytes that the pool's table of free ports takes for each address: one bit for each port and
+/// protocol.
+const BYTES_PER_ADDRESS: u64 = 3 * 65_536 / 8;
+
+/// See [`nat64::config::Limits`].
+const BYTES_PER_BINDING: u64 = 70;
+/// See [`nat64::config::Limits`].
+const BYTES_PER_SESSION: u64 = 40;
+
+/// What a configuration is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Addresses that clients get.
+    pub addresses: u64,
+    /// Ports of TCP, of all addresses together.
+    pub tcp: u64,
+    /// Ports of UDP.
+    pub udp: u64,
+    /// Identifiers of ICMP queries.
+    pub icmp: u64,
+    /// The most bindings there can be: by the pool or by the limit.
+    pub bindings: u64,
+    /// The most sessions there can be.
+    pub sessions: u64,
+    /// Bytes that the tables take at most: pool, bindings, sessions, fragments.
+    pub memory: [u64; 4],
+}
+
+impl Capacity {
+    /// Of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let mut capacity = Self::default();
+        for range in &config.pool {
+            let addresses = usable(range);
+            let ports = range.ports;
+            capacity.addresses += addresses;
+            capacity.tcp += addresses * ports.tcp.len() as u64;
+            capacity.udp += addresses * ports.udp.len() as u64;
+            capacity.icmp += addresses * ports.icmp.len() as u64;
+        }
+        let limits = &config.limits;
+        let all = capacity.tcp + capacity.udp + capacity.icmp;
+        capacity.bindings = all.min(limits.bindings as u64);
+        capacity.sessions = limits.sessions as u64;
+        capacity.memory = [
+            capacity.addresses * BYTES_PER_ADDRESS,
+            capacity.bindings * BYTES_PER_BINDING,
+            capacity.sessions * BYTES_PER_SESSION,
+            limits.fragments.bytes as u64,
+        ];
+        capacity
+    }
+
+    /// Bytes that all tables take at most.
+    #[must_use]
+    pub fn memory_in_all(&self) -> u64 {
+        self.memory.iter().sum()
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let [pool, bindings, sessions, fragments] = self.memory;
+        json!({
+            "addresses": self.addresses,
+            "ports": {"tcp": self.tcp, "udp": self.udp, "icmp": self.icmp},
+            "bindings": self.bindings,
+            "sessions": self.sessions,
+            "memory_bytes": {
+                "pool": pool, "bindings": bindings, "sessions": sessions, "fragments": fragments,
+                "in_all": self.memory_in_all(),
+            },
+        })
+    }
+}
+
+fn usable(range: &PoolRange) -> u64 {
+    range.addresses().map(|_| 1).sum()
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            addresses,
+            tcp,
+            udp,
+            icmp,
+            bindings,
+            sessions,
+            memory,
+        } = self;
+        let [pool, of_bindings, of_sessions, fragments] = memory.map(mebibytes);
+        let all = mebibytes(self.memory_in_all());
+        if *addresses == 0 {
+            writeln!(f, "pool: left to the host")?;
+        } else {
+            writeln!(
+                f,
+                "pool: {addresses} addresses, {tcp} TCP ports, {udp} UDP ports, {icmp} ICMP \
+                 identifiers"
+            )?;
+            writeln!(f, "bindings: at most {bindings}")?;
+        }
+        writeln!(f, "sessions: at most {sessions}")?;
+        write!(
+            f,
+            "memory: at most {all} (pool {pool}, bindings {of_bindings}, sessions {of_sessions}, \
+             fragments {fragments})"
+        )
+    }
+}
+
+/// Rounded up, so that nothing is taken for free.
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::settled, *};
+
+    #[test]
+    fn a_pool_holds_as_much_as_its_ports() {
+        let text = "pool = [\"203.0.113.0/30\", {range = \"198.51.100.1-198.51.100.2\", \
+                    tcp = \"1024-2047\", udp = \"1024-2047\", icmp = \"1024-2047\"}]\n\
+                    [limits]\nbindings = 1000\nsessions = 2000\nfragment_bytes = 1048576";
+        let capacity = Capacity::of(&settled(text).unwrap());
+        // The first of the network is left out.
+        assert_eq!(capacity.addresses, 3 + 2);
+        assert_eq!(capacity.tcp, 3 * 65_535 + 2 * 1024);
+        assert_eq!(capacity.icmp, capacity.tcp);
+        assert_eq!(capacity.memory, [5 * 24_576, 70_000, 80_000, 1 << 20]);
+        assert!(capacity.to_string().contains("bindings: at most 1000\n"));
+        let small = "pool = [{address = \"203.0.113.1\", tcp = \"7\", udp = \"7\", icmp = \"7\"}]";
+        assert_eq!(Capacity::of(&settled(small).unwrap()).bindings, 3);
+        let open = Capacity::of(&settled("").unwrap());
+        assert!(open.to_string().starts_with("pool: left to the host\n"));
+    }
+}

@@ -1,0 +1,167 @@
+//! `plat config`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use cli::{Exit, Failure, json_line, say};
+use host::{Host, netwatch::Network};
+use serde_json::json;
+
+use super::{Loaded, capacity::Capacity, diff::diff, find, own, schema, settings::toml};
+
+/// Look at the configuration, without changing anything
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Say whether the configuration is right, and what it is good for
+    Check(Check),
+    /// Every value that holds, with those that nobody wrote
+    Show(Show),
+    /// What another configuration changes, and what that takes
+    Diff(Diff),
+    /// The JSON schema of the configuration file
+    Schema,
+}
+
+/// `plat config check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    file: File,
+    /// Do not look at this host's addresses
+    #[arg(long)]
+    no_host: bool,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// `plat config show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    file: File,
+    /// Where each value comes from
+    #[arg(long)]
+    origin: bool,
+    /// For programs; always with origins
+    #[arg(long)]
+    json: bool,
+}
+
+/// `plat config diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    #[command(flatten)]
+    file: File,
+    /// The other configuration file
+    #[arg(value_name = "FILE")]
+    other: PathBuf,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// Configuration file [default: /etc/openclat/plat.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl File {
+    fn load(&self) -> Result<Loaded, Failure> {
+        find(self.config.as_deref())
+    }
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// What is wrong with the configuration, or cannot be read.
+pub async fn run(host: &impl Host, verb: &Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Check(arguments) => check(host, arguments).await,
+        Verb::Show(arguments) => show(arguments),
+        Verb::Diff(arguments) => compare(arguments),
+        Verb::Schema => {
+            say(schema::text().trim_end());
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn check(host: &impl Host, arguments: &Check) -> Result<Exit, Failure> {
+    let loaded = arguments.file.load()?;
+    let own = if arguments.no_host {
+        Vec::new()
+    } else {
+        let cannot = |error| Failure::io("cannot read the network interfaces", &error);
+        let snapshot = host.network().map_err(cannot)?.snapshot().await;
+        own::find(&loaded.config, &snapshot.map_err(cannot)?)
+    };
+    let capacity = Capacity::of(&loaded.config);
+    let files: Vec<_> = loaded.document.files().collect();
+    let own: Vec<_> = own.iter().map(ToString::to_string).collect();
+    if arguments.json {
+        let answer = json!({"files": files, "capacity": capacity.json(), "own_addresses": own});
+        say(json_line("openclat-plat-config-check/1", &answer)?);
+    } else {
+        say(if files.is_empty() {
+            "nothing is configured: everything is as by default".to_owned()
+        } else {
+            format!("right: {}", files.join(", "))
+        });
+        say(capacity);
+        for sentence in &own {
+            say(format_args!("warning: {sentence}"));
+        }
+    }
+    Ok(if own.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Usage
+    })
+}
+
+fn show(arguments: &Show) -> Result<Exit, Failure> {
+    let origins = arguments.file.load()?.origins();
+    if arguments.json {
+        let setting = |(it, origin): &(super::settings::Setting, cli::config::Origin)| json!({"key": it.key, "value": it.value, "origin": origin.to_string()});
+        let settings: Vec<_> = origins.iter().map(setting).collect();
+        let answer = json!({"settings": settings});
+        say(json_line("openclat-plat-config/1", &answer)?);
+        return Ok(Exit::Ok);
+    }
+    for (setting, origin) in &origins {
+        let line = format!("{} = {}", setting.key, toml(&setting.value));
+        if arguments.origin {
+            say(format_args!("{line}  # {origin}"));
+        } else {
+            say(line);
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn compare(arguments: &Diff) -> Result<Exit, Failure> {
+    let before = arguments.file.load()?;
+    let after = named(&arguments.other)?;
+    let changes = diff(&before.config, &after.config);
+    if arguments.json {
+        let changes: Vec<_> = changes.iter().map(super::diff::Change::json).collect();
+        let answer = json!({"changes": changes});
+        say(json_line("openclat-plat-config-diff/1", &answer)?);
+        return Ok(Exit::Ok);
+    }
+    if changes.is_empty() {
+        say("no difference");
+    }
+    for change in &changes {
+        say(change);
+    }
+    Ok(Exit::Ok)
+}
+
+fn named(path: &Path) -> Result<Loaded, Failure> {
+    find(Some(path))
+}

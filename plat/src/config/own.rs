@@ -1,0 +1,119 @@
+//! Addresses of this host that mean something else by the configuration.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use host::netwatch::Snapshot;
+use pref64::Pref64;
+
+use super::{Config, pool::PoolRange};
+
+/// An address of this host, and what it lies in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) address: IpAddr,
+    pub(super) interface: String,
+    pub(super) lies_in: LiesIn,
+}
+
+/// Where an address of this host should not lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LiesIn {
+    /// An entry of the pool.
+    Pool(PoolRange),
+    /// A prefix that is served.
+    Prefix(Pref64),
+}
+
+impl fmt::Display for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, interface) = (self.address, &self.interface);
+        match &self.lies_in {
+            LiesIn::Pool(range) => write!(
+                f,
+                "{address}, this host's own address on {interface}, lies in {range} of the pool: \
+                 what comes to it is this host's and would never reach plat, so `plat run` refuses \
+                 to start"
+            ),
+            LiesIn::Prefix(prefix) => write!(
+                f,
+                "{address}, this host's own address on {interface}, lies in {prefix}: a NAT64 drops \
+                 packets that come from its own prefix, so nothing behind {interface} could use \
+                 it; `plat run` refuses to start"
+            ),
+        }
+    }
+}
+
+/// All of them. Those of plat's own interface are not meant.
+pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Own> {
+    let mut found = Vec::new();
+    let others = snapshot.interfaces.iter();
+    for interface in others.filter(|it| it.name != config.interface) {
+        let mut add = |address, lies_in: Option<LiesIn>| {
+            found.extend(lies_in.map(|lies_in| Own {
+                address,
+                interface: interface.name.clone(),
+                lies_in,
+            }));
+        };
+        for address in &interface.ipv4 {
+            add((*address).into(), in_pool(config, *address));
+        }
+        for address in interface.addresses.iter().map(|it| it.address) {
+            add(address.into(), in_prefix(config, address));
+        }
+    }
+    found
+}
+
+fn in_pool(config: &Config, address: Ipv4Addr) -> Option<LiesIn> {
+    let range = config.pool.iter().find(|it| it.contains(address));
+    range.cloned().map(LiesIn::Pool)
+}
+
+fn in_prefix(config: &Config, address: Ipv6Addr) -> Option<LiesIn> {
+    let prefix = config.prefixes.iter().find(|it| it.contains(address));
+    prefix.copied().map(LiesIn::Prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::settled, *};
+    use host::netwatch::{Address, Interface};
+
+    #[test]
+    fn own_addresses_in_the_pool_and_in_a_prefix_are_named() {
+        let interface = |name: &str| Interface {
+            index: 1,
+            name: name.to_owned(),
+            running: true,
+            mac: None,
+            ipv6_mtu: 1500,
+            addresses: vec![Address {
+                address: "2001:db8:64::1".parse().unwrap(),
+                prefix_len: 64,
+                preferred: true,
+            }],
+            ipv4: vec![[203, 0, 113, 7].into()],
+        };
+        let snapshot = Snapshot {
+            interfaces: vec![interface("eth0"), interface("plat0")],
+            ..Snapshot::default()
+        };
+        let config = |text| settled(text).unwrap();
+        let both = config("pool = [\"203.0.113.0/28\"]\nprefixes = [\"2001:db8:64::/96\"]");
+        let found: Vec<_> = find(&both, &snapshot).iter().map(Own::to_string).collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].starts_with(
+                "203.0.113.7, this host's own address on eth0, lies in 203.0.113.0/28"
+            )
+        );
+        assert!(found[1].contains("2001:db8:64::1") && found[1].contains("2001:db8:64::/96"));
+        let neither = config("pool = [\"198.51.100.0/28\"]");
+        assert_eq!(find(&neither, &snapshot), []);
+    }
+}

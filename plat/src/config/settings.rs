@@ -1,0 +1,234 @@
+//! Every value that holds, under its key in the file.
+
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
+
+use cli::config::{Origin, Place};
+use pref64::siit::NonGlobal;
+use serde_json::{Map, Value};
+
+use super::{
+    Config, Loaded,
+    pool::{PoolRange, Ports},
+};
+
+/// A value that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// Its key, such as `timers.udp`.
+    pub key: &'static str,
+    /// As it would be written in the file.
+    pub value: Value,
+}
+
+impl Config {
+    /// All values, those that nobody wrote among them.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        let seconds = |it: Duration| it.as_secs().into();
+        let (timers, limits) = (&self.timers, &self.limits);
+        let eam = self.eam.iter().map(|it| {
+            let ((v4, v4_len), (v6, v6_len)) = (it.ipv4(), it.ipv6());
+            let texts = [
+                ("ipv4", format!("{v4}/{v4_len}")),
+                ("ipv6", format!("{v6}/{v6_len}")),
+            ];
+            object(texts)
+        });
+        let wkp_non_global = match self.wkp_non_global {
+            NonGlobal::Drop => "drop",
+            NonGlobal::Translate => "translate",
+        };
+        let all: [(&'static str, Value); 19] = [
+            ("prefixes", texts(self.prefixes.iter())),
+            ("pool", self.pool.iter().map(pool).collect()),
+            ("eam", eam.collect()),
+            ("allow_destinations", texts(self.allow_destinations.iter())),
+            ("wkp_non_global", wkp_non_global.into()),
+            ("interface", self.interface.clone().into()),
+            ("ipv6_mtu", self.ipv6_mtu.into()),
+            ("ipv4_mtu", self.ipv4_mtu.into()),
+            ("fragment_above", self.fragment_above.into()),
+            ("timers.udp", seconds(timers.udp)),
+            ("timers.icmp", seconds(timers.icmp)),
+            ("timers.tcp_established", seconds(timers.tcp_established)),
+            ("timers.tcp_transitory", seconds(timers.tcp_transitory)),
+            ("timers.fragment", seconds(timers.fragment)),
+            ("limits.bindings", limits.bindings.into()),
+            ("limits.sessions", limits.sessions.into()),
+            (
+                "limits.fragmented_datagrams",
+                limits.fragments.datagrams.into(),
+            ),
+            ("limits.fragment_bytes", limits.fragments.bytes.into()),
+            (
+                "limits.fragmented_datagrams_per_source",
+                limits.fragments.datagrams_per_source.into(),
+            ),
+        ];
+        let setting = |(key, value)| Setting { key, value };
+        all.into_iter().map(setting).collect()
+    }
+}
+
+fn texts<T: ToString>(items: impl Iterator<Item = T>) -> Value {
+    items.map(|it| it.to_string()).collect()
+}
+
+fn object<const N: usize>(texts: [(&str, String); N]) -> Value {
+    let texts = texts.into_iter();
+    Value::Object(texts.map(|(k, v)| (k.to_owned(), v.into())).collect())
+}
+
+/// The short form where nothing is lost by it.
+fn pool(range: &PoolRange) -> Value {
+    let text = range.to_string();
+    if range.ports == Ports::ALL {
+        return text.into();
+    }
+    let key = if text.contains('-') {
+        "range"
+    } else if text.contains('/') {
+        "cidr"
+    } else {
+        "address"
+    };
+    let Ports { tcp, udp, icmp } = range.ports;
+    object([
+        (key, text),
+        ("tcp", tcp.to_string()),
+        ("udp", udp.to_string()),
+        ("icmp", icmp.to_string()),
+    ])
+}
+
+impl Loaded {
+    /// Every value with where it comes from.
+    #[must_use]
+    pub fn origins(&self) -> Vec<(Setting, Origin)> {
+        let places = self.document.origins();
+        let settings = self.config.settings().into_iter();
+        let of = |it: Setting| {
+            let origin = origin(&places, it.key);
+            (it, origin)
+        };
+        settings.map(of).collect()
+    }
+}
+
+fn origin(places: &BTreeMap<String, Place>, key: &str) -> Origin {
+    places
+        .get(key)
+        .map_or(Origin::Default, |place| Origin::File(place.clone()))
+}
+
+/// As TOML, on one line.
+#[must_use]
+pub fn toml(value: &Value) -> String {
+    match value {
+        Value::Object(map) => table(map),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(toml).collect();
+            format!("[{}]", items.join(", "))
+        }
+        // Numbers, truth values and the texts that we have are written the same in both.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
+}
+
+fn table(map: &Map<String, Value>) -> String {
+    let mut text = String::from("{");
+    for (at, (key, value)) in map.iter().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        let _ = write!(text, "{comma} {key} = {}", toml(value));
+    }
+    text + " }"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::schema, *};
+    use cli::config::Document;
+    use std::fmt::Write;
+
+    const EXAMPLE: &str = include_str!("../../../installers/linux/plat.toml");
+
+    fn loaded(files: &[(&str, &str)]) -> Loaded {
+        let mut document = Document::empty("plat.toml");
+        for (name, text) in files {
+            document.push(name, *text);
+        }
+        super::super::settled(document).unwrap()
+    }
+
+    fn settings(text: &str) -> Vec<Setting> {
+        loaded(&[("plat.toml", text)]).config.settings()
+    }
+
+    /// Otherwise a key could be written that `show` and `diff` do not know.
+    #[test]
+    fn every_key_of_the_schema_is_a_setting() {
+        let mut known: Vec<_> = settings("").iter().map(|it| it.key.to_owned()).collect();
+        known.sort_unstable();
+        let mut keys = schema::tests::keys();
+        keys.sort_unstable();
+        assert_eq!(known, keys);
+    }
+
+    /// The lines of the example that set something, all in comments.
+    fn uncommented() -> String {
+        let lines = EXAMPLE.lines().filter_map(|it| it.strip_prefix('#'));
+        let set = lines.filter(|it| !it.is_empty() && !it.starts_with([' ', '#']));
+        set.fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    #[test]
+    fn the_example_says_what_holds_without_it() {
+        assert_eq!(settings(EXAMPLE), settings(""));
+        let all = loaded(&[("plat.toml", &uncommented())]);
+        assert_eq!(all.config.settings(), settings(""));
+        for (setting, origin) in all.origins() {
+            // A list of tables cannot be written empty and then with tables.
+            assert_ne!(
+                origin,
+                Origin::Default,
+                "{} is not in the example",
+                setting.key
+            );
+        }
+    }
+
+    #[test]
+    fn every_value_knows_where_it_comes_from() {
+        let loaded = loaded(&[
+            (
+                "plat.toml",
+                "interface = \"nat\"\n[timers]\nudp = 200\nicmp = 90",
+            ),
+            ("plat.d/1.toml", "\n\ntimers.udp = 210"),
+        ]);
+        let origins = loaded.origins();
+        let of = |key| {
+            let (setting, origin) = origins.iter().find(|(it, _)| it.key == key).unwrap();
+            format!("{} {origin}", toml(&setting.value))
+        };
+        assert_eq!(of("interface"), "\"nat\" plat.toml:1");
+        assert_eq!(of("timers.udp"), "210 plat.d/1.toml:3");
+        assert_eq!(of("timers.icmp"), "90 plat.toml:4");
+        assert_eq!(of("timers.fragment"), "5 default");
+    }
+
+    /// What is shown can be written down and means the same.
+    #[test]
+    fn settings_are_toml() {
+        let text = "pool = [\"203.0.113.0/28\", \"198.51.100.1\", \"198.51.100.10-198.51.100.20\", \
+                    {address = \"198.51.100.99\", tcp = \"5-6\", udp = \"5-6\", icmp = \"5-6\"}]\n\
+                    allow_destinations = [\"10.0.0.0/8\"]\n\
+                    [[eam]]\nipv4 = \"192.0.2.7\"\nipv6 = \"2001:db8::7\"";
+        let first = settings(text);
+        let mut written = String::new();
+        for it in &first {
+            writeln!(written, "{} = {}", it.key, toml(&it.value)).unwrap();
+        }
+        assert_eq!(settings(&written), first);
+    }
+}
