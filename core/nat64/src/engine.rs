@@ -1,6 +1,9 @@
 //! [`Engine`]: the steps of RFC 6146 §3 in order, around the translator.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::{
+    net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
+};
 use std::time::{Duration, Instant};
 
 use pref64::{
@@ -13,13 +16,14 @@ use xlat::{
     V4ToV6, V6ToV4,
     icmp_error::Message,
     key::Key,
-    reassembly::{Family, Outcome, Reassembly},
+    reassembly::{self, Family, Outcome, Reassembly},
 };
 
 use crate::{
     bib::Binding,
     config::{Config, ConfigError},
     destinations::Destinations,
+    dispatch::{Dispatch, Part, Passage, ShardId},
     filtering_and_updating::Tables,
     incoming_tuple::{self, Incoming, Refused, refused},
     journal::{Change, Refusal, SessionRecord},
@@ -47,6 +51,7 @@ pub struct Engine {
     stateless: Stateless,
     stats: Stats,
     epoch: Instant,
+    pub(crate) part: Part,
 }
 
 impl Engine {
@@ -56,7 +61,24 @@ impl Engine {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(config: Config, key: [u8; 16], now: Instant) -> Result<Self, ConfigError> {
+        Self::for_shard(config, key, NonZeroU8::MIN, ShardId::FIRST, now)
+    }
+
+    /// One of several shards of a NAT64. They are given the same configuration, of whose pool and
+    /// limits each takes its share, the same `key`, and the same time.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn for_shard(
+        config: Config,
+        key: [u8; 16],
+        shards: NonZeroU8,
+        shard: ShardId,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
         config.check()?;
+        let dispatch = Dispatch::new(key, shards);
+        let part = Part { shard, dispatch };
         let key = Key::new(key);
         let own_ipv4 = config.pool.first().map(|entry| entry.address);
         let own_ipv4 = own_ipv4.ok_or(ConfigError::NoPool)?;
@@ -72,12 +94,18 @@ impl Engine {
             ipv4_mtu: u16::MAX,
             ..translation.clone()
         };
-        let tables = Tables::new(&config, key, now);
+        let all = config.limits.fragments;
+        let fragments = reassembly::Limits {
+            datagrams: part.of(all.datagrams),
+            bytes: part.of(all.bytes),
+            datagrams_per_source: part.of(all.datagrams_per_source),
+        };
+        let tables = Tables::new(&config, &part, key, now);
         Ok(Self {
             v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"])),
             v6_to_here: V6ToV4::new(here, key.hash(&[b"v6-to-here"])),
             v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"])),
-            fragments: Reassembly::new(key, config.timers.fragment, config.limits.fragments),
+            fragments: Reassembly::new(key, config.timers.fragment, fragments),
             destinations: Destinations {
                 allowed: config.allow_destinations,
                 own: config.own_addresses,
@@ -100,6 +128,7 @@ impl Engine {
             },
             tables,
             epoch: now,
+            part,
         })
     }
 
@@ -171,35 +200,21 @@ impl Engine {
         });
     }
 
-    /// Takes an IPv6 packet. Forwarded is an IPv4 packet, a reply is IPv6.
-    pub fn handle_v6(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
-        self.handle_timeout(now);
-        self.stats.from_v6.came(buf);
-        let verdict = self.client_packet(buf, now);
-        self.stats.from_v6.went(&verdict);
-        verdict
-    }
-
-    /// Takes an IPv4 packet. Forwarded is an IPv6 packet, a reply is IPv4.
-    pub fn handle_v4(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
-        self.handle_timeout(now);
-        self.stats.from_v4.came(buf);
-        let verdict = self.server_packet(buf, now);
-        self.stats.from_v4.went(&verdict);
-        verdict
-    }
-
     pub(crate) fn tick(&self, now: Instant) -> Tick {
         let elapsed = now.saturating_duration_since(self.epoch).as_secs();
         Tick::try_from(elapsed).unwrap_or(Tick::MAX / 2)
     }
 
-    fn client_packet(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+    fn client_packet(
+        &mut self,
+        buf: &mut PacketBuf,
+        now: Instant,
+    ) -> Result<Verdict<Why>, Passage> {
         if let Err(reason) = self.admit_v6(buf) {
-            return Verdict::Drop(reason);
+            return Ok(Verdict::Drop(reason));
         }
         if let Some(verdict) = self.v6_to_v4.veto(buf, now) {
-            return verdict.map_reason(Why::from);
+            return Ok(verdict.map_reason(Why::from));
         }
         let claim = self.stateless.claims_v6(buf.bytes());
         if claim == Claim::Yes {
@@ -207,12 +222,22 @@ impl Engine {
         }
         match self.fragments.take(buf, now) {
             Ok(Outcome::Whole) => {}
-            Ok(Outcome::Kept) => return Verdict::Forward(Pieces::none()),
-            Err(reason) => return Verdict::Drop(reason.into()),
+            Ok(Outcome::Kept) => return Ok(Verdict::Forward(Pieces::none())),
+            Err(reason) => return Ok(Verdict::Drop(reason.into())),
         }
         if claim == Claim::WhenWhole && self.stateless.claims_v6(buf.bytes()) == Claim::Yes {
             return self.mapped_host_packet(buf, now);
         }
+        self.check_owner(buf)?;
+        self.whole_client_packet(buf, now)
+    }
+
+    /// Steps 2 to 4 with a packet of this shard's.
+    fn whole_client_packet(
+        &mut self,
+        buf: &mut PacketBuf,
+        now: Instant,
+    ) -> Result<Verdict<Why>, Passage> {
         match self.resolve_v6(buf, now) {
             Ok(outgoing) if self.stateless.has_v4(outgoing.dst()) => {
                 let verdict = self.v6_to_here.translate(buf, &outgoing, now);
@@ -220,12 +245,12 @@ impl Engine {
             }
             Ok(outgoing) => {
                 let verdict = self.v6_to_v4.translate(buf, &outgoing, now);
-                verdict.map_reason(Why::from)
+                Ok(verdict.map_reason(Why::from))
             }
-            Err(Refused { why, answer }) => match answer {
+            Err(Refused { why, answer }) => Ok(match answer {
                 Some(message) => self.v6_to_v4.reply(buf, why, message, now),
                 None => Verdict::Drop(why),
-            },
+            }),
         }
     }
 
@@ -329,29 +354,39 @@ impl Engine {
         Ok(outgoing_tuple::error_to_server(&flow))
     }
 
-    fn server_packet(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+    fn server_packet(
+        &mut self,
+        buf: &mut PacketBuf,
+        now: Instant,
+    ) -> Result<Verdict<Why>, Passage> {
         let Ok(packet) = Ipv4::new_checked(buf.bytes()) else {
-            return Verdict::Drop(xlat::DropReason::MalformedIpv4.into());
+            return Ok(Verdict::Drop(xlat::DropReason::MalformedIpv4.into()));
         };
         let is_mapped = self.stateless.has_v4(packet.dst());
         if !is_mapped && !self.tables.pool().contains(packet.dst()) {
-            return Verdict::Drop(DropReason::NotInPool.into());
+            return Ok(Verdict::Drop(DropReason::NotInPool.into()));
         }
         let passes_in_parts = !is_icmp_fragment_v4(&packet);
         if let Some(verdict) = self.v4_to_v6.veto(buf, now) {
-            return verdict.map_reason(Why::from);
+            return Ok(verdict.map_reason(Why::from));
         }
         if is_mapped && passes_in_parts {
-            return self.enter_mapped_host(buf, Way::FromOutside, now);
+            return Ok(self.enter_mapped_host(buf, Way::FromOutside, now));
         }
         match self.fragments.take(buf, now) {
             Ok(Outcome::Whole) => {}
-            Ok(Outcome::Kept) => return Verdict::Forward(Pieces::none()),
-            Err(reason) => return Verdict::Drop(reason.into()),
+            Ok(Outcome::Kept) => return Ok(Verdict::Forward(Pieces::none())),
+            Err(reason) => return Ok(Verdict::Drop(reason.into())),
         }
         if is_mapped {
-            return self.enter_mapped_host(buf, Way::FromOutside, now);
+            return Ok(self.enter_mapped_host(buf, Way::FromOutside, now));
         }
+        self.check_owner(buf)?;
+        Ok(self.whole_server_packet(buf, now))
+    }
+
+    /// Steps 2 to 4 with a packet of this shard's.
+    fn whole_server_packet(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
         match self.resolve_v4(buf, now) {
             Ok(outgoing) => {
                 let verdict = self.v4_to_v6.translate(buf, &outgoing, now);
@@ -438,6 +473,7 @@ fn no_resources(reason: DropReason) -> Refused {
 }
 
 mod mapped_hosts;
+mod shard;
 
 #[cfg(test)]
 mod tests;

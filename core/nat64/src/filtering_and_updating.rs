@@ -13,6 +13,7 @@ use xlat::key::Key;
 use crate::{
     bib::{Bib, BibId},
     config::{Config, Timers},
+    dispatch::Part,
     journal::{Change, Ending, Journal, Refusal, SessionRecord},
     pool::Pool,
     random::Random,
@@ -88,14 +89,14 @@ impl Lifetimes {
 }
 
 impl Tables {
-    /// Empty tables, of which tick 0 is at `epoch`.
-    pub(crate) fn new(config: &Config, key: Key, epoch: Instant) -> Self {
+    /// Empty tables for a shard, of which tick 0 is at `epoch`.
+    pub(crate) fn new(config: &Config, part: &Part, key: Key, epoch: Instant) -> Self {
         let stats = TableStats::default();
         Self {
-            random: Random::new(key),
-            bib: Bib::new(key, config.limits.bindings),
-            sessions: Sessions::new(key, config.limits.sessions),
-            pool: Pool::new(&config.pool),
+            random: Random::new(key, part.shard.number()),
+            bib: Bib::new(key, part.of(config.limits.bindings)),
+            sessions: Sessions::new(key, part.of(config.limits.sessions)),
+            pool: Pool::of_ports(&config.pool, |port| part.owns(port)),
             clients: HashMap::with_hasher(key),
             timers: Lifetimes::new(&config.timers),
             epoch,

@@ -12,6 +12,9 @@
 //! Beside them, `stateless`: hosts with an explicit mapping (RFC 7757), whose packets need none of
 //! this.
 //!
+//! An [`Engine`] is all of the NAT64, or one of several shards that share its work and no table;
+//! [`dispatch`] says which shard a packet belongs to.
+//!
 //! Sans-IO: packets and times go in, verdicts come out; [`Engine::poll_timeout`] says when
 //! [`Engine::handle_timeout`] wants to be called. In the comments X',x is the client, T,t its
 //! address and port from the pool, Z,z the server, Y' the server's address under the NAT64 prefix.
@@ -30,6 +33,7 @@ pub mod bib;
 mod bits;
 pub mod config;
 pub mod destinations;
+pub mod dispatch;
 pub mod engine;
 mod filtering_and_updating;
 mod incoming_tuple;

@@ -151,12 +151,13 @@ struct FreePorts {
 }
 
 impl FreePorts {
-    fn new(range: PortRange) -> Self {
+    /// The ports of the range that are `owned`.
+    fn new(range: PortRange, owned: impl Fn(u16) -> bool) -> Self {
         let mut ports = Self {
             free: Bits::new(2 * Class::OF_PARITY),
             count: 0,
         };
-        for port in range.first..=range.last {
+        for port in (range.first..=range.last).filter(|port| owned(*port)) {
             ports.release(port);
         }
         ports
@@ -235,17 +236,24 @@ impl Pool {
     /// A pool of `entries`, everything free.
     #[must_use]
     pub fn new(entries: &[PoolEntry]) -> Self {
+        Self::of_ports(entries, |_| true)
+    }
+
+    /// The part of the pool of `entries` that a shard may give out: the ports that are `owned` by
+    /// it, of every address.
+    pub(crate) fn of_ports(entries: &[PoolEntry], owned: impl Fn(u16) -> bool) -> Self {
         let mut addresses: Vec<_> = entries
             .iter()
             .map(|entry| PoolAddress {
                 entry: *entry,
-                ports: [(); 3].map(|()| FreePorts::new(entry.ports)),
+                ports: [(); 3].map(|()| FreePorts::new(entry.ports, &owned)),
             })
             .collect();
         addresses.sort_by_key(|it| it.entry.address);
         let mut room = [(); Class::COUNT].map(|()| Bits::new(addresses.len()));
         for (at, address) in addresses.iter().enumerate() {
-            for port in address.entry.ports.first..=address.entry.ports.last {
+            let ports = address.entry.ports.first..=address.entry.ports.last;
+            for port in ports.filter(|port| owned(*port)) {
                 room[Class::of(port).index()].insert(at);
             }
         }
@@ -369,7 +377,7 @@ mod tests {
     const B: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 
     fn random() -> Random {
-        Random::new(Key::new([7; 16]))
+        Random::new(Key::new([7; 16]), 0)
     }
 
     fn pool(first: u16, last: u16) -> Pool {

@@ -6,16 +6,23 @@ use xlat::key::Key;
 #[derive(Clone, Debug)]
 pub(crate) struct Random {
     key: Key,
+    shard: u8,
     counter: u64,
 }
 
 impl Random {
-    pub(crate) fn new(key: Key) -> Self {
-        Self { key, counter: 0 }
+    /// The shards of a NAT64 have the same key, and each other numbers.
+    pub(crate) fn new(key: Key, shard: u8) -> Self {
+        Self {
+            key,
+            shard,
+            counter: 0,
+        }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
         self.counter += 1;
-        self.key.hash(&[b"random", &self.counter.to_ne_bytes()])
+        let counter = self.counter.to_ne_bytes();
+        self.key.hash(&[b"random", &[self.shard], &counter])
     }
 }

@@ -31,6 +31,8 @@ drop_reasons! {
             "No free port in the pool; the client was told with ICMPv6 1/3 (RFC 6146 §3.5.1.1).",
         TooManyBindings = "too-many-bindings":
             "The configured number of bindings is reached; none is evicted for a new one (RFC 6888 REQ-11).",
+        RingFull = "ring-full":
+            "The packet was read by one worker and belongs to another, which had too many of such packets waiting already: the machine is overloaded.",
         TooManySessions = "too-many-sessions":
             "The configured number of sessions is reached; none is evicted for a new one (RFC 6888 REQ-11).",
     }

@@ -69,17 +69,55 @@ impl Engine {
     /// Adds a static binding. A dynamic one with the same two ends becomes static, with its
     /// sessions.
     ///
+    /// All shards must be told: the one that owns the port has the binding, the others pass packets
+    /// on to it. If one of them refuses, all must be told by [`Self::cancel_static`].
+    ///
     /// # Errors
-    /// [`StaticError`]; nothing has changed then.
+    /// [`StaticError`]; nothing has changed in this shard then.
     pub fn add_static(&mut self, binding: StaticBinding) -> Result<(), StaticError> {
         if self.is_under_prefix(binding.inside.address) {
             return Err(StaticError::InsideIsServer);
         }
-        self.tables.add_static(binding)
+        let StaticBinding {
+            protocol,
+            inside,
+            outside,
+        } = binding;
+        let owned = self.part.owns(outside.id);
+        let here = self.tables.bib.of_inside(protocol, inside);
+        let here = here.map(|id| self.tables.bib.get(id).outside);
+        let assigned = self.part.dispatch.assigned(protocol, inside);
+        // In the shard that owns the port, the tables say it.
+        let known = assigned.or_else(|| here.filter(|_| !owned));
+        if let Some(outside) = known.filter(|known| *known != outside) {
+            return Err(StaticError::InsideBound { outside });
+        }
+        if owned {
+            self.tables.add_static(binding)?;
+        }
+        self.part.dispatch.assign(protocol, inside, outside);
+        Ok(())
+    }
+
+    /// Takes back an [`Self::add_static`] that another shard has refused.
+    pub fn cancel_static(&mut self, binding: StaticBinding) {
+        let StaticBinding {
+            protocol,
+            inside,
+            outside,
+        } = binding;
+        let here = self.tables.bib.of_inside(protocol, inside);
+        let here = here.map(|id| self.tables.bib.get(id).outside);
+        if here == Some(outside) || self.part.dispatch.assigned(protocol, inside) == Some(outside) {
+            self.remove_binding(protocol, inside);
+        }
     }
 
     /// Ends the binding of X',x, static or not, and its sessions. Whether there was one.
+    ///
+    /// All shards must be told; only one of them has it.
     pub fn remove_binding(&mut self, protocol: Protocol, inside: Endpoint6) -> bool {
+        self.part.dispatch.forget(protocol, inside);
         self.tables.remove_binding(protocol, inside)
     }
 }

@@ -6,21 +6,31 @@ use std::time::Instant;
 use wire::{ipv4::Ipv4, ipv6::Ipv6, packet::PacketBuf, verdict::Verdict};
 
 use super::Engine;
-use crate::{incoming_tuple::Refused, reason::Why, stateless::Way, tuple::Endpoint6};
+use crate::{
+    dispatch::{Passage, Stage},
+    incoming_tuple::Refused,
+    reason::Why,
+    stateless::Way,
+    tuple::Endpoint6,
+};
 
 impl Engine {
     /// A packet of a host with an explicit mapping, or an ICMPv6 error about a packet to it: both
     /// addresses are mapped without state (RFC 7757 §3.3.2).
-    pub(super) fn mapped_host_packet(&mut self, buf: &mut PacketBuf, now: Instant) -> Verdict<Why> {
+    pub(super) fn mapped_host_packet(
+        &mut self,
+        buf: &mut PacketBuf,
+        now: Instant,
+    ) -> Result<Verdict<Why>, Passage> {
         let destination = Ipv6::new_embedded(buf.bytes()).map(|packet| packet.dst());
         let Ok(destination) = destination else {
-            return Verdict::Drop(xlat::DropReason::MalformedIpv6.into());
+            return Ok(Verdict::Drop(xlat::DropReason::MalformedIpv6.into()));
         };
         if let Err(Refused { why, answer }) = self.check_mapped_destination(destination) {
-            return match answer {
+            return Ok(match answer {
                 Some(message) => self.v6_to_v4.reply(buf, why, message, now),
                 None => Verdict::Drop(why),
-            };
+            });
         }
         if self.stateless.siit.hairpins(destination) {
             let mapping = self.stateless.to_v4();
@@ -32,7 +42,7 @@ impl Engine {
         if matches!(verdict, Verdict::Forward(_)) {
             self.stats.from_v6.stateless.add(1);
         }
-        verdict.map_reason(Why::from)
+        Ok(verdict.map_reason(Why::from))
     }
 
     /// Where a host with a mapping may not send to, as any client. What the table names itself, it
@@ -57,28 +67,35 @@ impl Engine {
         buf: &mut PacketBuf,
         verdict: Verdict<xlat::DropReason>,
         now: Instant,
-    ) -> Verdict<Why> {
+    ) -> Result<Verdict<Why>, Passage> {
         match verdict {
             // To any size, it leaves as one.
             Verdict::Forward(_) => {}
-            Verdict::Reply(_) | Verdict::Drop(_) => return verdict.map_reason(Why::from),
+            Verdict::Reply(_) | Verdict::Drop(_) => return Ok(verdict.map_reason(Why::from)),
         }
         self.stats.from_v6.turned_around.add(1);
         let verdict = self.enter_mapped_host(buf, Way::TurnedAround, now);
         let Verdict::Reply(why) = verdict else {
-            return verdict;
+            return Ok(verdict);
         };
         // What is told is told in IPv4, to an address that stands for the sender.
         let sender = Ipv4::new_embedded(buf.bytes()).map(|error| error.dst());
         let told = if sender.is_ok_and(|it| self.stateless.has_v4(it)) {
             self.enter_mapped_host(buf, Way::TurnedAround, now)
         } else {
-            self.server_packet(buf, now)
+            if let Some(to) = self.part.elsewhere(buf.bytes()) {
+                self.stats.from_v6.went(&Verdict::Reply(why));
+                return Err(Passage {
+                    to,
+                    stage: Stage::OwnError,
+                });
+            }
+            self.server_packet(buf, now)?
         };
-        match told {
+        Ok(match told {
             Verdict::Forward(_) => Verdict::Reply(why),
             Verdict::Reply(_) | Verdict::Drop(_) => Verdict::Drop(why),
-        }
+        })
     }
 
     /// An IPv4 packet to a host with an explicit mapping (RFC 7757 §3.3.1).

@@ -21,6 +21,7 @@ mod fragments;
 mod mapping;
 mod policy;
 mod properties;
+mod shards;
 mod stateless;
 mod static_bindings;
 mod views;
@@ -59,6 +60,20 @@ enum Fate {
 }
 
 impl Fate {
+    fn of(verdict: Verdict<Why>, buf: &mut PacketBuf) -> Self {
+        match verdict {
+            Verdict::Forward(mut pieces) => {
+                let mut packets = Vec::new();
+                while pieces.next(buf) {
+                    packets.push(buf.bytes().to_vec());
+                }
+                Self::Forwarded(packets)
+            }
+            Verdict::Reply(why) => Self::Replied(why, buf.bytes().to_vec()),
+            Verdict::Drop(why) => Self::Dropped(why),
+        }
+    }
+
     fn packet(self) -> Vec<u8> {
         match self {
             Self::Forwarded(mut packets) if packets.len() == 1 => packets.remove(0),
@@ -117,17 +132,7 @@ impl Nat {
         } else {
             self.engine.handle_v4(&mut buf, self.now)
         };
-        match verdict {
-            Verdict::Forward(mut pieces) => {
-                let mut packets = Vec::new();
-                while pieces.next(&mut buf) {
-                    packets.push(buf.bytes().to_vec());
-                }
-                Fate::Forwarded(packets)
-            }
-            Verdict::Reply(why) => Fate::Replied(why, buf.bytes().to_vec()),
-            Verdict::Drop(why) => Fate::Dropped(why),
-        }
+        Fate::of(verdict, &mut buf)
     }
 
     /// A UDP packet of a client; the source it leaves with.
