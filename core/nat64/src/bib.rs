@@ -132,6 +132,12 @@ impl Bib {
         binding
     }
 
+    /// The bindings from a place in the table on, each with its place.
+    pub(crate) fn from(&self, place: usize) -> impl Iterator<Item = (usize, &Binding)> {
+        let places = place..self.bindings.capacity();
+        places.filter_map(|at| Some((at, self.bindings.get(at)?)))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding> {
         self.bindings.iter().map(|(_, binding)| binding)
     }

@@ -38,7 +38,7 @@ use crate::{
 /// A stateful NAT64.
 #[derive(Debug)]
 pub struct Engine {
-    prefixes: Vec<Pref64>,
+    pub(crate) prefixes: Vec<Pref64>,
     destinations: Destinations,
     wkp_non_global: NonGlobal,
     own_ipv6: Ipv6Addr,

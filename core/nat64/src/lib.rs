@@ -39,6 +39,7 @@ mod filtering_and_updating;
 mod incoming_tuple;
 pub mod journal;
 mod outgoing_tuple;
+pub mod paging;
 pub mod pool;
 mod random;
 pub mod reason;

@@ -5,6 +5,7 @@ use core::{fmt, net::Ipv4Addr, ops::Range};
 use crate::{
     bits::Bits,
     config::PoolEntry,
+    paging::PoolUse,
     random::Random,
     tuple::{Endpoint4, Protocol},
 };
@@ -272,6 +273,21 @@ impl Pool {
     pub fn free(&self, protocol: Protocol) -> usize {
         let ports = self.addresses.iter().map(|it| &it.ports[protocol.index()]);
         ports.map(|ports| ports.count).sum()
+    }
+
+    /// The use of every address, by protocol.
+    pub(crate) fn usage(&self) -> impl Iterator<Item = PoolUse> {
+        self.addresses.iter().flat_map(|it| {
+            Protocol::ALL.map(|protocol| {
+                let ports = it.entry.ports.len();
+                PoolUse {
+                    address: it.entry.address,
+                    protocol,
+                    used: ports.saturating_sub(it.ports[protocol.index()].count),
+                    ports,
+                }
+            })
+        })
     }
 
     fn position(&self, address: Ipv4Addr) -> Option<usize> {

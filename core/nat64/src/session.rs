@@ -117,6 +117,12 @@ impl Sessions {
     }
 
     /// Every session, in no order.
+    /// The sessions from a place in the table on, each with its place.
+    pub(crate) fn from(&self, place: usize) -> impl Iterator<Item = (usize, &Session)> {
+        let places = place..self.sessions.capacity();
+        places.filter_map(|at| Some((at, self.sessions.get(at)?)))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         let id = |at| SessionId(u32::try_from(at).unwrap_or(NONE));
         self.sessions

@@ -109,7 +109,7 @@ impl Engine {
     }
 }
 
-fn ahead(expires: Tick, now: Tick) -> Duration {
+pub(crate) fn ahead(expires: Tick, now: Tick) -> Duration {
     Duration::from_secs(expires.saturating_sub(now).into())
 }
 

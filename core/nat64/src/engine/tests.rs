@@ -19,6 +19,7 @@ mod connections;
 mod errors;
 mod fragments;
 mod mapping;
+mod paging;
 mod policy;
 mod properties;
 mod shards;

@@ -1,0 +1,83 @@
+//! The tables in pages, so that whoever lists a million sessions never holds up a packet for long,
+//! and the use of the pool.
+//!
+//! A page begins at a place in the table. Sessions do not move while they live: whoever goes on from
+//! the place after the last one it was shown sees each session that was there all the time exactly
+//! once.
+
+use core::net::Ipv4Addr;
+use std::time::Instant;
+
+use pref64::Pref64;
+
+use crate::{
+    bib::Binding,
+    engine::Engine,
+    journal::Ending,
+    session::{Session, Tick},
+    tuple::Protocol,
+    view::{SessionView, ahead},
+};
+
+/// How much of one address of the pool is in use for one protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// How many of its ports (identifiers, for ICMP) are taken, or held back after they were.
+    pub used: usize,
+    /// How many there are.
+    pub ports: usize,
+}
+
+impl Engine {
+    /// The sessions from a place in the table on, each with its place.
+    pub fn sessions_from(
+        &self,
+        place: usize,
+        now: Instant,
+    ) -> impl Iterator<Item = (usize, SessionView)> {
+        let now = self.tick(now);
+        self.tables.sessions.from(place).map(move |(at, session)| {
+            let binding = self.tables.bib.get(session.bib);
+            let view = view(binding, session, self.prefix(session.prefix), now);
+            (at, view)
+        })
+    }
+
+    /// The bindings from a place in the table on, each with its place.
+    pub fn bindings_from(&self, place: usize) -> impl Iterator<Item = (usize, &Binding)> {
+        self.tables.bib.from(place)
+    }
+
+    /// Ends the sessions that `wanted` is true for, and the dynamic bindings that have none then.
+    /// How many sessions they were.
+    pub fn flush_where(&mut self, now: Instant, wanted: impl Fn(&SessionView) -> bool) -> usize {
+        let now = self.tick(now);
+        let prefixes = &self.prefixes;
+        self.tables
+            .end_sessions(Ending::Flushed, |binding, session| {
+                let prefix = prefixes[usize::from(session.prefix)];
+                wanted(&view(binding, session, prefix, now))
+            })
+    }
+
+    /// The use of every address of the pool, by protocol.
+    pub fn pool_use(&self) -> impl Iterator<Item = PoolUse> {
+        self.tables.pool().usage()
+    }
+}
+
+fn view(binding: &Binding, session: &Session, prefix: Pref64, now: Tick) -> SessionView {
+    SessionView {
+        protocol: binding.protocol,
+        inside: binding.inside,
+        outside: binding.outside,
+        remote: session.remote,
+        prefix,
+        state: session.state,
+        expires_in: ahead(session.expires, now),
+    }
+}
