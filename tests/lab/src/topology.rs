@@ -220,9 +220,23 @@ impl Network {
     /// If it does not start.
     #[must_use]
     pub fn start_plat_with(&self, more: &str) -> Daemon {
-        let config = self.write_plat_config(more);
+        let _written = self.write_plat_config(more);
+        self.run_plat()
+    }
+
+    /// Starts the PLAT with a configuration of the test's own.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_plat_of_config(&self, text: &str) -> Daemon {
+        fs::write(self.path("plat.toml"), text).expect("the configuration can be written");
+        self.run_plat()
+    }
+
+    fn run_plat(&self) -> Daemon {
         let mut plat = command(program("plat"));
-        plat.args(["run", "--config"]).arg(config);
+        plat.args(["run", "--config"]).arg(self.path("plat.toml"));
         plat.arg("--state-dir").arg(self.path("plat-state"));
         let plat = Daemon::start(&self.plat, "plat", plat).expect("plat starts");
         plat.wait_for("running", Duration::from_secs(5));

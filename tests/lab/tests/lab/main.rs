@@ -19,6 +19,7 @@ mod path;
 mod plat_host;
 mod probe;
 mod stateless;
+mod stun;
 mod traffic;
 
 use lab::{
