@@ -4,6 +4,7 @@ mod fragments;
 mod icmp;
 mod offload;
 mod properties;
+mod settings;
 mod v4_to_v6;
 mod v6_to_v4;
 
