@@ -7,6 +7,7 @@
 //! * [`ra`]: router advertisements, as they arrive;
 //! * [`dns`]: which DNS servers a link has, and sockets to ask them by it;
 //! * [`probe`]: echo requests by the virtual interface;
+//! * [`sockets`]: which ports local programs have for themselves;
 //! * [`signals`]: what people tell a program while it runs;
 //! * [`fault`]: points at which tests kill the process;
 //! * [`clock`]: a clock that keeps going while the machine sleeps.
@@ -35,6 +36,7 @@ pub mod netwatch;
 pub mod probe;
 pub mod ra;
 pub mod signals;
+pub mod sockets;
 #[cfg(target_os = "linux")]
 mod sockopt;
 pub mod tun;

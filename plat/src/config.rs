@@ -9,10 +9,12 @@ use cli::{Exit, Failure, config::Document};
 use nat64::{
     config::{Limits, PoolEntry, Timers},
     destinations::Network4,
+    pool::PortRange,
 };
 use pref64::{Pref64, eam::EamTable, siit::NonGlobal};
 
 use self::pool::PoolRange;
+use crate::pool_mode::PoolMode;
 
 pub mod capacity;
 pub mod command;
@@ -33,7 +35,13 @@ pub(crate) mod tests;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) prefixes: Vec<Pref64>,
+    /// Empty if it is left to the host.
     pub(crate) pool: Vec<PoolRange>,
+    pub(crate) pool_mode: PoolMode,
+    /// The ports to share with this host, if it is said which.
+    pub(crate) host_ports: Option<PortRange>,
+    /// The interface to the IPv4 internet, if it is known.
+    pub(crate) uplink: Option<String>,
     pub(crate) eam: EamTable,
     pub(crate) allow_destinations: Vec<Network4>,
     pub(crate) wkp_non_global: NonGlobal,
@@ -68,7 +76,7 @@ pub fn find(named: Option<&Path>) -> Result<Loaded, Failure> {
     let document = Document::read_layers(path)?;
     if document.files().next().is_none() {
         let what = format_args!("{}: no such file", path.display());
-        let hint = format_args!("write one, or leave out --config; {SMALLEST}");
+        let hint = "write one, or leave out --config: then plat shares this host's own address";
         return Err(Failure::new(Exit::NotFound, what).hint(hint));
     }
     settled(document)
@@ -95,8 +103,7 @@ pub struct Loaded {
 }
 
 /// What a beginner must know.
-pub(crate) const SMALLEST: &str =
-    "it needs the IPv4 addresses that are routed to this host, like: pool = [\"192.0.2.16/28\"]";
+pub(crate) const SMALLEST: &str = "name the IPv4 addresses, like: pool = [\"192.0.2.16/28\"]";
 
 impl Config {
     /// The addresses that clients get.

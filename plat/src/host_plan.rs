@@ -4,9 +4,13 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use host::netwatch::{Interface as Found, Snapshot};
-use plan::{Interface, Item, Plan, Prefix, Route, Setting, Via};
+use nat64::destinations::Network4;
+use plan::{
+    Interface, Item, Masquerade, Plan, PortShare, Ports, Prefix, ProxyNeighbour, ReservedPorts,
+    Route, Setting, Via,
+};
 
-use crate::config::Config;
+use crate::{config::Config, pool_mode::PoolMode};
 
 /// The interfaces that the kernel is to forward on.
 ///
@@ -41,7 +45,7 @@ impl Forwarding {
     /// IPv4 on our interface and those that have IPv4 addresses, one by one, since the switch for
     /// all has side effects. IPv6 has only the switch for all; before it is thrown, interfaces that
     /// a router configures are told to go on listening to it.
-    fn settings<'a>(&'a self, own: &'a str) -> impl Iterator<Item = Item> + 'a {
+    fn settings<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Item> + 'a {
         let setting = |path: String, value: &str| {
             Item::Setting(Setting {
                 path,
@@ -51,9 +55,20 @@ impl Forwarding {
         let accept = self.by_router.iter();
         let accept = accept.map(move |it| setting(format!("net/ipv6/conf/{it}/accept_ra"), "2"));
         let all = setting("net/ipv6/conf/all/forwarding".to_owned(), "1");
-        let ipv4 = self.with_ipv4.iter().map(String::as_str).chain([own]);
+        let ipv4 = self.with_ipv4.iter().map(String::as_str);
+        let ipv4 = ipv4.filter(|it| Self::leads_somewhere(config, it));
+        let ipv4 = ipv4.chain([config.interface.as_str()]);
         let ipv4 = ipv4.map(move |it| setting(format!("net/ipv4/conf/{it}/forwarding"), "1"));
         accept.chain([all]).chain(ipv4)
+    }
+
+    /// Whether packets of clients are answered by an interface with IPv4 addresses. A pool that is
+    /// not routed here is for the uplink; private networks and hosts with a mapping may be behind
+    /// any.
+    fn leads_somewhere(config: &Config, interface: &str) -> bool {
+        let anywhere = config.pool_mode == PoolMode::Routed;
+        let others = !config.allow_destinations.is_empty() || config.eam.iter().next().is_some();
+        anywhere || others || config.uplink.as_deref() == Some(interface)
     }
 }
 
@@ -63,14 +78,17 @@ pub(crate) fn plan(config: &Config, forwarding: &Forwarding) -> Plan {
         name: config.interface.clone(),
         mtu: config.ipv6_mtu.max(config.ipv4_mtu),
     })];
-    items.extend(forwarding.settings(&config.interface));
+    items.extend(forwarding.settings(config));
     let prefixes = config
         .prefixes
         .iter()
         .map(|prefix| Prefix::new(prefix.address().into(), prefix.length().bits()));
-    let pool = config
-        .pool_networks()
-        .map(|network| Prefix::new(network.first().into(), network.prefix_len()));
+    let share = share(config);
+    let pool = match &share {
+        // The address itself has a route already: to this host.
+        Some(share) => vec![Prefix::host(share.stand_in().into())],
+        None => config.pool_networks().map(prefix).collect(),
+    };
     let mapped = mapped_networks(config).into_iter();
     let mapped = mapped.map(|(first, len)| Prefix::new(first.into(), len));
     items.extend(prefixes.chain(pool).chain(mapped).map(|destination| {
@@ -83,7 +101,64 @@ pub(crate) fn plan(config: &Config, forwarding: &Forwarding) -> Plan {
             metric: None,
         })
     }));
+    if let Some(share) = share {
+        items.push(Item::ReservedPorts(ReservedPorts { ports: share.ports }));
+        items.push(Item::PortShare(share));
+    }
+    items.extend(neighbours(config));
+    items.extend(masquerade(config));
     Plan::new(items)
+}
+
+fn prefix(network: Network4) -> Prefix {
+    Prefix::new(network.first().into(), network.prefix_len())
+}
+
+/// A name that no other instance on this host has.
+fn table(config: &Config) -> String {
+    format!("openclat-{}", config.interface)
+}
+
+/// The ports that are shared with this host, if they are.
+fn share(config: &Config) -> Option<PortShare> {
+    let shared = config.pool.first()?;
+    let ports = shared.ports.tcp;
+    (config.pool_mode == PoolMode::HostPorts).then(|| PortShare {
+        name: table(config),
+        address: shared.first(),
+        ports: Ports {
+            first: ports.first(),
+            last: ports.last(),
+        },
+        interface: config.interface.clone(),
+    })
+}
+
+/// The addresses that this host answers for.
+fn neighbours(config: &Config) -> impl Iterator<Item = Item> + '_ {
+    let uplink = config.uplink.as_ref();
+    let uplink = uplink.filter(|_| config.pool_mode == PoolMode::Arp);
+    uplink.into_iter().flat_map(|interface| {
+        config.pool_addresses().map(|address| {
+            Item::ProxyNeighbour(ProxyNeighbour {
+                interface: interface.clone(),
+                address,
+            })
+        })
+    })
+}
+
+fn masquerade(config: &Config) -> impl Iterator<Item = Item> + '_ {
+    let is_wanted = |_: &Network4| config.pool_mode == PoolMode::Masquerade;
+    let networks = config.pool_networks().filter(is_wanted).map(prefix);
+    networks.map(|addresses| {
+        Item::Masquerade(Masquerade {
+            // One table for each.
+            name: format!("{}-{addresses}", table(config)),
+            addresses,
+            interface: config.interface.clone(),
+        })
+    })
 }
 
 /// The IPv4 networks of the explicit mappings, as few as cover exactly them.
@@ -123,6 +198,7 @@ fn joined(half: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> Option<(Ipv4Addr, u8)>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool_mode::on_host;
 
     fn found(index: u32, name: &str, ipv4: &[&str]) -> Found {
         Found {
@@ -137,7 +213,8 @@ mod tests {
     }
 
     fn settings(forwarding: &Forwarding) -> Vec<String> {
-        let items = forwarding.settings("plat0");
+        let config = crate::config::tests::settled("pool = [\"203.0.113.0/28\"]").unwrap();
+        let items = forwarding.settings(&config);
         items.map(|it| it.to_string()).collect()
     }
 
@@ -213,5 +290,68 @@ mod tests {
         snapshot.interfaces.pop();
         forwarding.follow(&config, &snapshot);
         assert_eq!(settings(&forwarding), alone);
+    }
+
+    /// The plan of a host with a WAN and a LAN that both have IPv4.
+    fn planned(text: &str) -> Vec<String> {
+        let config = crate::config::tests::settled(text).unwrap();
+        let mut snapshot = Snapshot {
+            interfaces: vec![
+                found(1, "lo", &["127.0.0.1"]),
+                found(2, "eth0", &["10.0.0.1"]),
+                found(3, "ppp0", &["192.0.2.1"]),
+            ],
+            ipv4_default: vec![3],
+            ..Snapshot::default()
+        };
+        snapshot.interfaces[2].running = true;
+        let config = on_host(&config, &snapshot, |_, _| Ok(Vec::new())).unwrap();
+        let mut forwarding = Forwarding::default();
+        forwarding.follow(&config, &snapshot);
+        let plan = plan(&config, &forwarding);
+        plan.items().iter().map(ToString::to_string).collect()
+    }
+
+    /// The address stays the host's own: only its stand-in is routed to the NAT64.
+    #[test]
+    fn a_shared_address_has_no_route_and_only_its_uplink_forwards() {
+        let plan = planned("");
+        let share = "ports 61001-65535 of 192.0.2.1 for plat0";
+        assert!(plan.iter().any(|it| it == share), "{plan:?}");
+        assert!(plan.iter().any(|it| it.starts_with("route to 240.0.")));
+        assert!(!plan.iter().any(|it| it.contains("route to 192.0.2.1")));
+        let reserved = plan
+            .iter()
+            .position(|it| it.starts_with("ports 61001-65535 given"));
+        let shared = plan.iter().position(|it| it == share);
+        assert!(reserved.is_some() && reserved < shared, "{plan:?}");
+        let forwards = |plan: &[String], name| {
+            let setting = format!("setting net/ipv4/conf/{name}/forwarding = 1");
+            plan.contains(&setting)
+        };
+        assert!(forwards(&plan, "ppp0") && forwards(&plan, "plat0"));
+        assert!(!forwards(&plan, "eth0"));
+        // A private network may be behind any interface.
+        let private = planned("allow_destinations = [\"10.0.0.0/8\"]");
+        assert!(forwards(&private, "eth0"));
+    }
+
+    #[test]
+    fn spare_addresses_are_answered_for_and_private_ones_hidden() {
+        let plan = planned("pool_mode = \"arp\"\npool = [\"192.0.2.8/31\"]");
+        for line in [
+            "ARP for 192.0.2.8 answered on ppp0",
+            "ARP for 192.0.2.9 answered on ppp0",
+            "route to 192.0.2.8/31 out of plat0",
+        ] {
+            assert!(plan.iter().any(|it| it == line), "{line}: {plan:?}");
+        }
+        let plan = planned("pool_mode = \"masquerade\"");
+        for line in [
+            "192.0.0.64/29 behind an address of this host",
+            "route to 192.0.0.64/29 out of plat0",
+        ] {
+            assert!(plan.iter().any(|it| it == line), "{line}: {plan:?}");
+        }
     }
 }

@@ -4,19 +4,41 @@ use std::fmt::Write;
 
 use pref64::{Pref64, siit::NonGlobal};
 
-use crate::config::Config;
+use crate::{config::Config, pool_mode::PoolMode};
 
 /// How long the announced prefix holds without being announced again. In seconds, a multiple of 8
 /// (RFC 8781 §4), and three times the default interval of radvd.
 const LIFETIME: u32 = 1800;
 
+const TO_THE_PREFIX: &str = "A route to the prefix must lead to this host.";
+
 /// The lines for the router and the resolver, ready to be copied.
 pub(crate) fn instructions(config: &Config) -> String {
     let prefixes = list(config.prefixes.iter());
     let pool = list(config.pool.iter());
+    let ports = config.pool.first().map(|it| it.ports.tcp.to_string());
+    let ports = ports.unwrap_or_default();
+    let (with, routes) = match config.pool_mode {
+        PoolMode::Routed => (
+            format!("the IPv4 addresses {pool}"),
+            "Routes to both must lead to this host.",
+        ),
+        PoolMode::HostPorts => (
+            format!("ports {ports} of {pool}, an address of this host"),
+            TO_THE_PREFIX,
+        ),
+        PoolMode::Arp => (
+            format!("the IPv4 addresses {pool}, which this host answers ARP for"),
+            TO_THE_PREFIX,
+        ),
+        PoolMode::Masquerade => (
+            format!("the private IPv4 addresses {pool} behind its own"),
+            TO_THE_PREFIX,
+        ),
+    };
     let mut text = format!(
-        "plat serves {prefixes} with the IPv4 addresses {pool}.\n\
-         Routes to both must lead to this host. The LAN also needs:\n\n\
+        "plat serves {prefixes} with {with}.\n\
+         {routes} The LAN also needs:\n\n\
          # The prefix in router advertisements, by radvd 2.20 or later. In radvd.conf, in the\n\
          # block of the LAN's interface:\n"
     );

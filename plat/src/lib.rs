@@ -9,8 +9,10 @@ use cli::{Exit, Failure};
 use host::{ThisHost, netcfg};
 
 pub mod config;
+mod decisions;
 mod host_plan;
 mod lan;
+mod pool_mode;
 mod report;
 mod run;
 mod workers;
@@ -26,7 +28,10 @@ Exit codes:
 
 /// The least that has to be known to begin.
 const EXAMPLE: &str = "\
-The smallest configuration names IPv4 addresses that are routed to this host and used by nothing:
+Without a configuration it shares ports 61001-65535 of the address that this host has on the
+interface with the IPv4 default route, and says what it decided and how to change that.
+
+With addresses that are routed to this host and used by nothing, it is one line:
   pool = [\"192.0.2.16/28\"]
 The prefix is then 64:ff9b::/96. With `prefixes = [\"2001:db8:64::/96\"]` it is one of your own, and
 `allow_destinations = [\"10.0.0.0/8\"]` opens private networks, which are closed otherwise.";

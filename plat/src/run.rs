@@ -15,6 +15,7 @@ use host::{
     netcfg::{self, NetCfg, System},
     netwatch::{Interface, Network, Snapshot},
     signals::{Signals, Told},
+    sockets,
     tun::Tun,
 };
 use nat64::{Engine, stats::Stats};
@@ -22,8 +23,11 @@ use plan::Plan;
 
 use crate::{
     config::{self, Config},
+    decisions,
     host_plan::{self, Forwarding},
-    lan, report,
+    lan,
+    pool_mode::{PoolMode, on_host},
+    report,
     workers::{Orders, Shared, Workers},
 };
 
@@ -55,6 +59,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
         .await
         .map_err(|error| netcfg_failure(&error))?;
     let snapshot = read(&watch).await?;
+    let config = on_host(&config, &snapshot, sockets::in_use)?;
     check_host(&config, &snapshot)?;
 
     warn_of_overlaps(&config);
@@ -80,6 +85,9 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     });
     let served = match started {
         Ok(workers) => {
+            if let Some(decided) = decisions::text(&config) {
+                cli::say(decided);
+            }
             cli::say(lan::instructions(&config));
             surroundings.orders = Some(workers.orders());
             serve(workers, &mut surroundings, &mut signals, &stats, &shared).await
@@ -199,13 +207,17 @@ fn check_host(config: &Config, snapshot: &Snapshot) -> Result<(), Failure> {
     }
     let all = snapshot.interfaces.iter();
     for interface in all.filter(|it| it.name != config.interface) {
-        check_pool(config, interface)?;
+        check_mappings(config, interface)?;
+        // The one mode where it is meant to be.
+        if config.pool_mode != PoolMode::HostPorts {
+            check_pool(config, interface)?;
+        }
         check_prefixes(config, interface)?;
     }
     Ok(())
 }
 
-fn check_pool(config: &Config, interface: &Interface) -> Result<(), Failure> {
+fn check_mappings(config: &Config, interface: &Interface) -> Result<(), Failure> {
     if let Some((eam, address)) = interface
         .ipv4
         .iter()
@@ -218,6 +230,10 @@ fn check_pool(config: &Config, interface: &Interface) -> Result<(), Failure> {
              and used by nothing",
         ));
     }
+    Ok(())
+}
+
+fn check_pool(config: &Config, interface: &Interface) -> Result<(), Failure> {
     let in_pool = |address: &&Ipv4Addr| config.pool.iter().any(|it| it.contains(**address));
     let Some(address) = interface.ipv4.iter().find(in_pool) else {
         return Ok(());
@@ -226,7 +242,7 @@ fn check_pool(config: &Config, interface: &Interface) -> Result<(), Failure> {
     let what = format_args!("the pool has {address}, which is this host's own address on {name}");
     Err(Failure::new(Exit::Usage, what).hint(
         "what comes to it would never reach plat: use addresses that are routed to this host and \
-         used by nothing",
+         used by nothing, or share its ports: pool_mode = \"host-ports\"",
     ))
 }
 

@@ -39,6 +39,15 @@ impl fmt::Display for NetworkError {
 impl core::error::Error for NetworkError {}
 
 impl Network4 {
+    /// The network of one address.
+    #[must_use]
+    pub fn host(address: Ipv4Addr) -> Self {
+        Self {
+            address: address.to_bits(),
+            len: 32,
+        }
+    }
+
     /// Whether `address` lies in it.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {

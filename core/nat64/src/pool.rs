@@ -42,6 +42,18 @@ impl PortRange {
         (self.first..=self.last).contains(&port)
     }
 
+    /// The first.
+    #[must_use]
+    pub fn first(&self) -> u16 {
+        self.first
+    }
+
+    /// The last.
+    #[must_use]
+    pub fn last(&self) -> u16 {
+        self.last
+    }
+
     /// Never: a range has at least one port.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -10,6 +10,7 @@ use serde::{
 };
 
 use super::eam::EamFile;
+use crate::pool_mode::PoolMode;
 
 /// The file, as it is written.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -23,6 +24,12 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(with = "Vec<PoolItem>")]
     pub(super) pool: Vec<Spanned<PoolItem>>,
+    /// How the pool's addresses come to this host.
+    pub(super) pool_mode: Option<Spanned<PoolMode>>,
+    /// Which ports of this host's own address are shared: `61001-65535`.
+    pub(super) host_ports: Option<Spanned<String>>,
+    /// Name of the interface to the IPv4 internet.
+    pub(super) uplink: Option<Spanned<String>>,
     /// Hosts with an IPv4 address of their own.
     #[serde(default)]
     pub(super) eam: Vec<EamFile>,

@@ -123,6 +123,27 @@ impl PoolRange {
         }
     }
 
+    /// A single address, of which only some ports may be used.
+    #[must_use]
+    pub fn shared(address: Ipv4Addr, ports: PortRange) -> Self {
+        Self {
+            first: address,
+            last: address,
+            network: false,
+            ports: Ports {
+                tcp: ports,
+                udp: ports,
+                icmp: ports,
+            },
+        }
+    }
+
+    /// Its first address.
+    #[must_use]
+    pub fn first(&self) -> Ipv4Addr {
+        self.first
+    }
+
     /// How many addresses lie in it, those that are left out among them.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -206,7 +227,7 @@ impl PoolRange {
 }
 
 /// Ports or identifiers, as they are written.
-struct Range(PortRange);
+pub(super) struct Range(pub(super) PortRange);
 
 impl FromStr for Range {
     type Err = &'static str;

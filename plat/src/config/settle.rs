@@ -16,12 +16,14 @@ use nat64::{
 };
 use pref64::{Pref64, siit::NonGlobal};
 
+use crate::pool_mode::{PRIVATE_POOL, PoolMode};
+
 use super::{
-    Config, eam,
+    Config, SMALLEST, eam,
     file::{File, LimitsFile, TimersFile, WkpNonGlobal},
     networks::{Networks, values},
     place::place,
-    pool::PoolRange,
+    pool::{PoolRange, Range},
 };
 
 /// The most addresses a pool may have: each costs 24 KiB.
@@ -36,6 +38,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
     let networks = Networks::read(document, &file)?;
     check_pool_size(document, &networks.pool)?;
     check_ports(document, &networks.pool)?;
+    let (pool_mode, pool) = pool(document, &file, &networks)?;
     let at_least = |name: &str, value: &Option<Spanned<u16>>, default: u16, least: u16| {
         let Some(value) = value else {
             return Ok(default);
@@ -54,14 +57,23 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         } else {
             prefixes
         },
-        pool: values(&networks.pool),
+        pool,
+        pool_mode,
+        host_ports: host_ports(document, &file, pool_mode)?,
+        uplink: match &file.uplink {
+            Some(name) => Some(interface(document, name)?),
+            None => None,
+        },
         eam: eam::table(document, &file.eam)?,
         allow_destinations: values(&networks.allow_destinations),
         wkp_non_global: match file.wkp_non_global {
             WkpNonGlobal::Drop => NonGlobal::Drop,
             WkpNonGlobal::Translate => NonGlobal::Translate,
         },
-        interface: interface(document, file.interface.as_ref())?,
+        interface: match &file.interface {
+            Some(name) => interface(document, name)?,
+            None => "plat0".to_owned(),
+        },
         ipv6_mtu: at_least("ipv6_mtu", &file.ipv6_mtu, 1500, 1280)?,
         ipv4_mtu: at_least("ipv4_mtu", &file.ipv4_mtu, 1500, 68)?,
         fragment_above: at_least("fragment_above", &file.fragment_above, 1280, 1280)?,
@@ -80,6 +92,60 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
     let checked = engine.check();
     checked.map_err(|error| place(document, &file, &networks, &error))?;
     Ok(config)
+}
+
+/// How the pool comes to this host, and the configured addresses.
+fn pool(
+    document: &Document,
+    file: &File,
+    networks: &Networks,
+) -> Result<(PoolMode, Vec<PoolRange>), Failure> {
+    let pool = values(&networks.pool);
+    let Some(mode) = &file.pool_mode else {
+        // What was named is routed here; otherwise there is nothing but this host's own.
+        let mode = match pool.is_empty() {
+            true => PoolMode::HostPorts,
+            false => PoolMode::Routed,
+        };
+        return Ok((mode, pool));
+    };
+    let addresses: u64 = pool.iter().map(PoolRange::size).sum();
+    let wrong = |what: &str| document.wrong(mode.span(), what);
+    match mode.get_ref() {
+        PoolMode::Routed | PoolMode::Arp if pool.is_empty() => {
+            Err(wrong("there is no pool").hint(SMALLEST))
+        }
+        PoolMode::HostPorts if addresses > 1 => Err(wrong(
+            "`host-ports` shares one address of this host",
+        )
+        .hint(
+            "name one of its addresses in `pool`, or none for the one towards the IPv4 internet",
+        )),
+        PoolMode::Masquerade if pool.is_empty() => {
+            let private = document.value(&Spanned::new(mode.span(), PRIVATE_POOL.to_owned()))?;
+            Ok((PoolMode::Masquerade, vec![private.into_inner()]))
+        }
+        mode @ (PoolMode::Routed | PoolMode::Arp | PoolMode::HostPorts | PoolMode::Masquerade) => {
+            Ok((*mode, pool))
+        }
+    }
+}
+
+/// The ports to share, like `61001-65535`.
+fn host_ports(
+    document: &Document,
+    file: &File,
+    mode: PoolMode,
+) -> Result<Option<PortRange>, Failure> {
+    let Some(text) = &file.host_ports else {
+        return Ok(None);
+    };
+    if mode != PoolMode::HostPorts {
+        let what = format_args!("host_ports means nothing with pool_mode {mode}");
+        let hint = "leave it out, or leave `pool` out";
+        return Err(document.wrong(text.span(), what).hint(hint));
+    }
+    Ok(Some(document.value::<Range>(text)?.get_ref().0))
 }
 
 /// Before anything counts the addresses one by one: there may be four thousand million.
@@ -108,10 +174,7 @@ fn check_ports(document: &Document, pool: &[Spanned<PoolRange>]) -> Result<(), F
 }
 
 /// A name that the kernel takes, and that means one interface in every place it stands in.
-fn interface(document: &Document, name: Option<&Spanned<String>>) -> Result<String, Failure> {
-    let Some(name) = name else {
-        return Ok("plat0".to_owned());
-    };
+fn interface(document: &Document, name: &Spanned<String>) -> Result<String, Failure> {
     let (at, name) = (name.span(), name.get_ref());
     if is_interface_name(name) {
         return Ok(name.clone());

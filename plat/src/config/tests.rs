@@ -5,6 +5,8 @@ use std::{net::Ipv6Addr, path::Path};
 use cli::{Exit, config::Document};
 use pref64::{Pref64, siit::NonGlobal};
 
+use crate::pool_mode::PoolMode;
+
 use super::{Config, find, settle::settle};
 
 pub(crate) fn settled(text: &str) -> Result<Config, String> {
@@ -79,6 +81,30 @@ fn every_key_arrives_where_it_belongs() {
 fn what_is_wrong_is_said() {
     const POOL: &str = "pool = [\"203.0.113.4/30\"]\n";
     for (text, parts) in [
+        (
+            "pool_mode = \"routed\"",
+            vec!["plat.toml:1:13:", "there is no pool", "like: pool = ["],
+        ),
+        (
+            "pool = []\npool_mode = \"arp\"",
+            vec!["plat.toml:2:13:", "there is no pool"],
+        ),
+        (
+            "pool_mode = \"routd\"",
+            vec!["plat.toml:1:13:", "did you mean `routed`?"],
+        ),
+        (
+            "pool = [\"192.0.2.0/30\"]\npool_mode = \"host-ports\"",
+            vec!["plat.toml:2:13:", "shares one address"],
+        ),
+        (
+            "pool = [\"192.0.2.0/30\"]\nhost_ports = \"1-2\"",
+            vec!["plat.toml:2:14:", "means nothing with pool_mode routed"],
+        ),
+        (
+            "#pool\nhost_ports = \"65535-61001\"",
+            vec!["plat.toml:2:14:", "not a range of ports"],
+        ),
         (
             "pool = [\"203.0.113.9-203.0.113.4\"]",
             vec![
@@ -217,7 +243,7 @@ fn a_missing_file_is_explained() {
     assert_eq!(failure.exit(), Exit::NotFound);
     let text = failure.to_string();
     assert!(
-        text.contains("/nonexistent/plat.toml") && text.contains("pool = ["),
+        text.contains("/nonexistent/plat.toml") && text.contains("leave out --config"),
         "{text}"
     );
 }
@@ -254,4 +280,17 @@ fn without_a_pool_it_is_left_to_the_host() {
     // What is wrong otherwise is still found.
     let error = settled("[timers]\nudp = 1").unwrap_err();
     assert!(error.contains("plat.toml:2:7:"), "{error}");
+}
+
+/// A pool that is named is routed here; without one there is only this host's own address.
+#[test]
+fn the_mode_follows_from_the_pool() {
+    let mode = |text| settled(text).unwrap().pool_mode;
+    assert_eq!(mode(""), PoolMode::HostPorts);
+    assert_eq!(mode("pool = []"), PoolMode::HostPorts);
+    assert_eq!(mode("pool = [\"203.0.113.0/28\"]"), PoolMode::Routed);
+    let masquerade = settled("pool_mode = \"masquerade\"\nuplink = \"ppp0\"").unwrap();
+    assert_eq!(masquerade.pool_mode, PoolMode::Masquerade);
+    assert_eq!(masquerade.pool, ["192.0.0.64/29".parse().unwrap()]);
+    assert_eq!(masquerade.uplink.as_deref(), Some("ppp0"));
 }

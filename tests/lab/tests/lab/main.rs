@@ -17,6 +17,7 @@ mod no_clat;
 mod no_mess;
 mod path;
 mod plat_host;
+mod pool_modes;
 mod probe;
 mod stateless;
 mod stun;
