@@ -15,6 +15,7 @@ pub mod advertiser;
 pub mod capture;
 pub mod counters;
 pub mod dns;
+pub mod flood;
 pub mod frames;
 pub mod impair;
 pub mod namespace;

@@ -7,6 +7,7 @@
 mod change;
 mod discovery;
 mod dns_discovery;
+mod floods;
 mod host_rules;
 mod instruments;
 mod lifecycle;

@@ -80,7 +80,7 @@ impl Far {
     }
 }
 
-fn is_global(address: &IpAddr) -> bool {
+pub(crate) fn is_global(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(it) if it.segments()[0] == 0x2001)
 }
 
