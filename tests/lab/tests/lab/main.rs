@@ -8,6 +8,7 @@ mod change;
 mod discovery;
 mod dns_discovery;
 mod floods;
+mod greedy;
 mod host_rules;
 mod instruments;
 mod lifecycle;

@@ -1,0 +1,145 @@
+//! One client opens more flows than all others together: they do not notice.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    eventually,
+    flood::Cable,
+    namespace::Namespace,
+    topology::{Network, Options, SERVER6},
+};
+use wire::compose::{self, Pair, V6};
+
+use crate::no_clat::is_global;
+
+/// The server as a client without a CLAT writes it.
+const SERVER_BY_PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xc633, 0x640a);
+/// Who cannot have enough: the only host of its network.
+const GREEDY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0x8000, 0, 0, 0, 1);
+/// Ports of the server that take datagrams and say nothing.
+const SILENT: [u16; 4] = [4001, 4002, 4003, 4004];
+const FLOWS: u64 = 200_000;
+/// What the queue before the PLAT holds for sure.
+const BURST: u64 = 200;
+/// How often a connection is opened in one measurement.
+const CONNECTS: usize = 300;
+
+/// How long it takes to connect: 99 of 100 times, no longer.
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+fn connect_to(server: IpAddr) -> Duration {
+    let start = Instant::now();
+    let address = SocketAddr::new(server, 80);
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(8));
+    stream.unwrap_or_else(|error| panic!("{server}: {error}"));
+    start.elapsed()
+}
+
+/// Connections through the PLAT, and in between as many that do not need it: what the machine is
+/// doing besides is the same for both.
+fn measure(host: &Namespace) -> (Duration, Duration) {
+    let (through, past) = host.run(|| {
+        let connects = (0..CONNECTS).map(|_| {
+            let through = connect_to(SERVER_BY_PREFIX.into());
+            (through, connect_to(SERVER6.into()))
+        });
+        connects.unzip::<_, _, Vec<_>, Vec<_>>()
+    });
+    (p99(through), p99(past))
+}
+
+/// Opens flows as fast as the PLAT takes them, so that none is lost before it.
+fn open_flows(network: &Network, how_many: u64) {
+    let Network { router, plat, .. } = network;
+    let cable = Cable::new((router, "r1"), (plat, "p0"));
+    let flow = move |number: u64| {
+        let port = 1024 + (number / 4) as u16;
+        let to = SILENT[(number % 4) as usize];
+        let pair = Pair::V6(GREEDY, SERVER_BY_PREFIX);
+        let datagram = compose::udp(pair, port, to, b"more");
+        V6::new(GREEDY, SERVER_BY_PREFIX, 17).carrying(&datagram)
+    };
+    for first in (0..how_many).step_by(BURST as usize) {
+        let before = plat.device("plat0");
+        let cable = cable.clone();
+        let burst = BURST.min(how_many - first);
+        router.run(move || cable.flood(burst, |n, packet| *packet = flow(first + n)));
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            let now = plat.device("plat0");
+            if now.sent + now.overflowed >= before.sent + before.overflowed + burst {
+                break;
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+#[test]
+fn one_client_with_200_000_flows_hurts_no_other() {
+    let options = Options {
+        capture: false,
+        ..Options::default()
+    };
+    let network = Network::new("greedy", &options);
+    network
+        .plat
+        .add_route("2001:db8:1:8000::/64", "2001:db8:1:2::1", "p0");
+    network
+        .router
+        .must("ip -6 route add blackhole 2001:db8:1:8000::/64");
+    let plat = network.start_plat();
+    let _silent = network
+        .server
+        .run(|| SILENT.map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap()));
+    let host = &network.host;
+    let has_address = || host.addresses("h0").iter().any(is_global);
+    assert!(eventually(Duration::from_secs(5), has_address));
+
+    let (before, before_past) = measure(host);
+    // Others connect all the while.
+    let done = Arc::new(AtomicBool::new(false));
+    let is_done = Arc::clone(&done);
+    let others = host.spawn(move || {
+        let mut connected = 0u32;
+        while !is_done.load(Ordering::Relaxed) {
+            connect_to(SERVER_BY_PREFIX.into());
+            connected += 1;
+            thread::sleep(Duration::from_millis(5));
+        }
+        connected
+    });
+    open_flows(&network, FLOWS);
+    done.store(true, Ordering::Relaxed);
+    assert!(others.join().unwrap() > 20);
+    let (after, after_past) = measure(host);
+
+    // Every flow came to the PLAT, and has a session or was refused by name.
+    let counters = plat.counters();
+    let from_v6 = counters.direction("from IPv6");
+    let dropped: u64 = counters.drops.values().sum();
+    let overflowed = network.plat.device("plat0").overflowed;
+    assert!(from_v6.came + overflowed > FLOWS, "{counters:?}");
+    assert!(
+        overflowed < FLOWS / 100,
+        "{overflowed} lost before the PLAT"
+    );
+    assert!(from_v6.came - from_v6.passed <= dropped, "{counters:?}");
+    let slower = after_past.as_secs_f64() / before_past.as_secs_f64();
+    let allowed = before.mul_f64(2.0 * slower.max(1.0)) + Duration::from_millis(2);
+    assert!(
+        after <= allowed,
+        "connects took {before:?}, then {after:?}; past the PLAT {before_past:?}, {after_past:?}"
+    );
+}
