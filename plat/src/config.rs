@@ -10,17 +10,20 @@ use nat64::{
     config::{Limits, PoolEntry, Timers},
     destinations::Network4,
     pool::PortRange,
+    static_bib::StaticBinding,
 };
 use pref64::{Pref64, eam::EamTable, siit::NonGlobal};
 
 use self::pool::PoolRange;
 use crate::pool_mode::PoolMode;
 
+mod bib;
 pub mod capacity;
 pub mod command;
 pub mod diff;
 mod eam;
 mod file;
+mod import;
 mod networks;
 mod own;
 mod place;
@@ -43,6 +46,7 @@ pub struct Config {
     /// The interface to the IPv4 internet, if it is known.
     pub(crate) uplink: Option<String>,
     pub(crate) eam: EamTable,
+    pub(crate) bib: Vec<StaticBinding>,
     pub(crate) allow_destinations: Vec<Network4>,
     pub(crate) wkp_non_global: NonGlobal,
     pub(crate) interface: String,

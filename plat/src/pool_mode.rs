@@ -9,6 +9,7 @@ use host::{
 };
 use nat64::{destinations::Network4, pool::PortRange};
 use plan::Ports;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::{Config, pool::PoolRange};
@@ -24,7 +25,7 @@ const OF_CLAT: &str = "192.0.0.0/29";
 const LEAST_PORTS: usize = 1024;
 
 /// How the addresses of the pool come to this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PoolMode {
     /// One is this host's own; some of its ports are shared with clients.

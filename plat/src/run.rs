@@ -298,8 +298,19 @@ fn engine(
     let mut key = [0; 16];
     getrandom::fill(&mut key)
         .map_err(|error| Failure::error(format_args!("no randomness: {error}")))?;
-    Engine::new(config.for_engine(own_ipv6, own_ipv4), key, clock.now())
-        .map_err(|error| Failure::new(Exit::Usage, error))
+    let engine = Engine::new(config.for_engine(own_ipv6, own_ipv4), key, clock.now());
+    let mut engine = engine.map_err(|error| Failure::new(Exit::Usage, error))?;
+    for binding in &config.bib {
+        let added = engine.add_static(*binding);
+        added.map_err(|error| {
+            let (inside, outside) = (binding.inside, binding.outside);
+            Failure::new(
+                Exit::Usage,
+                format_args!("[[bib]] {inside:?} {outside:?}: {error}"),
+            )
+        })?;
+    }
+    Ok(engine)
 }
 
 fn open_tun(host: &impl Host, name: &str) -> Result<Arc<dyn Tun>, Failure> {

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use cli::{Exit, Failure, json_line, say};
-use host::{Host, netwatch::Network};
+use host::{Host, netwatch::Network, sockets};
 use serde_json::json;
 
-use super::{Loaded, capacity::Capacity, diff::diff, find, own, schema, settings::toml};
+use crate::pool_mode::on_host;
+
+use super::{Loaded, capacity::Capacity, diff::diff, find, import, own, schema, settings::toml};
 
 /// Look at the configuration, without changing anything
 #[derive(Debug, Subcommand)]
@@ -18,6 +20,8 @@ pub enum Verb {
     Show(Show),
     /// What another configuration changes, and what that takes
     Diff(Diff),
+    /// Make a configuration of another NAT64's; what cannot be taken over is said
+    Import(Import),
     /// The JSON schema of the configuration file
     Schema,
 }
@@ -61,6 +65,16 @@ pub struct Diff {
     json: bool,
 }
 
+/// `plat config import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Whose it is
+    #[arg(value_enum)]
+    from: import::From,
+    /// Its file
+    file: PathBuf,
+}
+
 #[derive(Debug, Args)]
 struct File {
     /// Configuration file [default: /etc/openclat/plat.toml]
@@ -83,6 +97,7 @@ pub async fn run(host: &impl Host, verb: &Verb) -> Result<Exit, Failure> {
         Verb::Check(arguments) => check(host, arguments).await,
         Verb::Show(arguments) => show(arguments),
         Verb::Diff(arguments) => compare(arguments),
+        Verb::Import(arguments) => take_over(arguments),
         Verb::Schema => {
             say(schema::text().trim_end());
             Ok(Exit::Ok)
@@ -92,14 +107,17 @@ pub async fn run(host: &impl Host, verb: &Verb) -> Result<Exit, Failure> {
 
 async fn check(host: &impl Host, arguments: &Check) -> Result<Exit, Failure> {
     let loaded = arguments.file.load()?;
-    let own = if arguments.no_host {
-        Vec::new()
-    } else {
+    let mut config = loaded.config.clone();
+    let mut own = Vec::new();
+    if !arguments.no_host {
         let cannot = |error| Failure::io("cannot read the network interfaces", &error);
         let snapshot = host.network().map_err(cannot)?.snapshot().await;
-        own::find(&loaded.config, &snapshot.map_err(cannot)?)
-    };
-    let capacity = Capacity::of(&loaded.config);
+        let snapshot = snapshot.map_err(cannot)?;
+        config = on_host(&config, &snapshot, sockets::in_use)?;
+        own = own::find(&config, &snapshot);
+    }
+    let capacity = Capacity::of(&config);
+    let wrong = own.iter().any(own::Own::is_wrong);
     let files: Vec<_> = loaded.document.files().collect();
     let own: Vec<_> = own.iter().map(ToString::to_string).collect();
     if arguments.json {
@@ -113,14 +131,10 @@ async fn check(host: &impl Host, arguments: &Check) -> Result<Exit, Failure> {
         });
         say(capacity);
         for sentence in &own {
-            say(format_args!("warning: {sentence}"));
+            say(sentence);
         }
     }
-    Ok(if own.is_empty() {
-        Exit::Ok
-    } else {
-        Exit::Usage
-    })
+    Ok(if wrong { Exit::Usage } else { Exit::Ok })
 }
 
 fn show(arguments: &Show) -> Result<Exit, Failure> {
@@ -160,6 +174,22 @@ fn compare(arguments: &Diff) -> Result<Exit, Failure> {
         say(change);
     }
     Ok(Exit::Ok)
+}
+
+fn take_over(arguments: &Import) -> Result<Exit, Failure> {
+    let name = arguments.file.display().to_string();
+    let text = std::fs::read_to_string(&arguments.file);
+    let text = text.map_err(|error| Failure::io(&name, &error))?;
+    let import = import::import(arguments.from, &name, &text)?;
+    say(import.toml(&name).trim_end());
+    for refused in &import.refused {
+        tracing::warn!("{name}: {refused}");
+    }
+    Ok(if import.refused.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Error
+    })
 }
 
 fn named(path: &Path) -> Result<Loaded, Failure> {

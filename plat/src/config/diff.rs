@@ -21,8 +21,10 @@ impl Takes {
     /// Of the setting with this key.
     fn of(key: &str) -> Self {
         match key {
-            "interface" => Self::Restart,
-            "prefixes" | "pool" | "eam" | "allow_destinations" | "wkp_non_global" => Self::Sessions,
+            "interface" | "pool_mode" | "host_ports" | "uplink" => Self::Restart,
+            "prefixes" | "pool" | "eam" | "bib" | "allow_destinations" | "wkp_non_global" => {
+                Self::Sessions
+            }
             _ => Self::Reload,
         }
     }

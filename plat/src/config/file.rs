@@ -9,7 +9,7 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::eam::EamFile;
+use super::{bib::BibFile, eam::EamFile};
 use crate::pool_mode::PoolMode;
 
 /// The file, as it is written.
@@ -25,14 +25,20 @@ pub(super) struct File {
     #[schemars(with = "Vec<PoolItem>")]
     pub(super) pool: Vec<Spanned<PoolItem>>,
     /// How the pool's addresses come to this host.
+    #[schemars(with = "Option<PoolMode>")]
     pub(super) pool_mode: Option<Spanned<PoolMode>>,
     /// Which ports of this host's own address are shared: `61001-65535`.
+    #[schemars(with = "Option<String>")]
     pub(super) host_ports: Option<Spanned<String>>,
     /// Name of the interface to the IPv4 internet.
+    #[schemars(with = "Option<String>")]
     pub(super) uplink: Option<Spanned<String>>,
     /// Hosts with an IPv4 address of their own.
     #[serde(default)]
     pub(super) eam: Vec<EamFile>,
+    /// Servers behind the NAT64, and where they are reached.
+    #[serde(default)]
+    pub(super) bib: Vec<BibFile>,
     /// Private and other special networks that clients may reach nevertheless.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]

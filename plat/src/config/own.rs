@@ -9,6 +9,7 @@ use host::netwatch::Snapshot;
 use pref64::Pref64;
 
 use super::{Config, pool::PoolRange};
+use crate::pool_mode::PoolMode;
 
 /// An address of this host, and what it lies in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,16 +22,35 @@ pub(super) struct Own {
 /// Where an address of this host should not lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LiesIn {
+    /// The address whose ports are shared, which is meant.
+    Shared(PoolRange),
     /// An entry of the pool.
     Pool(PoolRange),
     /// A prefix that is served.
     Prefix(Pref64),
 }
 
+impl Own {
+    /// Whether it keeps plat from working.
+    pub(super) fn is_wrong(&self) -> bool {
+        match self.lies_in {
+            LiesIn::Shared(_) => false,
+            LiesIn::Pool(_) | LiesIn::Prefix(_) => true,
+        }
+    }
+}
+
 impl fmt::Display for Own {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (address, interface) = (self.address, &self.interface);
         match &self.lies_in {
+            LiesIn::Shared(range) => write!(
+                f,
+                "{address}, this host's own address on {interface}, is shared: ports and ICMP \
+                 identifiers {} are the clients', unless a program of this host has one of them \
+                 open; all else stays this host's",
+                range.ports.tcp
+            ),
             LiesIn::Pool(range) => write!(
                 f,
                 "{address}, this host's own address on {interface}, lies in {range} of the pool: \
@@ -71,7 +91,11 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Own> {
 
 fn in_pool(config: &Config, address: Ipv4Addr) -> Option<LiesIn> {
     let range = config.pool.iter().find(|it| it.contains(address));
-    range.cloned().map(LiesIn::Pool)
+    let lies_in = match config.pool_mode {
+        PoolMode::HostPorts => LiesIn::Shared,
+        PoolMode::Routed | PoolMode::Arp | PoolMode::Masquerade => LiesIn::Pool,
+    };
+    range.cloned().map(lies_in)
 }
 
 fn in_prefix(config: &Config, address: Ipv6Addr) -> Option<LiesIn> {
@@ -115,5 +139,9 @@ mod tests {
         assert!(found[1].contains("2001:db8:64::1") && found[1].contains("2001:db8:64::/96"));
         let neither = config("pool = [\"198.51.100.0/28\"]");
         assert_eq!(find(&neither, &snapshot), []);
+        let shared = config("pool_mode = \"host-ports\"\npool = [\"203.0.113.7\"]");
+        let found = find(&shared, &snapshot);
+        assert!(found[0].to_string().contains("is shared"), "{found:?}");
+        assert!(!found[0].is_wrong());
     }
 }

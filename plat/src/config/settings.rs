@@ -34,14 +34,25 @@ impl Config {
             ];
             object(texts)
         });
+        let bib = self.bib.iter().map(|it| {
+            object([
+                ("protocol", it.protocol.to_string().to_ascii_lowercase()),
+                ("ipv6", format!("{:?}", it.inside)),
+                ("ipv4", format!("{:?}", it.outside)),
+            ])
+        });
         let wkp_non_global = match self.wkp_non_global {
             NonGlobal::Drop => "drop",
             NonGlobal::Translate => "translate",
         };
-        let all: [(&'static str, Value); 19] = [
+        let all: [(&'static str, Value); 23] = [
             ("prefixes", texts(self.prefixes.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
+            ("pool_mode", self.pool_mode.to_string().into()),
+            ("host_ports", optional(self.host_ports)),
+            ("uplink", optional(self.uplink.as_ref())),
             ("eam", eam.collect()),
+            ("bib", bib.collect()),
             ("allow_destinations", texts(self.allow_destinations.iter())),
             ("wkp_non_global", wkp_non_global.into()),
             ("interface", self.interface.clone().into()),
@@ -72,6 +83,11 @@ impl Config {
 
 fn texts<T: ToString>(items: impl Iterator<Item = T>) -> Value {
     items.map(|it| it.to_string()).collect()
+}
+
+/// Left to the host, if it is not set: that is no value.
+fn optional(value: Option<impl ToString>) -> Value {
+    value.map_or(Value::Null, |it| it.to_string().into())
 }
 
 fn object<const N: usize>(texts: [(&str, String); N]) -> Value {
@@ -130,8 +146,9 @@ pub fn toml(value: &Value) -> String {
             let items: Vec<_> = items.iter().map(toml).collect();
             format!("[{}]", items.join(", "))
         }
+        Value::Null => "(left to the host)".to_owned(),
         // Numbers, truth values and the texts that we have are written the same in both.
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
 }
 
@@ -185,7 +202,10 @@ mod tests {
     fn the_example_says_what_holds_without_it() {
         assert_eq!(settings(EXAMPLE), settings(""));
         let all = loaded(&[("plat.toml", &uncommented())]);
-        assert_eq!(all.config.settings(), settings(""));
+        for (shown, default) in all.config.settings().iter().zip(settings("")) {
+            // What is left to the host has an example instead of a default.
+            assert!(default.value.is_null() || *shown == default, "{shown:?}");
+        }
         for (setting, origin) in all.origins() {
             // A list of tables cannot be written empty and then with tables.
             assert_ne!(
@@ -223,10 +243,12 @@ mod tests {
         let text = "pool = [\"203.0.113.0/28\", \"198.51.100.1\", \"198.51.100.10-198.51.100.20\", \
                     {address = \"198.51.100.99\", tcp = \"5-6\", udp = \"5-6\", icmp = \"5-6\"}]\n\
                     allow_destinations = [\"10.0.0.0/8\"]\n\
-                    [[eam]]\nipv4 = \"192.0.2.7\"\nipv6 = \"2001:db8::7\"";
+                    [[eam]]\nipv4 = \"192.0.2.7\"\nipv6 = \"2001:db8::7\"\n\
+                    [[bib]]\nprotocol = \"icmp\"\nipv6 = \"[2001:db8::7]:9\"\n\
+                    ipv4 = \"198.51.100.1:8\"";
         let first = settings(text);
         let mut written = String::new();
-        for it in &first {
+        for it in first.iter().filter(|it| !it.value.is_null()) {
             writeln!(written, "{} = {}", it.key, toml(&it.value)).unwrap();
         }
         assert_eq!(settings(&written), first);

@@ -19,7 +19,7 @@ use pref64::{Pref64, siit::NonGlobal};
 use crate::pool_mode::{PRIVATE_POOL, PoolMode};
 
 use super::{
-    Config, SMALLEST, eam,
+    Config, SMALLEST, bib, eam,
     file::{File, LimitsFile, TimersFile, WkpNonGlobal},
     networks::{Networks, values},
     place::place,
@@ -51,12 +51,14 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         Err(document.wrong(at, what))
     };
     let prefixes = values(&networks.prefixes);
+    let prefixes = if prefixes.is_empty() {
+        vec![Pref64::WELL_KNOWN]
+    } else {
+        prefixes
+    };
     let config = Config {
-        prefixes: if prefixes.is_empty() {
-            vec![Pref64::WELL_KNOWN]
-        } else {
-            prefixes
-        },
+        bib: bib::bindings(document, &file.bib, &pool, &prefixes)?,
+        prefixes,
         pool,
         pool_mode,
         host_ports: host_ports(document, &file, pool_mode)?,

@@ -1,0 +1,154 @@
+//! tayga.conf: one directive in a line.
+
+use std::str::FromStr;
+
+use cli::text::is_interface_name;
+use nat64::destinations::Network4;
+use pref64::{Pref64, eam::Eam};
+
+use super::Import;
+
+pub(super) fn read(text: &str) -> Import {
+    let mut import = Import::default();
+    let mut lists = Lists::default();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_whitespace();
+        if let Some(directive) = words.next() {
+            let arguments: Vec<_> = words.collect();
+            take(&mut import, &mut lists, at + 1, directive, &arguments);
+        }
+    }
+    import.list("prefixes", &lists.prefixes);
+    import.list("pool", &lists.pool);
+    import
+}
+
+#[derive(Default)]
+struct Lists {
+    prefixes: Vec<String>,
+    pool: Vec<String>,
+}
+
+fn take(import: &mut Import, lists: &mut Lists, line: usize, directive: &str, arguments: &[&str]) {
+    let whole = format!("{directive} {}", arguments.join(" "));
+    let why = match (directive, arguments) {
+        ("tun-device", [name]) if is_interface_name(name) => {
+            import.set("interface", name);
+            return;
+        }
+        ("prefix", [prefix]) => match checked::<Pref64>(prefix) {
+            Ok(prefix) => {
+                lists.prefixes.push(prefix);
+                return;
+            }
+            Err(why) => why,
+        },
+        ("dynamic-pool", [network]) => match checked::<Network4>(network) {
+            // There every client has one of these addresses; here they share them.
+            Ok(network) => {
+                lists.pool.push(network);
+                return;
+            }
+            Err(why) => why,
+        },
+        ("map", [v4, v6]) => match Eam::parse(v4, v6) {
+            Ok(_) => {
+                let table = format!("[[eam]]\nipv4 = {v4:?}\nipv6 = {v6:?}\n");
+                import.tables.push(table);
+                return;
+            }
+            Err(error) => error.to_string(),
+        },
+        ("wkpf-strict", ["no" | "off" | "false" | "0"]) => {
+            import.set("wkp_non_global", "translate");
+            return;
+        }
+        ("wkpf-strict", ["yes" | "on" | "true" | "1"])
+        | ("udp-cksum-mode", ["calc"])
+        | ("strict-frag-hdr", _) => return,
+        ("udp-cksum-mode", _) => "plat always calculates the checksum of UDP where it is missing \
+                                  (RFC 6146 section 3.4)"
+            .to_owned(),
+        ("ipv4-addr" | "ipv6-addr", _) => {
+            "plat needs no address of its own: it sends errors from this host's".to_owned()
+        }
+        ("data-dir", _) => {
+            "clients get no address of their own, so there is nothing to remember".to_owned()
+        }
+        ("log", _) => "plat logs to standard error; see OPENCLAT_LOG".to_owned(),
+        ("offlink-mtu" | "workers", _) => "plat finds the right value by itself".to_owned(),
+        ("tun-device" | "prefix" | "dynamic-pool" | "map" | "wkpf-strict", _) => {
+            "this is not how tayga.conf has it".to_owned()
+        }
+        _ => "plat knows no such directive".to_owned(),
+    };
+    import.refuse(line, whole.trim_end(), why);
+}
+
+/// The text as we write it, if it is one of these.
+fn checked<T: FromStr + ToString>(text: &str) -> Result<String, String>
+where
+    T::Err: ToString,
+{
+    let parsed = text.parse::<T>();
+    parsed.map(|it| it.to_string()).map_err(|it| it.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{From, import};
+
+    const USUAL: &str = "\
+# A router of a small office
+tun-device nat64
+ipv4-addr 192.168.255.1
+prefix 2001:db8:1:ffff::/96   # ours
+dynamic-pool 192.168.255.0/24
+data-dir /var/spool/tayga
+map 192.168.5.42 2001:db8:1:4444::1
+map 192.168.6.0/24 2001:db8:1:5555::/120
+wkpf-strict no
+udp-cksum-mode fwd
+frobnicate yes
+map 192.168.5.43
+";
+
+    #[test]
+    fn a_usual_file_is_taken_over_and_the_rest_refused_by_line() {
+        let import = import(From::Tayga, "tayga.conf", USUAL).unwrap();
+        let text = import.toml("tayga.conf");
+        for wanted in [
+            "\ninterface = \"nat64\"\n",
+            "\nprefixes = [\"2001:db8:1:ffff::/96\"]\n",
+            "\npool = [\"192.168.255.0/24\"]\n",
+            "\nwkp_non_global = \"translate\"\n",
+            "[[eam]]\nipv4 = \"192.168.5.42\"\nipv6 = \"2001:db8:1:4444::1\"\n",
+            "ipv4 = \"192.168.6.0/24\"",
+        ] {
+            assert!(text.contains(wanted), "{wanted}\n{text}");
+        }
+        let refused: Vec<_> = import.refused.iter().map(ToString::to_string).collect();
+        let starts = [
+            "line 3: ipv4-addr 192.168.255.1: plat needs no address",
+            "line 6: data-dir /var/spool/tayga: clients get no address",
+            "line 10: udp-cksum-mode fwd: plat always calculates",
+            "line 11: frobnicate yes: plat knows no such",
+            "line 12: map 192.168.5.43: this is not how",
+        ];
+        assert_eq!(refused.len(), starts.len(), "{refused:?}");
+        for (refused, start) in refused.iter().zip(starts) {
+            assert!(refused.starts_with(start), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_configuration_in_the_end_is_said() {
+        let twice = "prefix 2001:db8::/32\nprefix 2001:db8:64::/96\n";
+        let error = import(From::Tayga, "x", twice).unwrap_err().to_string();
+        assert!(
+            error.contains("the result:") && error.contains("lies in"),
+            "{error}"
+        );
+    }
+}
