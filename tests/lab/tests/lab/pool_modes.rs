@@ -348,3 +348,37 @@ fn a_port_with_a_server_is_not_shared() {
     State::of(&network.plat).assert_is(&before, "in the end");
     drop(listener);
 }
+
+/// Private addresses behind the host's own NAT.
+#[test]
+fn a_private_pool_is_masqueraded() {
+    let network = network("masquerade", &Options::default());
+    serve_web(&network.plat);
+    let before = State::of(&network.plat);
+    let mut plat = plat(&network, Some("pool_mode = \"masquerade\"\n"));
+    everything_works(&network, &OWN.to_string());
+    host_is_itself(&network);
+    assert!(plat.stop().success());
+    State::of(&network.plat).assert_is(&before, "in the end");
+}
+
+/// Spare addresses of the link to the IPv4 router, which has no route to them.
+#[test]
+fn spare_addresses_of_the_link_are_answered_for() {
+    let network = network("arp", &Options::default());
+    serve_web(&network.plat);
+    // A larger link than the other tests have.
+    network.isp.add_address("i0", "192.0.2.2/24");
+    network.isp.must("ip route replace 192.0.2.0/24 dev i0 src 9.9.8.1");
+    network.isp.must("ip addr del 192.0.2.2/30 dev i0");
+    network.plat.must("ip addr add 192.0.2.1/24 dev p1");
+    network.plat.must("ip addr del 192.0.2.1/30 dev p1");
+    network.plat.must("ip route replace default via 192.0.2.2 dev p1");
+    let before = State::of(&network.plat);
+    let config = "pool_mode = \"arp\"\npool = [\"192.0.2.16/30\"]\n";
+    let mut plat = plat(&network, Some(config));
+    everything_works(&network, "192.0.2.1");
+    host_is_itself(&network);
+    assert!(plat.stop().success());
+    State::of(&network.plat).assert_is(&before, "in the end");
+}
