@@ -7,8 +7,9 @@ use std::{
 
 use cli::{Exit, Failure, config::Document};
 use nat64::{
-    config::{Limits, PoolEntry, Timers},
+    config::{Limits, PoolEntry, TcpPolicy, Timers},
     destinations::Network4,
+    filtering::FilteringPolicy,
     pool::PortRange,
     static_bib::StaticBinding,
 };
@@ -27,6 +28,7 @@ mod import;
 mod networks;
 mod own;
 mod place;
+mod policy;
 pub mod pool;
 mod schema;
 pub mod settings;
@@ -53,6 +55,8 @@ pub struct Config {
     pub(crate) ipv6_mtu: u16,
     pub(crate) ipv4_mtu: u16,
     pub(crate) fragment_above: u16,
+    pub(crate) filtering: FilteringPolicy,
+    pub(crate) tcp: TcpPolicy,
     pub(crate) timers: Timers,
     pub(crate) limits: Limits,
 }
@@ -138,6 +142,8 @@ impl Config {
             ipv4_mtu: self.ipv4_mtu,
             lowest_ipv6_mtu: self.fragment_above,
             errors: nat64::config::ErrorPolicy::default(),
+            filtering: self.filtering,
+            tcp: self.tcp,
             timers: self.timers,
             limits: self.limits,
         }

@@ -28,6 +28,10 @@ pub struct Binding {
     pub is_static: bool,
 }
 
+/// What a binding takes: itself in its slab, and its places in both indexes.
+#[cfg(test)]
+pub(crate) const BYTES_EACH: usize = size_of::<Option<Binding>>() + 2 * (size_of::<u32>() + 1);
+
 /// The table, with an index for each direction.
 #[derive(Debug)]
 pub(crate) struct Bib {

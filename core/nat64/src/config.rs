@@ -14,7 +14,7 @@ use pref64::{
 };
 pub use xlat::{config::ErrorPolicy, reassembly};
 
-use crate::{destinations::Network4, pool::PortRange};
+use crate::{destinations::Network4, filtering::FilteringPolicy, pool::PortRange};
 
 /// Everything a NAT64 must know.
 #[derive(Clone, Debug)]
@@ -43,6 +43,10 @@ pub struct Config {
     pub lowest_ipv6_mtu: u16,
     /// ICMP errors for packets that are dropped.
     pub errors: ErrorPolicy,
+    /// Which servers reach a client's port.
+    pub filtering: FilteringPolicy,
+    /// What TCP connections are treated like.
+    pub tcp: TcpPolicy,
     /// How long things live.
     pub timers: Timers,
     /// How much of everything there may be.
@@ -58,6 +62,44 @@ pub struct PoolEntry {
     pub ports: PortRange,
 }
 
+/// What becomes of a SYN from outside that no client expects (RFC 6146 §3.5.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnexpectedSyn {
+    /// It is kept for [`Timers::tcp_incoming_syn`]: its client may be about to open the same
+    /// connection (RFC 5382 REQ-4). Only then its sender is told. What that can cost is limited by
+    /// [`Limits::stored_syns`] and by the limit of ICMP errors.
+    #[default]
+    Store,
+    /// It is dropped, and nobody told.
+    Drop,
+}
+
+/// What TCP connections are treated like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpPolicy {
+    /// SYNs that no client expects. Default: stored.
+    pub unexpected_syn: UnexpectedSyn,
+    /// Whether a RST after a FIN ends a connection in four minutes, where the text of RFC 6146
+    /// would leave two hours. Default: yes.
+    pub reset_after_fin: bool,
+    /// Whether a RST or FIN counts only near the sequence numbers of its connection. Default: yes.
+    pub check_sequence: bool,
+    /// Whether a client whose connection was idle for [`Timers::tcp_established`] is asked whether
+    /// it still has it (RFC 6146 §3.5.2.2). Default: yes.
+    pub probe: bool,
+}
+
+impl Default for TcpPolicy {
+    fn default() -> Self {
+        Self {
+            unexpected_syn: UnexpectedSyn::Store,
+            reset_after_fin: true,
+            check_sequence: true,
+            probe: true,
+        }
+    }
+}
+
 /// How long things live without a packet (RFC 6146 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
@@ -69,6 +111,8 @@ pub struct Timers {
     pub tcp_established: Duration,
     /// A TCP connection that is being opened or closed. Default and least 240 s.
     pub tcp_transitory: Duration,
+    /// A SYN from outside that no client expects. Default and least 6 s.
+    pub tcp_incoming_syn: Duration,
     /// A datagram of which fragments are missing. Default 5 s, at least 2 s.
     pub fragment: Duration,
 }
@@ -80,6 +124,7 @@ impl Default for Timers {
             icmp: Duration::from_secs(60),
             tcp_established: Duration::from_secs(7200),
             tcp_transitory: Duration::from_secs(240),
+            tcp_incoming_syn: Duration::from_secs(6),
             fragment: Duration::from_secs(5),
         }
     }
@@ -92,6 +137,7 @@ impl Timers {
         icmp: Duration::from_secs(60),
         tcp_established: Duration::from_secs(7200),
         tcp_transitory: Duration::from_secs(240),
+        tcp_incoming_syn: Duration::from_secs(6),
         fragment: Duration::from_secs(2),
     };
 
@@ -104,17 +150,19 @@ impl Timers {
             icmp: month,
             tcp_established: month,
             tcp_transitory: month,
+            tcp_incoming_syn: Duration::from_secs(120),
             fragment: Duration::from_secs(120),
         }
     };
 
     /// Every timer with its name in the configuration.
-    fn named(&self) -> [(&'static str, Duration); 5] {
+    fn named(&self) -> [(&'static str, Duration); 6] {
         [
             ("udp", self.udp),
             ("icmp", self.icmp),
             ("tcp_established", self.tcp_established),
             ("tcp_transitory", self.tcp_transitory),
+            ("tcp_incoming_syn", self.tcp_incoming_syn),
             ("fragment", self.fragment),
         ]
     }
@@ -137,6 +185,10 @@ pub struct Limits {
     pub bindings: usize,
     /// Sessions, about 40 bytes each. Default 1 000 000.
     pub sessions: usize,
+    /// SYNs from outside that no client expects. Default 1000.
+    pub stored_syns: usize,
+    /// Their bytes; one has about 60. Default 128 KiB.
+    pub stored_syn_bytes: usize,
     /// Fragments that wait for the rest of their datagram.
     pub fragments: reassembly::Limits,
 }
@@ -146,6 +198,8 @@ impl Default for Limits {
         Self {
             bindings: 1_000_000,
             sessions: 1_000_000,
+            stored_syns: 1000,
+            stored_syn_bytes: 128 * 1024,
             fragments: reassembly::Limits::default(),
         }
     }
@@ -156,7 +210,12 @@ impl Limits {
     const MOST: usize = 100_000_000;
 
     fn check(&self) -> Result<(), ConfigError> {
-        let tables = [("bindings", self.bindings), ("sessions", self.sessions)];
+        let tables = [
+            ("bindings", self.bindings),
+            ("sessions", self.sessions),
+            ("stored_syns", self.stored_syns),
+            ("stored_syn_bytes", self.stored_syn_bytes),
+        ];
         let most = Self::MOST;
         match tables.into_iter().find(|(_, n)| !(1..=most).contains(n)) {
             Some((name, _)) => Err(ConfigError::Limit { name, most }),
@@ -274,6 +333,8 @@ impl Config {
             ipv4_mtu: 1500,
             lowest_ipv6_mtu: wire::ipv6::MIN_MTU,
             errors: ErrorPolicy::default(),
+            filtering: FilteringPolicy::default(),
+            tcp: TcpPolicy::default(),
             timers: Timers::default(),
             limits: Limits::default(),
         }

@@ -21,7 +21,7 @@ use xlat::{
 
 use crate::{
     bib::Binding,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, UnexpectedSyn},
     destinations::Destinations,
     dispatch::{Dispatch, Part, Passage, ShardId},
     filtering_and_updating::Tables,
@@ -42,6 +42,8 @@ pub struct Engine {
     destinations: Destinations,
     wkp_non_global: NonGlobal,
     own_ipv6: Ipv6Addr,
+    unexpected_syn: UnexpectedSyn,
+    answer_unexpected: bool,
     pub(crate) tables: Tables,
     fragments: Reassembly,
     v6_to_v4: V6ToV4,
@@ -122,6 +124,8 @@ impl Engine {
             prefixes: config.prefixes,
             wkp_non_global: config.wkp_non_global,
             own_ipv6: config.own_ipv6,
+            unexpected_syn: config.tcp.unexpected_syn,
+            answer_unexpected: config.filtering.answer,
             stats: Stats {
                 tables: tables.stats.clone(),
                 ..Stats::default()
@@ -392,10 +396,7 @@ impl Engine {
                 let verdict = self.v4_to_v6.translate(buf, &outgoing, now);
                 verdict.map_reason(Why::from)
             }
-            Err(Refused { why, answer }) => match answer {
-                Some(message) => self.v4_to_v6.reply(buf, why, message, now),
-                None => Verdict::Drop(why),
-            },
+            Err(refused) => self.refuse_v4(buf, refused, now),
         }
     }
 
@@ -474,6 +475,8 @@ fn no_resources(reason: DropReason) -> Refused {
 
 mod mapped_hosts;
 mod shard;
+mod transmit;
+mod unexpected;
 
 #[cfg(test)]
 mod tests;

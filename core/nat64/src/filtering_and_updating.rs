@@ -1,7 +1,9 @@
 //! Step 2: find or make the binding and the session of a packet (RFC 6146 §3.5).
 //!
-//! Mapping is endpoint-independent, and so is filtering: a client's port is open to every server
-//! while it has any session.
+//! Mapping is endpoint-independent. So is filtering, unless configured otherwise ([`filtering`]
+//! says by what).
+//!
+//! [`filtering`]: crate::filtering
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -12,14 +14,18 @@ use xlat::key::Key;
 
 use crate::{
     bib::{Bib, BibId},
-    config::{Config, Timers},
+    config::{Config, TcpPolicy, Timers},
     dispatch::Part,
+    filtering::Peers,
     journal::{Change, Ending, Journal, Refusal, SessionRecord},
+    keepalive::Probes,
     pool::Pool,
     random::Random,
     reason::DropReason,
+    sequence::Header,
     session::{Due, Session, SessionId, Sessions, State, Tick},
     stats::TableStats,
+    stored_syns::{self, StoredSyns},
     tcp::{Lifetime, Segment, Side, TcpState},
     tuple::{Endpoint4, Endpoint6, Protocol},
 };
@@ -54,6 +60,11 @@ pub(crate) struct Tables {
     pub(crate) sessions: Sessions,
     pub(crate) pool: Pool,
     clients: HashMap<Ipv6Addr, Client, Key>,
+    peers: Peers,
+    pub(crate) syns: StoredSyns,
+    /// Clients to ask whether they still have a connection.
+    pub(crate) probes: Probes,
+    tcp: TcpPolicy,
     timers: Lifetimes,
     epoch: Instant,
     pub(crate) journal: Journal,
@@ -67,6 +78,7 @@ struct Lifetimes {
     icmp: Tick,
     established: Tick,
     transitory: Tick,
+    incoming_syn: Tick,
 }
 
 impl Lifetimes {
@@ -84,6 +96,7 @@ impl Lifetimes {
             icmp: ticks(timers.icmp),
             established: ticks(timers.tcp_established),
             transitory: ticks(timers.tcp_transitory),
+            incoming_syn: ticks(timers.tcp_incoming_syn),
         }
     }
 }
@@ -98,6 +111,10 @@ impl Tables {
             sessions: Sessions::new(key, part.of(config.limits.sessions)),
             pool: Pool::of_ports(&config.pool, |port| part.owns(port)),
             clients: HashMap::with_hasher(key),
+            peers: Peers::new(config.filtering, key),
+            syns: StoredSyns::new(key, stored_syns::Capacity::new(&config.limits, part)),
+            probes: Probes::default(),
+            tcp: config.tcp,
             timers: Lifetimes::new(&config.timers),
             epoch,
             journal: Journal::new(std::sync::Arc::clone(&stats.changes_lost)),
@@ -137,7 +154,7 @@ impl Tables {
         inside: Endpoint6,
         remote: Endpoint4,
         prefix: u8,
-        segment: Option<Segment>,
+        segment: Option<Header>,
         now: Tick,
     ) -> Result<Flow, DropReason> {
         let remote = session_end(protocol, remote);
@@ -147,7 +164,7 @@ impl Tables {
             self.update(id, Side::V6, segment, now);
             return Ok(self.flow(id));
         }
-        if protocol == Protocol::Tcp && segment != Some(Segment::Syn) {
+        if protocol == Protocol::Tcp && !opens(segment) {
             // No connection, but perhaps a binding: then it passes and leaves no state.
             let bib = known.ok_or(DropReason::NotSyn)?;
             return Ok(self.stateless_flow(bib, remote, prefix));
@@ -165,9 +182,37 @@ impl Tables {
         let state = match protocol {
             Protocol::Udp => State::Udp,
             Protocol::Icmp => State::Icmp,
-            Protocol::Tcp => State::Tcp(TcpState::V6Init),
+            Protocol::Tcp => State::Tcp(self.first_state(bib, remote, now)),
         };
-        Ok(self.open(bib, remote, prefix, state, now))
+        Ok(self.open(bib, remote, prefix, state, (Side::V6, segment), now))
+    }
+
+    /// The state after a client's SYN: the server's may have come before (RFC 6146 §3.5.2.2).
+    fn first_state(&mut self, bib: BibId, remote: Endpoint4, now: Tick) -> TcpState {
+        let outside = self.bib.get(bib).outside;
+        if self.syns.take(outside, remote, now) {
+            self.stats.syns_met.add(1);
+            TcpState::Established
+        } else {
+            TcpState::V6Init
+        }
+    }
+
+    /// Keeps a server's SYN that [`Self::inbound`] refused, for a while.
+    ///
+    /// # Errors
+    /// There is no room, or it is kept already.
+    pub(crate) fn store_syn(
+        &mut self,
+        outside: Endpoint4,
+        remote: Endpoint4,
+        packet: &[u8],
+        now: Tick,
+    ) -> Result<(), DropReason> {
+        let expires = now + self.timers.incoming_syn;
+        self.syns.store(outside, remote, packet, expires)?;
+        self.stats.syns_stored.add(1);
+        Ok(())
     }
 
     /// A packet of a server, from `remote` to `outside`. The client sees a new server under the
@@ -178,7 +223,7 @@ impl Tables {
         outside: Endpoint4,
         remote: Endpoint4,
         writable: impl Fn(u8) -> bool,
-        segment: Option<Segment>,
+        segment: Option<Header>,
         now: Tick,
     ) -> Result<Flow, DropReason> {
         let remote = session_end(protocol, remote);
@@ -194,7 +239,15 @@ impl Tables {
         if !writable(prefix) {
             return Err(DropReason::NonGlobalUnderWellKnownPrefix);
         }
-        if protocol == Protocol::Tcp && segment != Some(Segment::Syn) {
+        let may_enter = if opens(segment) {
+            self.peers.may_open_tcp()
+        } else {
+            self.peers.may_enter(protocol, bib, remote.address)
+        };
+        if !may_enter {
+            return Err(DropReason::Filtered);
+        }
+        if protocol == Protocol::Tcp && !opens(segment) {
             return Ok(self.stateless_flow(bib, remote, prefix));
         }
         if self.sessions.is_full() {
@@ -205,7 +258,7 @@ impl Tables {
             Protocol::Icmp => State::Icmp,
             Protocol::Tcp => State::Tcp(TcpState::V4Init),
         };
-        Ok(self.open(bib, remote, prefix, state, now))
+        Ok(self.open(bib, remote, prefix, state, (Side::V4, segment), now))
     }
 
     /// The session that a client's packet belongs to, for an ICMP error: looked up, and neither
@@ -252,14 +305,24 @@ impl Tables {
                     self.sessions.set_state(id, State::Tcp(state));
                     self.sessions.set_expiry(id, now + self.timers.transitory);
                     self.record(id, Change::SessionChanged);
+                    self.probe(id);
                 }
                 None => self.close(id, Ending::Expired),
             }
         }
     }
 
+    /// When something is over, or something has to be sent.
     pub(crate) fn next_due(&self) -> Option<Tick> {
-        self.sessions.next_due()
+        let due = [self.sessions.next_due(), self.syns.next_expiry()];
+        due.into_iter().flatten().min()
+    }
+
+    /// The client of a connection that was idle too long is asked whether it still has it.
+    fn probe(&mut self, id: SessionId) {
+        if self.tcp.probe && !self.probes.add(self.flow(id)) {
+            self.stats.probes_lost.add(1);
+        }
     }
 
     fn bind(
@@ -316,17 +379,31 @@ impl Tables {
         self.journal.record(Change::BindingEnded(binding));
     }
 
-    fn open(&mut self, bib: BibId, remote: Endpoint4, prefix: u8, state: State, now: Tick) -> Flow {
+    fn open(
+        &mut self,
+        bib: BibId,
+        remote: Endpoint4,
+        prefix: u8,
+        state: State,
+        (side, segment): (Side, Option<Header>),
+        now: Tick,
+    ) -> Flow {
         let lifetime = match state {
             State::Udp => self.timers.udp,
             State::Icmp => self.timers.icmp,
+            State::Tcp(TcpState::Established) => self.timers.established,
             State::Tcp(_) => self.timers.transitory,
         };
         let id = self
             .sessions
             .insert(bib, remote, prefix, state, now + lifetime);
+        if let Some(header) = segment {
+            self.sessions.sequence_mut(id).follow(side, &header);
+        }
         self.bib.get_mut(bib).sessions += 1;
-        self.stats.sessions_made[state.protocol().index()].add(1);
+        let protocol = state.protocol();
+        self.peers.opened(protocol, bib, remote.address);
+        self.stats.sessions_made[protocol.index()].add(1);
         self.record(id, Change::SessionMade);
         self.flow(id)
     }
@@ -334,7 +411,10 @@ impl Tables {
     pub(crate) fn close(&mut self, id: SessionId, why: Ending) {
         self.record(id, |session| Change::SessionEnded(session, why));
         let session = self.sessions.remove(id);
-        self.stats.sessions_ended[session.state.protocol().index()].add(1);
+        let protocol = session.state.protocol();
+        self.peers
+            .closed(protocol, session.bib, session.remote.address);
+        self.stats.sessions_ended[protocol.index()].add(1);
         let binding = self.bib.get_mut(session.bib);
         binding.sessions -= 1;
         if binding.sessions == 0 && !binding.is_static {
@@ -363,7 +443,7 @@ impl Tables {
         }
     }
 
-    fn update(&mut self, id: SessionId, side: Side, segment: Option<Segment>, now: Tick) {
+    fn update(&mut self, id: SessionId, side: Side, segment: Option<Header>, now: Tick) {
         let session = self.sessions.get(id);
         let (state, expires) = (session.state, session.expires);
         self.apply(id, state, side, segment, now);
@@ -379,14 +459,17 @@ impl Tables {
         id: SessionId,
         state: State,
         side: Side,
-        segment: Option<Segment>,
+        segment: Option<Header>,
         now: Tick,
     ) {
         let lifetime = match state {
             State::Udp => self.timers.udp,
             State::Icmp => self.timers.icmp,
             State::Tcp(state) => {
-                let (next, lifetime) = state.after(side, segment.unwrap_or(Segment::Other));
+                let Some(segment) = self.believed(id, state, side, segment) else {
+                    return;
+                };
+                let (next, lifetime) = state.after(side, segment);
                 if next != state {
                     self.sessions.set_state(id, State::Tcp(next));
                 }
@@ -426,6 +509,29 @@ impl Tables {
         self.sessions.iter().map(|(_, it)| self.session_record(it))
     }
 
+    /// What a segment means to the state of its connection; nothing, if it is not believed.
+    fn believed(
+        &mut self,
+        id: SessionId,
+        state: TcpState,
+        side: Side,
+        header: Option<Header>,
+    ) -> Option<Segment> {
+        let header = header?;
+        let sequence = self.sessions.sequence_mut(id);
+        let ends = matches!(header.segment, Segment::Rst | Segment::Fin);
+        if ends && self.tcp.check_sequence && !sequence.believes(side, &header) {
+            self.stats.segments_doubted.add(1);
+            return None;
+        }
+        sequence.follow(side, &header);
+        let half_closed = matches!(state, TcpState::V4Fin | TcpState::V6Fin);
+        if half_closed && header.segment == Segment::Rst && !self.tcp.reset_after_fin {
+            return Some(Segment::Other);
+        }
+        Some(header.segment)
+    }
+
     fn flow(&self, id: SessionId) -> Flow {
         let session = self.sessions.get(id);
         self.stateless_flow(session.bib, session.remote, session.prefix)
@@ -441,6 +547,11 @@ impl Tables {
             prefix,
         }
     }
+}
+
+/// Whether a packet opens a TCP connection.
+fn opens(segment: Option<Header>) -> bool {
+    segment.is_some_and(|it| it.segment == Segment::Syn)
 }
 
 /// The server's end of a session: for ICMP queries without identifier, which is the client's own.

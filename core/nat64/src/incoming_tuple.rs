@@ -5,12 +5,13 @@ use wire::{
     ipv4::Ipv4,
     ipv6::Ipv6,
     protocol,
-    transport::{self, Tcp, udp},
+    transport::{self, Tcp, tcp, udp},
 };
 use xlat::icmp_error::Message;
 
 use crate::{
     reason::{DropReason, Why},
+    sequence,
     tcp::Segment,
     tuple::{Endpoint4, Endpoint6, Protocol, Tuple},
 };
@@ -19,7 +20,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Incoming<E> {
     /// A packet of a session, with what it means to TCP.
-    Data(Tuple<E>, Option<Segment>),
+    Data(Tuple<E>, Option<sequence::Header>),
     /// An ICMP error about a packet with this tuple, as quoted: from the receiver's point of view
     /// it went the other way.
     Error(Tuple<E>),
@@ -50,7 +51,7 @@ pub(crate) fn refused(why: impl Into<Why>, answer: Message) -> Refused {
 
 /// The transport part of a tuple.
 enum Ids {
-    Data(Protocol, u16, u16, Option<Segment>),
+    Data(Protocol, u16, u16, Option<sequence::Header>),
     Error,
 }
 
@@ -150,13 +151,26 @@ fn transport_ids(number: u8, payload: &[u8]) -> Result<Option<Ids>, DropReason> 
     };
     if number == protocol::TCP {
         let segment = Tcp::new_checked(payload).ok_or(DropReason::Truncated)?;
-        let segment = Segment::of(segment.flags());
+        let segment = tcp_header(&segment, payload.len());
         return Ok(Some(Ids::Data(Protocol::Tcp, src, dst, Some(segment))));
     }
     if payload.len() < udp::HEADER_LEN {
         return Err(DropReason::Truncated);
     }
     Ok(Some(Ids::Data(Protocol::Udp, src, dst, None)))
+}
+
+/// What the state of a connection depends on. `len` is that of header and data.
+fn tcp_header(segment: &Tcp<'_>, len: usize) -> sequence::Header {
+    let flags = segment.flags();
+    let phantoms = (flags & tcp::SYN != 0) as usize + (flags & tcp::FIN != 0) as usize;
+    let len = len.saturating_sub(segment.header_len()) + phantoms;
+    sequence::Header {
+        segment: Segment::of(flags),
+        seq: segment.sequence(),
+        len: u32::try_from(len).unwrap_or_default(),
+        ack: (flags & tcp::ACK != 0).then(|| segment.acknowledgment()),
+    }
 }
 
 /// The tuple of the packet that an ICMPv6 error quotes.

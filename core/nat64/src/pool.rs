@@ -280,6 +280,13 @@ impl Pool {
         self.position(address).is_some()
     }
 
+    /// Whether clients are given this port.
+    #[must_use]
+    pub fn gives(&self, endpoint: Endpoint4) -> bool {
+        self.position(endpoint.address)
+            .is_some_and(|at| self.addresses[at].entry.ports.contains(endpoint.id))
+    }
+
     /// How many ports of `protocol` are free, over all addresses.
     #[must_use]
     pub fn free(&self, protocol: Protocol) -> usize {

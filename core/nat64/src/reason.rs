@@ -21,6 +21,14 @@ drop_reasons! {
             "The packet ends inside its TCP, UDP or ICMP header.",
         NoBinding = "no-binding":
             "An IPv4 packet to an address and port that no client uses (RFC 6146 §3.5).",
+        Filtered = "filtered":
+            "An IPv4 packet from a server that its client has no session with, dropped by address-dependent filtering (RFC 6146 §3.5.1).",
+        TooManySyns = "too-many-syns":
+            "A SYN of a server that no client expects, while as many are stored as the configuration allows (RFC 6146 §5.3).",
+        SynRepeated = "syn-repeated":
+            "A SYN of a server that no client expects, and that is stored already (RFC 6146 §3.5.2.2).",
+        SynUnanswered = "syn-unanswered":
+            "A SYN of a server was stored, and its client sent none in time; its sender was told (RFC 6146 §3.5.2.2).",
         NoSession = "no-session":
             "An ICMP error about a packet that belongs to no session (RFC 6146 §3.5; RFC 5508 REQ-4, REQ-5).",
         UnreadableError = "unreadable-error":

@@ -11,6 +11,7 @@ use xlat::key::Key;
 use crate::{
     bib::BibId,
     bits::Bits,
+    sequence::Sequence,
     tcp::TcpState,
     tuple::{Endpoint4, Protocol},
 };
@@ -59,6 +60,8 @@ pub(crate) struct Session {
     /// Which of the configured prefixes the client saw the server under last.
     pub(crate) prefix: u8,
     pub(crate) state: State,
+    /// How far a TCP connection has come.
+    pub(crate) sequence: Sequence,
     /// When it is over.
     pub(crate) expires: Tick,
     /// When its slot comes up: never after `expires`.
@@ -66,6 +69,10 @@ pub(crate) struct Session {
     previous: u32,
     next: u32,
 }
+
+/// What a session takes: itself in its slab, and its place in the index.
+#[cfg(test)]
+pub(crate) const BYTES_EACH: usize = size_of::<Option<Session>>() + size_of::<u32>() + 1;
 
 /// What the wheel has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +160,7 @@ impl Sessions {
             remote,
             prefix,
             state,
+            sequence: Sequence::default(),
             expires,
             due: 0,
             previous: NONE,
@@ -185,6 +193,10 @@ impl Sessions {
 
     pub(crate) fn set_state(&mut self, id: SessionId, state: State) {
         self.sessions[id.0 as usize].state = state;
+    }
+
+    pub(crate) fn sequence_mut(&mut self, id: SessionId) -> &mut Sequence {
+        &mut self.sessions[id.0 as usize].sequence
     }
 
     pub(crate) fn set_prefix(&mut self, id: SessionId, prefix: u8) {

@@ -68,6 +68,16 @@ pub struct TableStats {
     pub sessions_made: [Arc<Counter>; 3],
     /// Sessions that ended.
     pub sessions_ended: [Arc<Counter>; 3],
+    /// SYNs of servers that were stored.
+    pub syns_stored: Arc<Counter>,
+    /// Of those, the ones whose client sent a SYN, too.
+    pub syns_met: Arc<Counter>,
+    /// RST and FIN of connections that are elsewhere; they passed and changed no state.
+    pub segments_doubted: Arc<Counter>,
+    /// Probes to clients whose connection was idle too long.
+    pub probes_sent: Arc<Counter>,
+    /// Those that were not sent because too many were due at once.
+    pub probes_lost: Arc<Counter>,
     /// Changes that were lost because the journal was not drained in time.
     pub changes_lost: Arc<Counter>,
 }

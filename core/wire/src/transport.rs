@@ -15,6 +15,8 @@ pub mod tcp {
     pub const MAX_HEADER_LEN: usize = 60;
     /// Where the sequence number lies.
     pub const SEQUENCE_AT: usize = 4;
+    /// Where the acknowledgment number lies.
+    pub const ACKNOWLEDGMENT_AT: usize = 8;
     /// Where the flags lie.
     pub const FLAGS_AT: usize = 13;
     /// Where the checksum lies.
@@ -94,6 +96,12 @@ impl<'a> Tcp<'a> {
     #[must_use]
     pub fn sequence(&self) -> u32 {
         get_u32(self.bytes, tcp::SEQUENCE_AT).unwrap_or_default()
+    }
+
+    /// The acknowledgment number; it means something if [`tcp::ACK`] is set.
+    #[must_use]
+    pub fn acknowledgment(&self) -> u32 {
+        get_u32(self.bytes, tcp::ACKNOWLEDGMENT_AT).unwrap_or_default()
     }
 }
 

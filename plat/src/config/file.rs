@@ -9,7 +9,11 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{bib::BibFile, eam::EamFile};
+use super::{
+    bib::BibFile,
+    eam::EamFile,
+    policy::{FilteringFile, TcpFile},
+};
 use crate::pool_mode::PoolMode;
 
 /// The file, as it is written.
@@ -59,6 +63,10 @@ pub(super) struct File {
     #[schemars(with = "Option<u16>")]
     pub(super) fragment_above: Option<Spanned<u16>>,
     #[serde(default)]
+    pub(super) filtering: FilteringFile,
+    #[serde(default)]
+    pub(super) tcp: TcpFile,
+    #[serde(default)]
     pub(super) timers: TimersFile,
     #[serde(default)]
     pub(super) limits: LimitsFile,
@@ -91,6 +99,9 @@ pub(super) struct TimersFile {
     /// A TCP connection that is being opened or closed. Default and least 240.
     #[schemars(with = "Option<u64>")]
     pub(super) tcp_transitory: Option<Spanned<u64>>,
+    /// A SYN from outside that no client expects. Default and least 6.
+    #[schemars(with = "Option<u64>")]
+    pub(super) tcp_incoming_syn: Option<Spanned<u64>>,
     /// A datagram of which fragments are missing. Default 5, at least 2.
     #[schemars(with = "Option<u64>")]
     pub(super) fragment: Option<Spanned<u64>>,
@@ -106,6 +117,12 @@ pub(super) struct LimitsFile {
     /// Sessions, about 40 bytes each. Default 1000000.
     #[schemars(with = "Option<usize>")]
     pub(super) sessions: Option<Spanned<usize>>,
+    /// SYNs from outside that no client expects. Default 1000.
+    #[schemars(with = "Option<usize>")]
+    pub(super) stored_syns: Option<Spanned<usize>>,
+    /// Bytes that these take. Default 131072 (128 KiB).
+    #[schemars(with = "Option<usize>")]
+    pub(super) stored_syn_bytes: Option<Spanned<usize>>,
     /// Datagrams of which fragments wait. Default 1024.
     pub(super) fragmented_datagrams: Option<usize>,
     /// Bytes that waiting fragments take. Default 16777216 (16 MiB).

@@ -54,6 +54,7 @@ impl TimersFile {
             "icmp" => &self.icmp,
             "tcp_established" => &self.tcp_established,
             "tcp_transitory" => &self.tcp_transitory,
+            "tcp_incoming_syn" => &self.tcp_incoming_syn,
             _ => &self.fragment,
         };
         timer.as_ref().map(Spanned::span)
@@ -64,6 +65,8 @@ impl LimitsFile {
     fn place(&self, name: &str) -> Option<Range<usize>> {
         let limit = match name {
             "bindings" => &self.bindings,
+            "stored_syns" => &self.stored_syns,
+            "stored_syn_bytes" => &self.stored_syn_bytes,
             _ => &self.sessions,
         };
         limit.as_ref().map(Spanned::span)

@@ -7,7 +7,7 @@ use pref64::siit::NonGlobal;
 use serde_json::{Map, Value};
 
 use super::{
-    Config, Loaded,
+    Config, Loaded, policy,
     pool::{PoolRange, Ports},
 };
 
@@ -45,7 +45,7 @@ impl Config {
             NonGlobal::Drop => "drop",
             NonGlobal::Translate => "translate",
         };
-        let all: [(&'static str, Value); 23] = [
+        let all: [(&'static str, Value); 34] = [
             ("prefixes", texts(self.prefixes.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
             ("pool_mode", self.pool_mode.to_string().into()),
@@ -59,13 +59,27 @@ impl Config {
             ("ipv6_mtu", self.ipv6_mtu.into()),
             ("ipv4_mtu", self.ipv4_mtu.into()),
             ("fragment_above", self.fragment_above.into()),
+            ("filtering.tcp", policy::name(self.filtering.tcp).into()),
+            ("filtering.udp", policy::name(self.filtering.udp).into()),
+            ("filtering.icmp", policy::name(self.filtering.icmp).into()),
+            ("filtering.answer", self.filtering.answer.into()),
+            (
+                "tcp.unexpected_syn",
+                policy::syn_name(self.tcp.unexpected_syn).into(),
+            ),
+            ("tcp.reset_after_fin", self.tcp.reset_after_fin.into()),
+            ("tcp.check_sequence", self.tcp.check_sequence.into()),
+            ("tcp.probe", self.tcp.probe.into()),
             ("timers.udp", seconds(timers.udp)),
             ("timers.icmp", seconds(timers.icmp)),
             ("timers.tcp_established", seconds(timers.tcp_established)),
             ("timers.tcp_transitory", seconds(timers.tcp_transitory)),
+            ("timers.tcp_incoming_syn", seconds(timers.tcp_incoming_syn)),
             ("timers.fragment", seconds(timers.fragment)),
             ("limits.bindings", limits.bindings.into()),
             ("limits.sessions", limits.sessions.into()),
+            ("limits.stored_syns", limits.stored_syns.into()),
+            ("limits.stored_syn_bytes", limits.stored_syn_bytes.into()),
             (
                 "limits.fragmented_datagrams",
                 limits.fragments.datagrams.into(),

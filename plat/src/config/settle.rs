@@ -79,6 +79,8 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         ipv6_mtu: at_least("ipv6_mtu", &file.ipv6_mtu, 1500, 1280)?,
         ipv4_mtu: at_least("ipv4_mtu", &file.ipv4_mtu, 1500, 68)?,
         fragment_above: at_least("fragment_above", &file.fragment_above, 1280, 1280)?,
+        filtering: file.filtering.policy(),
+        tcp: file.tcp.policy(),
         timers: timers(&file.timers),
         limits: limits(&file.limits),
     };
@@ -197,6 +199,7 @@ fn timers(file: &TimersFile) -> Timers {
         icmp: or(&file.icmp, default.icmp),
         tcp_established: or(&file.tcp_established, default.tcp_established),
         tcp_transitory: or(&file.tcp_transitory, default.tcp_transitory),
+        tcp_incoming_syn: or(&file.tcp_incoming_syn, default.tcp_incoming_syn),
         fragment: or(&file.fragment, default.fragment),
     }
 }
@@ -211,6 +214,8 @@ fn limits(file: &LimitsFile) -> Limits {
     Limits {
         bindings: or(&file.bindings, default.bindings),
         sessions: or(&file.sessions, default.sessions),
+        stored_syns: or(&file.stored_syns, default.stored_syns),
+        stored_syn_bytes: or(&file.stored_syn_bytes, default.stored_syn_bytes),
         fragments: reassembly::Limits {
             datagrams: file.fragmented_datagrams.unwrap_or(fragments.datagrams),
             bytes: file.fragment_bytes.unwrap_or(fragments.bytes),

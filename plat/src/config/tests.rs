@@ -3,6 +3,10 @@
 use std::{net::Ipv6Addr, path::Path};
 
 use cli::{Exit, config::Document};
+use nat64::{
+    config::{TcpPolicy, UnexpectedSyn},
+    filtering::{Filtering, FilteringPolicy},
+};
 use pref64::{Pref64, siit::NonGlobal};
 
 use crate::pool_mode::PoolMode;
@@ -49,8 +53,12 @@ fn every_key_arrives_where_it_belongs() {
          fragment_above = 1300\nwkp_non_global = \"translate\"\n\
          allow_destinations = [\"10.0.0.0/8\"]\n\
          [timers]\nudp = 121\nicmp = 61\ntcp_established = 7201\ntcp_transitory = 241\n\
-         fragment = 3\n\
-         [limits]\nbindings = 11\nsessions = 12\nfragmented_datagrams = 13\n\
+         fragment = 3\ntcp_incoming_syn = 7\n\
+         [filtering]\ntcp = \"address-dependent\"\nicmp = \"address-dependent\"\nanswer = true\n\
+         [tcp]\nunexpected_syn = \"drop\"\nreset_after_fin = false\ncheck_sequence = false\n\
+         probe = false\n\
+         [limits]\nstored_syns = 16\nstored_syn_bytes = 17\n\
+         bindings = 11\nsessions = 12\nfragmented_datagrams = 13\n\
          fragment_bytes = 14\nfragmented_datagrams_per_source = 15\n",
     )
     .unwrap();
@@ -71,6 +79,23 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(timers.fragment.as_secs(), 3);
     let limits = engine.limits;
     assert_eq!((limits.bindings, limits.sessions), (11, 12));
+    assert_eq!((limits.stored_syns, limits.stored_syn_bytes), (16, 17));
+    assert_eq!(timers.tcp_incoming_syn.as_secs(), 7);
+    let strict = Filtering::AddressDependent;
+    let filtering = FilteringPolicy {
+        tcp: strict,
+        udp: Filtering::EndpointIndependent,
+        icmp: strict,
+        answer: true,
+    };
+    assert_eq!(engine.filtering, filtering);
+    let tcp = TcpPolicy {
+        unexpected_syn: UnexpectedSyn::Drop,
+        reset_after_fin: false,
+        check_sequence: false,
+        probe: false,
+    };
+    assert_eq!(engine.tcp, tcp);
     let fragments = limits.fragments;
     assert_eq!((fragments.datagrams, fragments.bytes), (13, 14));
     assert_eq!(fragments.datagrams_per_source, 15);

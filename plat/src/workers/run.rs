@@ -54,6 +54,7 @@ impl Run {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let timeout = self.engine.poll_timeout().map(|at| self.clock.until(at));
             self.batch(&mut buf, timeout)?;
+            self.transmit(&mut buf);
             self.carry_out_orders();
         }
         Ok(())
@@ -77,6 +78,14 @@ impl Run {
             timeout = Some(Duration::ZERO);
         }
         Ok(())
+    }
+
+    /// Sends what the engine has to send by itself.
+    fn transmit(&mut self, buf: &mut PacketBuf) {
+        let now = self.clock.now();
+        while self.engine.poll_transmit(buf, now) {
+            self.send(Pieces::whole(), buf);
+        }
     }
 
     fn carry_out_orders(&mut self) {

@@ -17,12 +17,14 @@ use wire::{
 
 mod connections;
 mod errors;
+mod filtering;
 mod fragments;
 mod mapping;
 mod paging;
 mod policy;
 mod properties;
 mod shards;
+mod simultaneous_open;
 mod stateless;
 mod static_bindings;
 mod views;

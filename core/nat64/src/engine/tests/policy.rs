@@ -246,7 +246,7 @@ fn plat_3_5_1_02_packets_without_a_binding_are_dropped_in_silence() {
     nat.udp((CLIENT, 5000), (SERVER, 53));
     for packet in [
         udp4((SERVER, 53), (POOL, 5001), b"x"),
-        tcp4((SERVER, 53), (POOL, 5000), SYN),
+        tcp4((SERVER, 53), (POOL, 5000), SYN | ACK),
         tcp4((SERVER, 53), (POOL, 5000), ACK),
         echo4(SERVER, 8, 5000, POOL),
         echo4(SERVER, 0, 5000, POOL),

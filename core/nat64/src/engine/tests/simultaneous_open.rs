@@ -1,0 +1,251 @@
+//! PLAT-3.5.2-02, PLAT-3.5.2.2-01: SYNs that nobody expects, probes, and resets that nobody sent.
+
+use super::*;
+use crate::{config::UnexpectedSyn, filtering::Filtering, session::State, tcp::TcpState};
+
+const HERE: (Ipv6Addr, u16) = (CLIENT, 40_000);
+const THERE: (Ipv4Addr, u16) = (SERVER, 443);
+const OUTSIDE: (Ipv4Addr, u16) = (POOL, 40_000);
+
+fn kept() -> Fate {
+    Fate::Forwarded(Vec::new())
+}
+
+impl Nat {
+    fn transmitted(&mut self) -> Vec<Vec<u8>> {
+        let mut buf = PacketBuf::new();
+        let mut all = Vec::new();
+        while self.engine.poll_transmit(&mut buf, self.now) {
+            assert_eq!(transport_checksum_ok(buf.bytes()), Some(true));
+            all.push(buf.bytes().to_vec());
+        }
+        all
+    }
+
+    fn states(&self) -> Vec<State> {
+        self.engine.sessions(self.now).map(|it| it.state).collect()
+    }
+}
+
+#[test]
+fn plat_3_5_2_02_a_stored_syn_is_answered_after_six_seconds() {
+    let mut nat = Nat::new(config());
+    let syn = tcp4(THERE, OUTSIDE, SYN);
+    assert_eq!(nat.send(&syn), kept());
+    assert_eq!(nat.send(&syn), dropped(DropReason::SynRepeated));
+    assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
+    let due = nat.engine.poll_timeout().unwrap() - nat.now;
+    assert!(due >= Duration::from_secs(6) && due <= Duration::from_secs(8));
+    nat.wait(6);
+    assert!(nat.transmitted().is_empty());
+    nat.wait(1);
+    let sent = nat.transmitted();
+    let [error] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    let packet = Ipv4::new_checked(error).unwrap();
+    assert_eq!((packet.src(), packet.dst()), (POOL, SERVER));
+    assert_eq!(packet.payload()[..2], [3, 3]);
+    assert_eq!(packet.payload()[8..], syn);
+    assert_eq!(nat.engine.poll_timeout(), None);
+    let dropped = &nat.engine.stats().from_v4.dropped_by_state;
+    assert_eq!(dropped.get(DropReason::SynUnanswered), 1);
+}
+
+#[test]
+fn plat_3_5_2_02_the_clients_syn_drops_the_stored_one_and_establishes() {
+    let mut nat = Nat::new(config());
+    assert_eq!(nat.send(&tcp4(THERE, OUTSIDE, SYN)), kept());
+    nat.wait(5);
+    nat.send(&tcp6(HERE, THERE, SYN)).packet();
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Established)]);
+    nat.wait(5);
+    assert!(nat.transmitted().is_empty());
+    nat.wait(7194);
+    assert_eq!(nat.sessions(), 1);
+    // Another server's SYN does not do that.
+    let mut nat = Nat::new(config());
+    assert_eq!(nat.send(&tcp4((SERVER2, 443), OUTSIDE, SYN)), kept());
+    nat.send(&tcp6(HERE, THERE, SYN)).packet();
+    assert_eq!(nat.states(), [State::Tcp(TcpState::V6Init)]);
+    // Nor one that waited too long, whether or not its sender was told yet.
+    let mut nat = Nat::new(config());
+    assert_eq!(nat.send(&tcp4(THERE, OUTSIDE, SYN)), kept());
+    nat.wait(7);
+    nat.send(&tcp6(HERE, THERE, SYN)).packet();
+    assert_eq!(nat.states(), [State::Tcp(TcpState::V6Init)]);
+}
+
+/// With filtering, a binding alone does not let a SYN in (checklist 7a, CLOSED).
+#[test]
+fn plat_3_5_2_02_filtered_syns_are_stored() {
+    let mut config = config();
+    config.filtering.tcp = Filtering::AddressDependent;
+    let mut nat = Nat::new(config);
+    nat.send(&tcp6(HERE, (SERVER2, 80), SYN)).packet();
+    assert_eq!(nat.send(&tcp4(THERE, OUTSIDE, SYN)), kept());
+    assert_eq!(nat.sessions(), 1);
+    nat.send(&tcp6(HERE, THERE, SYN)).packet();
+    assert!(nat.states().contains(&State::Tcp(TcpState::Established)));
+    nat.send(&tcp4(THERE, OUTSIDE, SYN | ACK)).packet();
+}
+
+#[test]
+fn plat_3_5_2_02_storing_can_be_switched_off() {
+    let mut config = config();
+    config.tcp.unexpected_syn = UnexpectedSyn::Drop;
+    let mut nat = Nat::new(config);
+    assert_eq!(
+        nat.send(&tcp4(THERE, OUTSIDE, SYN)),
+        dropped(DropReason::NoBinding)
+    );
+    nat.wait(8);
+    assert!(nat.transmitted().is_empty());
+}
+
+/// What is no SYN of a connection to come is not stored.
+#[test]
+fn plat_3_5_2_02_only_syns_to_ports_of_clients_are_stored() {
+    let mut config = config();
+    config.pool[0].ports = PortRange::new(1024, u16::MAX).unwrap();
+    let mut nat = Nat::new(config);
+    for packet in [
+        tcp4(THERE, OUTSIDE, SYN | ACK),
+        tcp4(THERE, OUTSIDE, ACK),
+        tcp4(THERE, (POOL, 22), SYN),
+        udp4(THERE, OUTSIDE, b"x"),
+    ] {
+        assert_eq!(nat.send(&packet), dropped(DropReason::NoBinding));
+    }
+}
+
+#[test]
+fn plat_5_3_01_the_store_of_syns_is_limited() {
+    let mut config = config();
+    config.limits.stored_syns = 2;
+    let mut nat = Nat::new(config.clone());
+    let syn = |port| tcp4((SERVER, port), OUTSIDE, SYN);
+    assert_eq!([nat.send(&syn(1)), nat.send(&syn(2))], [kept(), kept()]);
+    assert_eq!(nat.send(&syn(3)), dropped(DropReason::TooManySyns));
+    nat.wait(7);
+    assert_eq!(nat.transmitted().len(), 2);
+    assert_eq!(nat.send(&syn(3)), kept());
+    config.limits.stored_syns = 100;
+    config.limits.stored_syn_bytes = 100;
+    let mut nat = Nat::new(config);
+    assert_eq!([nat.send(&syn(1)), nat.send(&syn(2))], [kept(), kept()]);
+    assert_eq!(nat.send(&syn(3)), dropped(DropReason::TooManySyns));
+}
+
+/// A flood of SYNs has no more answers sent than any flood.
+#[test]
+fn plat_5_3_01_answers_to_stored_syns_count_as_errors() {
+    let mut config = config();
+    config.errors = xlat::config::ErrorPolicy::Limit {
+        per_second: 10,
+        burst: 10,
+    };
+    let mut nat = Nat::new(config);
+    for port in 1..=100 {
+        assert_eq!(nat.send(&tcp4((SERVER, port), OUTSIDE, SYN)), kept());
+    }
+    nat.wait(7);
+    assert_eq!(nat.transmitted().len(), 10);
+    let dropped = &nat.engine.stats().from_v4.dropped_by_state;
+    assert_eq!(dropped.get(DropReason::SynUnanswered), 100);
+}
+
+fn established(config: Config) -> Nat {
+    let mut nat = Nat::new(config);
+    nat.send(&tcp6(HERE, THERE, SYN)).packet();
+    nat.send(&tcp4(THERE, OUTSIDE, SYN | ACK)).packet();
+    nat
+}
+
+#[test]
+fn plat_3_5_2_2_01_a_silent_client_is_probed() {
+    let mut nat = established(config());
+    nat.wait(7199);
+    assert!(nat.transmitted().is_empty());
+    nat.wait(3);
+    let sent = nat.transmitted();
+    let [probe] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    let packet = Ipv6::new_checked(probe).unwrap();
+    assert_eq!(
+        (packet.src(), packet.dst()),
+        (prefix().embed(SERVER), CLIENT)
+    );
+    let wanted = [
+        [1, 187],
+        [156, 64],
+        [0, 0],
+        [0, 0],
+        [0, 0],
+        [0, 0],
+        [0x50, ACK],
+    ];
+    assert_eq!(probe[40..54], wanted.concat());
+    assert_eq!(probe.len(), 60);
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Trans)]);
+    // Its answer brings the session back to life.
+    nat.send(&tcp6(HERE, THERE, ACK)).packet();
+    nat.wait(7199);
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Established)]);
+    let mut config = config();
+    config.tcp.probe = false;
+    let mut nat = established(config);
+    nat.wait(7202);
+    assert!(nat.transmitted().is_empty());
+}
+
+/// A segment with the sequence number that is given.
+fn at(packet: &[u8], seq: u32) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let start = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    packet[start + 4..start + 8].copy_from_slice(&seq.to_be_bytes());
+    packet
+}
+
+#[test]
+fn plat_3_5_2_2_01_a_reset_from_nowhere_changes_no_state_and_passes() {
+    let far = at(&tcp4(THERE, OUTSIDE, RST), 0x4000_0000);
+    let mut nat = established(config());
+    nat.send(&far).packet();
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Established)]);
+    assert_eq!(nat.engine.stats().tables.segments_doubted.get(), 1);
+    nat.wait(100);
+    let before = nat.engine.poll_timeout();
+    nat.send(&far).packet();
+    nat.send(&at(&tcp4(THERE, OUTSIDE, FIN), 0x4000_0000))
+        .packet();
+    assert_eq!(nat.engine.poll_timeout(), before, "it refreshes nothing");
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Established)]);
+    nat.send(&tcp4(THERE, OUTSIDE, RST)).packet();
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Trans)]);
+    let mut config = config();
+    config.tcp.check_sequence = false;
+    let mut nat = established(config);
+    nat.send(&far).packet();
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Trans)]);
+}
+
+#[test]
+fn plat_3_5_2_03_the_letter_of_the_rfc_can_be_had() {
+    let mut config = config();
+    config.tcp.reset_after_fin = false;
+    let mut nat = established(config);
+    nat.send(&tcp6(HERE, THERE, FIN)).packet();
+    nat.send(&tcp4(THERE, OUTSIDE, RST)).packet();
+    nat.wait(7199);
+    assert_eq!(nat.sessions(), 1);
+}
+
+/// All of a session and its binding, indexes included: what the limits are reckoned with.
+#[test]
+fn plat_5_3_01_a_session_with_its_binding_takes_at_most_120_bytes() {
+    let session = crate::session::BYTES_EACH;
+    let binding = crate::bib::BYTES_EACH;
+    assert!(session + binding <= 120, "{session} + {binding}");
+}
