@@ -17,6 +17,7 @@ mod random;
 mod router;
 mod server;
 mod stack;
+mod supersegment;
 mod tcp;
 mod world;
 

@@ -73,7 +73,8 @@ pub(crate) fn route_v4(own: Ipv4Addr, mtu: usize, packet: &[u8]) -> Routed {
     Routed::Back(V4::new(own, sender, ICMP).carrying(&error))
 }
 
-fn one_hop_on(packet: &[u8]) -> Vec<u8> {
+/// An IPv4 packet with one hop less to live.
+pub(crate) fn one_hop_on(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     packet[8] -= 1;
     with_checksum(packet)

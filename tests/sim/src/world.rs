@@ -26,7 +26,10 @@ use nat64::Engine;
 use pref64::Pref64;
 use wire::{packet::PacketBuf, pretty::Summary, verdict::Verdict};
 
-use crate::{flow::Flow, inspect::Seen, link::Link, random::Random, server::Server, stack::Stack};
+use crate::{
+    flow::Flow, inspect::Seen, link::Link, random::Random, server::Server, stack::Stack,
+    supersegment::Packet,
+};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 const POOL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -76,7 +79,7 @@ enum Place {
 enum Event {
     Packet {
         at: Place,
-        bytes: Vec<u8>,
+        packet: Packet,
         /// Made by chance: nobody promised anything about it.
         is_noise: bool,
     },
@@ -137,6 +140,7 @@ pub struct World {
     buf: PacketBuf,
     log: u64,
     packets: u64,
+    supersegments: u64,
 }
 
 impl std::fmt::Debug for World {
@@ -153,6 +157,8 @@ impl std::fmt::Debug for World {
 pub struct Summed {
     /// Packets that were handled somewhere.
     pub packets: u64,
+    /// Super-segments that came to a translator.
+    pub supersegments: u64,
     /// A hash of all of them, in order, with their times.
     pub log: u64,
 }
@@ -188,6 +194,7 @@ impl World {
             serial: 0,
             log: 0,
             packets: 0,
+            supersegments: 0,
             random,
             origin,
             links,
@@ -224,6 +231,7 @@ impl World {
         self.forget();
         Summed {
             packets: self.packets,
+            supersegments: self.supersegments,
             log: self.log,
         }
     }
@@ -256,18 +264,21 @@ impl World {
             Event::WakePlat => self.wake_plat(),
             Event::Packet {
                 at,
-                bytes,
+                packet,
                 is_noise,
             } => {
-                self.note(at, &bytes);
-                self.packet(at, &bytes, is_noise);
+                self.note(at, &packet);
+                self.packet(at, &packet, is_noise);
             }
         }
     }
 
     /// Keeps account of what happened, and shows it if that is wished.
-    fn note(&mut self, at: Place, bytes: &[u8]) {
+    fn note(&mut self, at: Place, packet: &Packet) {
+        let bytes = &packet.bytes;
         self.packets += 1;
+        let translates = !matches!(at, Place::Router6 | Place::Router4 | Place::Server);
+        self.supersegments += u64::from(translates && packet.size.is_some());
         let moment = self.now.as_nanos() as u64;
         self.log = bytes.iter().fold(self.log ^ moment, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -278,29 +289,40 @@ impl World {
         }
     }
 
-    fn packet(&mut self, at: Place, bytes: &[u8], is_noise: bool) {
+    fn packet(&mut self, at: Place, packet: &Packet, is_noise: bool) {
         match at {
-            Place::Clat(client) => self.enter_clat(client, bytes, is_noise),
-            Place::Router6 => self.at_router6(bytes, is_noise),
-            Place::PlatFromV6 | Place::PlatFromV4 => self.at_plat(at, bytes, is_noise),
-            Place::Router4 => self.at_router4(bytes, is_noise),
+            Place::Clat(client) => self.enter_clat(client, packet, is_noise),
+            Place::Router6 => self.at_router6(packet, is_noise),
+            Place::PlatFromV6 | Place::PlatFromV4 => self.at_plat(at, packet, is_noise),
+            Place::Router4 => self.at_router4(packet, is_noise),
             Place::Server if is_noise => {}
-            Place::Server => self.at_server(bytes),
+            Place::Server => {
+                for bytes in packet.split() {
+                    self.at_server(&bytes);
+                }
+            }
         }
-        self.make_noise(bytes);
+        if packet.size.is_none() {
+            self.make_noise(&packet.bytes);
+        }
     }
 
-    /// Puts a packet on a link.
-    fn transmit(&mut self, link: Link, to: Place, bytes: Vec<u8>, is_noise: bool) {
-        assert!(
-            bytes.len() <= link.mtu,
-            "{} bytes for {link:?}",
-            bytes.len()
-        );
+    /// Puts a packet on a link. A super-segment stays one where both ends are on the same machine,
+    /// and is taken apart where there is a wire.
+    fn transmit(&mut self, link: Link, to: Place, packet: impl Into<Packet>, is_noise: bool) {
+        let packet = packet.into();
+        let longest = packet.longest();
+        assert!(longest <= link.mtu, "{longest} bytes for {link:?}");
+        if packet.size.is_some() && self.random.chance(200) {
+            for bytes in packet.split() {
+                self.transmit(link, to, bytes, is_noise);
+            }
+            return;
+        }
         for delay in link.arrivals(&mut self.random) {
             let event = Event::Packet {
                 at: to,
-                bytes: bytes.clone(),
+                packet: packet.clone(),
                 is_noise,
             };
             self.at(self.now + delay, event);
@@ -324,7 +346,7 @@ impl World {
         let places = [Place::Clat(0), Place::PlatFromV6, Place::PlatFromV4];
         let event = Event::Packet {
             at: self.random.pick(&places),
-            bytes,
+            packet: bytes.into(),
             is_noise: true,
         };
         self.at(self.now + Duration::from_millis(1), event);
@@ -336,14 +358,15 @@ fn may_be_fragment(bytes: &[u8]) -> bool {
     Seen::read(bytes).map_or(true, |it| it.fragment.is_some())
 }
 
-fn load(buf: &mut PacketBuf, packet: &[u8]) {
-    let loaded = buf.set(packet);
-    assert_eq!(loaded, Ok(()), "{} bytes", packet.len());
+fn load(buf: &mut PacketBuf, packet: &Packet) {
+    let loaded = buf.set(&packet.bytes);
+    assert_eq!(loaded, Ok(()), "{} bytes", packet.bytes.len());
+    buf.offload = packet.offload();
 }
 
 /// What a translator made of a packet.
 enum Taken {
-    On(Vec<Vec<u8>>),
+    On(Vec<Packet>),
     Back(Vec<u8>),
 }
 
@@ -352,8 +375,7 @@ fn take<R>(buf: &mut PacketBuf, verdict: Verdict<R>) -> Taken {
         Verdict::Forward(mut pieces) => {
             let mut packets = Vec::new();
             while pieces.next(buf) {
-                assert!(buf.offload.gso.is_none(), "super-segments out of nothing");
-                packets.push(buf.bytes().to_vec());
+                packets.push(Packet::left(buf.bytes().to_vec(), buf.offload));
             }
             Taken::On(packets)
         }

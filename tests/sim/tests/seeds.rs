@@ -26,12 +26,16 @@ fn try_out(seed: u64, is_shown: bool) -> sim::Summed {
     })
 }
 
-/// Runs of seeds from 0 on, on every processor; how many packets there were.
-fn run_all(runs: u64) -> u64 {
+/// Runs of seeds from 0 on, on every processor; how many packets there were, and how many
+/// super-segments came to a translator.
+fn run_all(runs: u64) -> (u64, u64) {
     let threads = thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let share = |first| {
         let seeds = (first..runs).step_by(threads as usize);
-        seeds.map(|seed| try_out(seed, false).packets).sum::<u64>()
+        let summed = seeds.map(|seed| try_out(seed, false));
+        summed.fold((0, 0), |(packets, supers), it| {
+            (packets + it.packets, supers + it.supersegments)
+        })
     };
     thread::scope(|scope| {
         let start = |first| scope.spawn(move || share(first));
@@ -39,7 +43,7 @@ fn run_all(runs: u64) -> u64 {
         let joined = started.into_iter().map(|it| it.join());
         joined
             .map(|it| it.unwrap_or_else(|why| panic::resume_unwind(why)))
-            .sum()
+            .fold((0, 0), |all, it| (all.0 + it.0, all.1 + it.1))
     })
 }
 
@@ -50,8 +54,9 @@ fn whatever_the_network_does_content_is_intact() {
         return;
     }
     let runs = variable("OPENCLAT_SIM_RUNS").unwrap_or(RUNS);
-    let packets = run_all(runs);
-    println!("{runs} runs, {packets} packets");
+    let (packets, supersegments) = run_all(runs);
+    println!("{runs} runs, {packets} packets, {supersegments} super-segments");
+    assert!(supersegments > runs * 2, "hardly any super-segments");
     assert!(packets > runs * 100, "hardly anything happened");
 }
 

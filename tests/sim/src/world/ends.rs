@@ -6,6 +6,7 @@ use super::{Client, Event, Place, Taken, World, load, prefixes, take};
 use crate::{
     inspect::ICMP,
     stack::{Arrived, Datagram},
+    supersegment::{Packet, joined},
 };
 
 impl World {
@@ -18,10 +19,19 @@ impl World {
                 packets.extend(client.stack.send(&datagram));
             }
         }
-        for packet in packets {
+        for packet in self.as_sent(packets) {
             self.leave_client(number, &packet);
         }
         self.wake_client(number);
+    }
+
+    /// What a host's stack hands to its interface: now and then several segments in one.
+    fn as_sent(&mut self, packets: Vec<Vec<u8>>) -> Vec<Packet> {
+        if self.random.chance(700) {
+            joined(packets)
+        } else {
+            packets.into_iter().map(Packet::from).collect()
+        }
     }
 
     /// Flows that began under the old prefix go on under it.
@@ -50,7 +60,7 @@ impl World {
     }
 
     /// A client's packet, through its CLAT.
-    pub(super) fn leave_client(&mut self, number: usize, packet: &[u8]) {
+    pub(super) fn leave_client(&mut self, number: usize, packet: &Packet) {
         self.note(Place::Clat(number), packet);
         let now = self.instant();
         let outbound = &mut self.clients[number].outbound;
@@ -68,7 +78,7 @@ impl World {
     }
 
     /// A packet of the network, through a CLAT.
-    pub(super) fn enter_clat(&mut self, number: usize, packet: &[u8], is_noise: bool) {
+    pub(super) fn enter_clat(&mut self, number: usize, packet: &Packet, is_noise: bool) {
         let now = self.instant();
         let inbound = &mut self.clients[number].inbound;
         load(&mut self.buf, packet);
@@ -76,8 +86,8 @@ impl World {
         match take(&mut self.buf, verdict) {
             Taken::On(_) if is_noise => {}
             Taken::On(packets) => {
-                for packet in packets {
-                    self.reach_client(number, &packet);
+                for bytes in packets.iter().flat_map(Packet::split) {
+                    self.reach_client(number, &bytes);
                 }
             }
             Taken::Back(packet) => {
@@ -131,10 +141,12 @@ impl World {
     }
 
     pub(super) fn leave_server(&mut self, datagrams: &[Datagram]) {
+        let mut packets = Vec::new();
         for datagram in datagrams {
-            for packet in self.server_stack.send(datagram) {
-                self.transmit(self.links.last, Place::Router4, packet, false);
-            }
+            packets.extend(self.server_stack.send(datagram));
+        }
+        for packet in self.as_sent(packets) {
+            self.transmit(self.links.last, Place::Router4, packet, false);
         }
     }
 }

@@ -8,14 +8,24 @@ use super::{
 use crate::{
     inspect::Seen,
     link::Link,
-    router::{Routed, route_v4, route_v6},
+    router::{Routed, one_hop_on, route_v4, route_v6},
+    supersegment::Packet,
 };
 
 impl World {
-    pub(super) fn at_router6(&mut self, packet: &[u8], is_noise: bool) {
-        let Some((link, next)) = self.route_to_v6(packet) else {
+    pub(super) fn at_router6(&mut self, packet: &Packet, is_noise: bool) {
+        let Some((link, next)) = self.route_to_v6(&packet.bytes) else {
             return;
         };
+        if let Some(on) = passed_whole(packet, link, 7) {
+            return self.transmit(link, next, on, is_noise);
+        }
+        for bytes in packet.split() {
+            self.route_on_v6(&bytes, (link, next), is_noise);
+        }
+    }
+
+    fn route_on_v6(&mut self, packet: &[u8], (link, next): (Link, Place), is_noise: bool) {
         match route_v6(ROUTER6, link.mtu, packet) {
             Routed::On(packets) => {
                 for packet in packets {
@@ -46,8 +56,17 @@ impl World {
         Some((self.links.access[client], Place::Clat(client)))
     }
 
-    pub(super) fn at_router4(&mut self, packet: &[u8], is_noise: bool) {
-        let (link, next) = self.route_to_v4(packet);
+    pub(super) fn at_router4(&mut self, packet: &Packet, is_noise: bool) {
+        let (link, next) = self.route_to_v4(&packet.bytes);
+        if let Some(on) = passed_whole(packet, link, 8) {
+            return self.transmit(link, next, on, is_noise);
+        }
+        for bytes in packet.split() {
+            self.route_on_v4(&bytes, (link, next), is_noise);
+        }
+    }
+
+    fn route_on_v4(&mut self, packet: &[u8], (link, next): (Link, Place), is_noise: bool) {
         match route_v4(ROUTER4, link.mtu, packet) {
             Routed::On(packets) => {
                 for packet in packets {
@@ -70,19 +89,22 @@ impl World {
         }
     }
 
-    pub(super) fn at_plat(&mut self, from: Place, packet: &[u8], is_noise: bool) {
+    pub(super) fn at_plat(&mut self, from: Place, packet: &Packet, is_noise: bool) {
         let now = self.instant();
         load(&mut self.buf, packet);
         let to_v6 = (self.links.core, Place::Router6);
         let to_v4 = (self.links.outer, Place::Router4);
-        let (verdict, on, back) = if from == Place::PlatFromV6 {
+        // Both families come by one interface: noise of the other family comes as itself.
+        let is_v6 = packet.bytes[0] >> 4 == 6;
+        assert!(is_noise || is_v6 == (from == Place::PlatFromV6));
+        let (verdict, on, back) = if is_v6 {
             (self.plat.handle_v6(&mut self.buf, now), to_v4, to_v6)
         } else {
             (self.plat.handle_v4(&mut self.buf, now), to_v6, to_v4)
         };
         let (packets, (link, to)) = match take(&mut self.buf, verdict) {
             Taken::On(packets) => (packets, on),
-            Taken::Back(packet) => (vec![packet], back),
+            Taken::Back(packet) => (vec![packet.into()], back),
         };
         for packet in packets {
             self.transmit(link, to, packet, is_noise);
@@ -111,4 +133,19 @@ impl World {
         self.plat_wakes = None;
         self.ask_for_plat();
     }
+}
+
+/// A super-segment after a router that passes it on as one: every segment fits, and lives. The hop
+/// limit is at `at`.
+fn passed_whole(packet: &Packet, link: Link, at: usize) -> Option<Packet> {
+    let passes = packet.size.is_some() && packet.longest() <= link.mtu && packet.bytes[at] > 1;
+    passes.then(|| {
+        let mut on = packet.clone();
+        if at == 8 {
+            on.bytes = one_hop_on(&packet.bytes);
+        } else {
+            on.bytes[at] -= 1;
+        }
+        on
+    })
 }
