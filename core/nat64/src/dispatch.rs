@@ -98,6 +98,8 @@ pub(crate) enum Stage {
     Arrived,
     /// It was counted, admitted, and put together from its fragments.
     Whole,
+    /// It is a client's packet to another client, translated to IPv4.
+    Hairpin,
     /// It is an ICMPv4 error of our own about a client's packet, which is accounted for.
     OwnError,
 }

@@ -247,6 +247,10 @@ impl Engine {
                 let verdict = self.v6_to_here.translate(buf, &outgoing, now);
                 self.turn_around(buf, verdict, now)
             }
+            Ok(outgoing) if self.tables.pool().contains(outgoing.dst()) => {
+                let verdict = self.v6_to_here.translate(buf, &outgoing, now);
+                self.hairpin(buf, verdict, now)
+            }
             Ok(outgoing) => {
                 let verdict = self.v6_to_v4.translate(buf, &outgoing, now);
                 Ok(verdict.map_reason(Why::from))
@@ -295,6 +299,9 @@ impl Engine {
             Incoming::Data(tuple, segment) => {
                 let (remote, prefix) = self.remote(tuple.dst)?;
                 self.check_destination(remote.address, prefix)?;
+                if tuple.protocol == Protocol::Icmp && self.tables.pool().contains(remote.address) {
+                    return Err(DropReason::EchoToPool.into());
+                }
                 let now = self.tick(now);
                 let flow = self
                     .tables
@@ -473,6 +480,7 @@ fn no_resources(reason: DropReason) -> Refused {
     refused(reason, message)
 }
 
+mod hairpin;
 mod mapped_hosts;
 mod shard;
 mod transmit;

@@ -29,6 +29,8 @@ drop_reasons! {
             "A SYN of a server that no client expects, and that is stored already (RFC 6146 §3.5.2.2).",
         SynUnanswered = "syn-unanswered":
             "A SYN of a server was stored, and its client sent none in time; its sender was told (RFC 6146 §3.5.2.2).",
+        EchoToPool = "echo-to-pool":
+            "An echo of a client to an address of the pool: nothing in it says which of the clients there is meant (RFC 6146 §3.8).",
         NoSession = "no-session":
             "An ICMP error about a packet that belongs to no session (RFC 6146 §3.5; RFC 5508 REQ-4, REQ-5).",
         UnreadableError = "unreadable-error":

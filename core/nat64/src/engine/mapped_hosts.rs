@@ -80,19 +80,10 @@ impl Engine {
         };
         // What is told is told in IPv4, to an address that stands for the sender.
         let sender = Ipv4::new_embedded(buf.bytes()).map(|error| error.dst());
-        let told = if sender.is_ok_and(|it| self.stateless.has_v4(it)) {
-            self.enter_mapped_host(buf, Way::TurnedAround, now)
-        } else {
-            if let Some(to) = self.part.elsewhere(buf.bytes()) {
-                self.stats.from_v6.went(&Verdict::Reply(why));
-                return Err(Passage {
-                    to,
-                    stage: Stage::OwnError,
-                });
-            }
-            self.server_packet(buf, now)?
-        };
-        Ok(match told {
+        if !sender.is_ok_and(|it| self.stateless.has_v4(it)) {
+            return self.tell_client(buf, why, now);
+        }
+        Ok(match self.enter_mapped_host(buf, Way::TurnedAround, now) {
             Verdict::Forward(_) => Verdict::Reply(why),
             Verdict::Reply(_) | Verdict::Drop(_) => Verdict::Drop(why),
         })

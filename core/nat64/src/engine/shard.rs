@@ -71,6 +71,7 @@ impl Engine {
             (Stage::Arrived, true) => self.client_packet(buf, now),
             (Stage::Whole, true) => self.whole_client_packet(buf, now),
             (Stage::Whole, false) => Ok(self.whole_server_packet(buf, now)),
+            (Stage::Hairpin, _) => self.enter_from_here(buf, now),
             (Stage::Arrived | Stage::OwnError, _) => self.server_packet(buf, now),
         };
         match result {
@@ -89,7 +90,7 @@ impl Engine {
         match stage {
             Stage::Arrived | Stage::Whole if is_ipv6 => &self.stats.from_v6,
             Stage::Arrived | Stage::Whole => &self.stats.from_v4,
-            Stage::OwnError => &self.stats.from_v6,
+            Stage::Hairpin | Stage::OwnError => &self.stats.from_v6,
         }
     }
 

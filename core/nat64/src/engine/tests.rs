@@ -19,6 +19,7 @@ mod connections;
 mod errors;
 mod filtering;
 mod fragments;
+mod hairpin;
 mod mapping;
 mod paging;
 mod policy;

@@ -34,6 +34,16 @@ impl Engine {
         false
     }
 
+    /// Whether the error in `buf` can be sent: it may be about a SYN of a client to another one.
+    fn reaches_client(&mut self, buf: &mut PacketBuf, now: Instant) -> bool {
+        // One for a client of another shard comes back by the kernel.
+        if !self.is_to_client(buf) || self.part.elsewhere(buf.bytes()).is_some() {
+            return true;
+        }
+        let why = Why::State(DropReason::SynUnanswered);
+        matches!(self.tell_client(buf, why, now), Ok(Verdict::Reply(_)))
+    }
+
     /// Nobody is there (RFC 6146 §3.5.2.2).
     fn next_unanswered_syn(&mut self, buf: &mut PacketBuf, now: Instant) -> bool {
         let tick = self.tick(now);
@@ -42,7 +52,7 @@ impl Engine {
             let message = Message::plain(v4::UNREACHABLE, v4::PORT_UNREACHABLE);
             let verdict = self.v4_to_v6.reply(buf, why, message, now);
             self.stats.from_v4.went(&verdict);
-            if matches!(verdict, Verdict::Reply(_)) {
+            if matches!(verdict, Verdict::Reply(_)) && self.reaches_client(buf, now) {
                 return true;
             }
         }
