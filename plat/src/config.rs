@@ -21,6 +21,7 @@ use crate::pool_mode::PoolMode;
 mod bib;
 pub mod capacity;
 pub mod command;
+mod conflicts;
 pub mod diff;
 mod eam;
 mod file;
@@ -35,6 +36,8 @@ pub mod settings;
 mod settle;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub(crate) use self::conflicts::conflicts;
 
 /// What holds.
 #[derive(Clone, Debug)]

@@ -8,9 +8,13 @@ use clap::{Parser, Subcommand};
 use cli::{Exit, Failure};
 use host::{ThisHost, netcfg};
 
+use self::instance::Instance;
+
 pub mod config;
 mod decisions;
 mod host_plan;
+mod init;
+mod instance;
 mod lan;
 mod pool_mode;
 mod report;
@@ -52,6 +56,8 @@ enum Command {
     /// SIGUSR1 prints what was counted so far.
     #[command(after_long_help = EXAMPLE)]
     Run(Run),
+    /// Write a configuration for this machine
+    Init(init::Init),
     /// Look at the configuration, without changing anything
     #[command(subcommand)]
     Config(config::command::Verb),
@@ -68,16 +74,22 @@ struct Run {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where to keep the journal
-    #[arg(long, value_name = "DIRECTORY", default_value = run::STATE_DIRECTORY)]
-    state_dir: PathBuf,
+    #[command(flatten)]
+    instance: Instance,
+
+    /// Where to keep the journal [default: /run/openclat/plat]
+    #[arg(long, value_name = "DIRECTORY")]
+    state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 struct Cleanup {
-    /// Where `plat run` kept its journal
-    #[arg(long, value_name = "DIRECTORY", default_value = run::STATE_DIRECTORY)]
-    state_dir: PathBuf,
+    #[command(flatten)]
+    instance: Instance,
+
+    /// Where `plat run` kept its journal [default: /run/openclat/plat]
+    #[arg(long, value_name = "DIRECTORY")]
+    state_dir: Option<PathBuf>,
 }
 
 /// Runs the program with the arguments of the command line.
@@ -91,9 +103,16 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match arguments.command {
                 Command::Run(arguments) => {
-                    let config = config::find(arguments.config.as_deref())?.config;
-                    run::run(&ThisHost, config, &run::journal(&arguments.state_dir)).await
+                    let file = arguments.config.as_deref();
+                    let loaded = arguments.instance.load(file)?;
+                    for common in arguments.instance.conflicts(file, &loaded) {
+                        tracing::warn!("{common}");
+                    }
+                    let state = arguments.state_dir.as_deref();
+                    let state = arguments.instance.state_directory(state);
+                    run::run(&ThisHost, loaded.config, &run::journal(&state)).await
                 }
+                Command::Init(init) => init::run(&ThisHost, init).await,
                 Command::Config(verb) => config::command::run(&ThisHost, &verb).await,
                 Command::Cleanup(arguments) => clean_up(&arguments).await,
             }
@@ -104,7 +123,9 @@ pub fn main() -> ExitCode {
 }
 
 async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {
-    let left = netcfg::clean_up(&ThisHost, &run::journal(&arguments.state_dir)).await;
+    let state = arguments.state_dir.as_deref();
+    let state = arguments.instance.state_directory(state);
+    let left = netcfg::clean_up(&ThisHost, &run::journal(&state)).await;
     let left = left.map_err(|error| run::netcfg_failure(&error))?;
     if left.is_empty() {
         cli::say("nothing to clean up");

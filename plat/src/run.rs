@@ -31,9 +31,6 @@ use crate::{
     workers::{Orders, Shared, Workers},
 };
 
-/// Where the journal is, unless told otherwise. Emptied by a restart of the machine.
-pub(crate) const STATE_DIRECTORY: &str = "/run/openclat/plat";
-
 /// How often the worker and the host's addresses are looked after.
 const LOOK: Duration = Duration::from_secs(5);
 

@@ -7,7 +7,7 @@ use cli::{Exit, Failure, json_line, say};
 use host::{Host, netwatch::Network, sockets};
 use serde_json::json;
 
-use crate::pool_mode::on_host;
+use crate::{instance::Instance, pool_mode::on_host};
 
 use super::{Loaded, capacity::Capacity, diff::diff, find, import, own, schema, settings::toml};
 
@@ -80,11 +80,14 @@ struct File {
     /// Configuration file [default: /etc/openclat/plat.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    #[command(flatten)]
+    instance: Instance,
 }
 
 impl File {
     fn load(&self) -> Result<Loaded, Failure> {
-        find(self.config.as_deref())
+        self.instance.load(self.config.as_deref())
     }
 }
 
@@ -120,8 +123,12 @@ async fn check(host: &impl Host, arguments: &Check) -> Result<Exit, Failure> {
     let wrong = own.iter().any(own::Own::is_wrong);
     let files: Vec<_> = loaded.document.files().collect();
     let own: Vec<_> = own.iter().map(ToString::to_string).collect();
+    let file = &arguments.file;
+    let conflicts = file.instance.conflicts(file.config.as_deref(), &loaded);
+    let wrong = wrong || !conflicts.is_empty();
     if arguments.json {
-        let answer = json!({"files": files, "capacity": capacity.json(), "own_addresses": own});
+        let answer = json!({"files": files, "capacity": capacity.json(), "own_addresses": own,
+            "conflicts": conflicts});
         say(json_line("openclat-plat-config-check/1", &answer)?);
     } else {
         say(if files.is_empty() {
@@ -130,7 +137,7 @@ async fn check(host: &impl Host, arguments: &Check) -> Result<Exit, Failure> {
             format!("right: {}", files.join(", "))
         });
         say(capacity);
-        for sentence in &own {
+        for sentence in own.iter().chain(&conflicts) {
             say(sentence);
         }
     }

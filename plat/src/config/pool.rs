@@ -144,6 +144,12 @@ impl PoolRange {
         self.first
     }
 
+    /// The last address.
+    #[must_use]
+    pub fn last(&self) -> Ipv4Addr {
+        self.last
+    }
+
     /// How many addresses lie in it, those that are left out among them.
     #[must_use]
     pub fn size(&self) -> u64 {
