@@ -20,6 +20,7 @@ mod no_mess;
 mod path;
 mod plat_host;
 mod pool_modes;
+mod poor_link;
 mod probe;
 mod stateless;
 mod stun;
