@@ -156,6 +156,13 @@ impl Engine {
         self.tables.session_records()
     }
 
+    /// How many of these have a session: each the protocol, the client (X',x) and the server (Z,z).
+    /// Nothing is refreshed. The lookups do not wait for each other's memory.
+    #[must_use]
+    pub fn look_up(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
+        self.tables.look_up(ends)
+    }
+
     /// How many ports of `protocol` are free in the pool.
     #[must_use]
     pub fn free_ports(&self, protocol: Protocol) -> usize {

@@ -308,6 +308,16 @@ impl Tables {
         Some(self.flow(id))
     }
 
+    /// See [`crate::Engine::look_up`].
+    pub(crate) fn look_up(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
+        let known = ends.iter().filter(|(protocol, inside, remote)| {
+            let bib = self.bib.of_inside(*protocol, *inside);
+            let remote = session_end(*protocol, *remote);
+            bib.is_some_and(|bib| self.sessions.find(bib, remote).is_some())
+        });
+        known.count()
+    }
+
     /// The session that a translated packet belongs to, for an ICMP error.
     pub(crate) fn peek_outside(
         &self,
