@@ -34,6 +34,8 @@ pub enum Exit {
     NoNat64 = 4,
     /// The user may not.
     Permission = 5,
+    /// The service that would do it is not running.
+    NotRunning = 8,
     /// What was asked for does not exist.
     NotFound = 10,
 }

@@ -89,6 +89,12 @@ impl Subscriber {
         self.subscribed.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the client is still connected.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !self.events.is_closed()
+    }
+
     /// Queues an event; never waits. If the client has left too many unread, its connection ends.
     /// Whether any event can still arrive.
     pub fn push(&self, event: Value) -> bool {

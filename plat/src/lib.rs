@@ -10,6 +10,8 @@ use host::{ThisHost, netcfg};
 
 use self::instance::Instance;
 
+mod admin;
+mod client;
 pub mod config;
 mod decisions;
 mod host_plan;
@@ -25,10 +27,12 @@ mod workers;
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done
-  1   error
+  1   error; `plat health`: something does not work
   2   the command line or the configuration is wrong
+  3   it took too long
   5   no permission
-  10  no such file";
+  8   plat is not running
+  10  no such file, or nothing of that kind";
 
 /// The least that has to be known to begin.
 const EXAMPLE: &str = "\
@@ -63,6 +67,8 @@ enum Command {
     Config(config::command::Verb),
     /// Take back what a crashed `plat run` left on the host
     Cleanup(Cleanup),
+    #[command(flatten)]
+    Client(client::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -115,6 +121,7 @@ pub fn main() -> ExitCode {
                 Command::Init(init) => init::run(&ThisHost, init).await,
                 Command::Config(verb) => config::command::run(&ThisHost, &verb).await,
                 Command::Cleanup(arguments) => clean_up(&arguments).await,
+                Command::Client(command) => client::run(command).await,
             }
         }),
         Err(error) => Err(Failure::io("cannot start", &error)),

@@ -22,6 +22,7 @@ use nat64::{Engine, stats::Stats};
 use plan::Plan;
 
 use crate::{
+    admin::{self, Control},
     config::{self, Config},
     decisions,
     host_plan::{self, Forwarding},
@@ -73,6 +74,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
         forwarding: Forwarding::default(),
         own,
         orders: None,
+        host: Arc::default(),
     };
     let arranged = surroundings.arrange(&snapshot).await;
     let arranged = arranged.map_err(|error| netcfg_failure(&error));
@@ -87,7 +89,18 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
             }
             cli::say(lan::instructions(&config));
             surroundings.orders = Some(workers.orders());
-            serve(workers, &mut surroundings, &mut signals, &stats, &shared).await
+            surroundings.host.note(&snapshot, &config.interface);
+            let control = Control::start(&workers, &config, &surroundings.host, &shared, journal);
+            let control = control.await;
+            serve(
+                workers,
+                &mut surroundings,
+                &mut signals,
+                &stats,
+                &shared,
+                control,
+            )
+            .await
         }
         Err(failure) => Err(failure),
     };
@@ -105,6 +118,7 @@ async fn serve(
     signals: &mut impl Signals,
     stats: &Stats,
     shared: &Shared,
+    mut control: Control,
 ) -> Result<Exit, Failure> {
     tracing::info!("running");
     fault::point("running");
@@ -114,13 +128,18 @@ async fn serve(
                 changed.map_err(|error| Failure::io("cannot watch the network", &error))?;
                 surroundings.follow().await;
             }
-            () = tokio::time::sleep(LOOK) => surroundings.follow().await,
+            () = tokio::time::sleep(LOOK) => {
+                surroundings.follow().await;
+                control.look().await;
+            }
+            Some(order) = control.reloads.recv() => admin::refuse(order),
             told = signals.next() => match told {
                 Told::End => break,
                 Told::Report => tracing::info!("so far\n{}", text(stats, shared)),
             },
         }
     }
+    drop(control);
     let ended = workers.stop();
     fault::point("worker stopped");
     tracing::info!("in all\n{}", text(stats, shared));
@@ -140,11 +159,14 @@ struct Surroundings<'a, W, S> {
     own: Vec<Ipv4Addr>,
     /// The way to the workers, once they run.
     orders: Option<Orders>,
+    /// What the control socket tells of the host.
+    host: Arc<admin::Host>,
 }
 
 impl<W: Network, S: System> Surroundings<'_, W, S> {
     /// Makes the host, as it is, what the PLAT needs.
     async fn arrange(&mut self, snapshot: &Snapshot) -> Result<(), netcfg::Error> {
+        self.host.note(snapshot, &self.config.interface);
         self.tell_own_addresses(own_ipv4(snapshot)).await;
         self.forwarding.follow(self.config, snapshot);
         let plan = host_plan::plan(self.config, &self.forwarding);

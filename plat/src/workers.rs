@@ -20,7 +20,7 @@ use host::{clock::Clock, tun::Tun};
 use nat64::Engine;
 use wire::counters::Counter;
 
-pub(crate) use orders::Orders;
+pub(crate) use orders::{Orders, Unanswered};
 use run::Run;
 
 /// What the workers share with the rest of the program.

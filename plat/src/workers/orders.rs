@@ -69,6 +69,29 @@ impl Orders {
         Self(lines.into_iter().map(|line| line.0).collect())
     }
 
+    /// Has one worker do this with its engine. Nothing if there is none of that number.
+    ///
+    /// # Errors
+    /// As [`Self::each`].
+    pub(crate) async fn one<R: Send + 'static>(
+        &self,
+        worker: usize,
+        order: impl FnOnce(&mut Engine, Instant) -> R + Send + 'static,
+    ) -> Result<Option<R>, Unanswered> {
+        let Some(line) = self.0.get(worker) else {
+            return Ok(None);
+        };
+        let (answer, answered) = oneshot::channel();
+        line.send(Box::new(move |engine, now| {
+            // Whoever asked may have lost patience.
+            let _ = answer.send(order(engine, now));
+        }))?;
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(answered) => answered.map(Some).map_err(|_| Unanswered::Ended),
+            Err(_) => Err(Unanswered::Stuck),
+        }
+    }
+
     /// Has every worker do this with its engine, at the time that the worker gives with it, and
     /// returns the answers in the order of the shards. The workers do it at about the same time,
     /// but not at one instant.

@@ -61,7 +61,7 @@ async fn an_order_is_carried_out_between_packets() {
     assert!(orders.each(refused).await.unwrap()[0] >= 1);
     assert!(workers.stop().is_ok());
     let ended = orders.each(|_, _| ()).await;
-    assert_eq!(ended, Err(orders::Unanswered::Ended));
+    assert_eq!(ended, Err(Unanswered::Ended));
 }
 
 /// Whoever asks is told when a worker has ended, and does not keep the interface.
@@ -76,7 +76,7 @@ async fn a_failed_interface_ends_the_worker_and_what_it_was_asked() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let ended = orders.each(|_, _| ()).await;
-    assert_eq!(ended, Err(orders::Unanswered::Ended));
+    assert_eq!(ended, Err(Unanswered::Ended));
     let error = workers.stop().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     assert_eq!(Arc::strong_count(&port), 1);
@@ -89,8 +89,8 @@ async fn a_stuck_worker_is_not_waited_for_for_ever() {
     let (line, inbox) = orders::line(&tun);
     let orders = Orders::new(vec![line]);
     let stuck = orders.each(|_, _| ()).await;
-    assert_eq!(stuck, Err(orders::Unanswered::Stuck));
+    assert_eq!(stuck, Err(Unanswered::Stuck));
     drop(inbox);
     let ended = orders.each(|_, _| ()).await;
-    assert_eq!(ended, Err(orders::Unanswered::Ended));
+    assert_eq!(ended, Err(Unanswered::Ended));
 }

@@ -155,8 +155,7 @@ impl Bench {
 
     fn path(&self, contender: Contender) -> Path<'_> {
         let (client, to, known_as): (_, IpAddr, _) = match contender {
-            // Nobody masquerades here.
-            Contender::Native | Contender::Masquerade => (&self.host, NATIVE.into(), NATIVE),
+            Contender::Native => (&self.host, NATIVE.into(), NATIVE),
             Contender::Ours => (&self.host, TRANSLATED.into(), TRANSLATED_AS),
             Contender::Peer => (&self.peer, TRANSLATED.into(), TRANSLATED_AS),
         };
@@ -164,7 +163,7 @@ impl Bench {
             client,
             server: &self.server,
             to,
-            known_as: known_as.into(),
+            known_as,
         }
     }
 
@@ -172,7 +171,7 @@ impl Bench {
     fn rounds(&self, measure: impl Fn(Path<'_>) -> io::Result<f64>) -> io::Result<Rounds> {
         let mut rounds = Rounds::default();
         for _ in 0..ROUNDS {
-            for contender in Contender::OF_CLAT {
+            for contender in Contender::ALL {
                 rounds.push(contender, measure(self.path(contender))?);
             }
         }
@@ -196,7 +195,7 @@ impl Bench {
     fn pid(&self, contender: Contender) -> u32 {
         match contender {
             Contender::Peer => self.tayga.pid(),
-            Contender::Ours | Contender::Native | Contender::Masquerade => self.clat.pid(),
+            Contender::Ours | Contender::Native => self.clat.pid(),
         }
     }
 

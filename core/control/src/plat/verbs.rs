@@ -8,9 +8,7 @@ use core::{
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{
-    BibRow, ClientRow, Health, PoolRow, Protocol, RefusedClient, SessionRow, StatsRow, Status,
-};
+use super::rows::{BibRow, ClientRow, Health, PoolRow, Protocol, SessionRow, StatsRow, Status};
 use crate::network::Match;
 
 /// The most rows in one answer. A longer list comes in pages.
@@ -156,8 +154,8 @@ pub enum Verb {
     BibRemove {
         /// The protocol.
         protocol: Protocol,
-        /// The address and port from the pool.
-        pool: SocketAddrV4,
+        /// The client's address and port, or those from the pool.
+        end: SocketAddr,
     },
     /// Use of the pool.
     PoolList,
@@ -172,8 +170,6 @@ pub enum Verb {
         #[serde(default)]
         limit: Option<usize>,
     },
-    /// Who was refused because they are not in `clients`.
-    ClientRefused,
     /// Whether it works.
     Health,
     /// Read the configuration again.
@@ -198,7 +194,6 @@ impl Verb {
             | Self::PoolList
             | Self::Stats
             | Self::Top { .. }
-            | Self::ClientRefused
             | Self::Health => false,
             Self::SessionFlush { .. }
             | Self::BibAdd(_)
@@ -222,7 +217,6 @@ impl Verb {
             Self::PoolList => "plat pool list",
             Self::Stats => "plat stats",
             Self::Top { .. } => "plat top",
-            Self::ClientRefused => "plat client refused",
             Self::Health => "plat health",
             Self::Reload { .. } | Self::ReloadConfirm => "plat reload",
         }
@@ -270,11 +264,6 @@ pub enum Answer {
     Clients {
         /// The clients, most first.
         rows: Vec<ClientRow>,
-    },
-    /// To [`Verb::ClientRefused`].
-    Refused {
-        /// The refused, most first.
-        rows: Vec<RefusedClient>,
     },
     /// To [`Verb::Health`].
     Health(Health),

@@ -24,7 +24,6 @@ mod mapping;
 mod paging;
 mod policy;
 mod properties;
-mod reconfigure;
 mod shards;
 mod simultaneous_open;
 mod stateless;

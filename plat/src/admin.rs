@@ -1,0 +1,320 @@
+//! The control socket: what people and programs may ask a running `plat`.
+//!
+//! Everybody on the host may read; root, the service's own user and the members of [`GROUP`] may
+//! change something. Who asks is the kernel's word. What is asked of the tables goes to the workers
+//! as orders, a page at a time, so that no list holds up packets.
+
+mod control;
+mod facts;
+mod feed;
+mod lists;
+mod marks;
+mod rows;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use ::control::{
+    Problem, ProblemCode,
+    envelope::Hello,
+    plat::{Answer, Check, Filter, Health, Protocol, StaticBinding, Status, Verb},
+};
+use cli::Exit;
+use ipc::{Limits, Peer, Service, Subscriber, transport};
+use nat64::{Engine, static_bib::StaticError};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::workers::{Orders, Unanswered};
+
+pub(crate) use self::control::{Control, refuse};
+pub(crate) use facts::{Facts, Host};
+use feed::{Feed, Follower};
+use marks::Marks;
+use stats::Counters;
+
+/// The group whose members may change something.
+pub(crate) const GROUP: &str = "openclat";
+
+/// The user that the service runs as, if it is not root.
+pub(crate) const SERVICE_USER: &str = "openclat-plat";
+
+/// The socket's name in the state directory.
+pub(crate) const SOCKET: &str = "control.sock";
+
+/// Something that only the main loop can do.
+#[derive(Debug)]
+pub(crate) struct ReloadOrder {
+    /// What exactly.
+    pub(crate) what: Reload,
+    /// Where the answer goes: one sentence.
+    pub(crate) answer: oneshot::Sender<Result<String, Problem>>,
+}
+
+/// What is to become of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// Read it again; go back by itself unless it is confirmed in so many seconds.
+    Read {
+        /// In seconds.
+        confirm_within: Option<u32>,
+    },
+    /// Keep what was read last.
+    Confirm,
+}
+
+/// What is served at the control socket.
+pub(crate) struct Admin {
+    orders: Orders,
+    facts: Facts,
+    host: Arc<Host>,
+    counters: Counters,
+    marks: Marks,
+    feed: Feed,
+    started: Instant,
+    reload: mpsc::Sender<ReloadOrder>,
+}
+
+impl Admin {
+    /// For these workers.
+    ///
+    /// # Errors
+    /// If they do not answer.
+    pub(crate) async fn new(
+        orders: Orders,
+        facts: Facts,
+        host: Arc<Host>,
+        reload: mpsc::Sender<ReloadOrder>,
+    ) -> Result<Self, Unanswered> {
+        Ok(Self {
+            counters: Counters::of(&orders, Arc::clone(&facts.shared)).await?,
+            feed: Feed::new(orders.clone()),
+            marks: Marks::default(),
+            started: Instant::now(),
+            orders,
+            facts,
+            host,
+            reload,
+        })
+    }
+
+    /// Looks how much is in use, for the high-water marks. Best done every few seconds.
+    pub(crate) async fn look(&self) {
+        if let Err(problem) = self.pool().await {
+            tracing::debug!("the pool: {problem}");
+        }
+    }
+
+    /// Reads what becomes of the tables, for those who follow it. Never returns.
+    pub(crate) async fn follow(&self) {
+        self.feed.run().await;
+    }
+
+    /// Does what is asked.
+    async fn carry_out(&self, verb: Verb, subscriber: &Subscriber) -> Result<Answer, Problem> {
+        match verb {
+            Verb::Status => Ok(Answer::Status(Box::new(self.status().await?))),
+            Verb::SessionList(wanted) => self.sessions(wanted).await.map(Answer::Sessions),
+            Verb::SessionFollow { filter } => {
+                let follower = Follower {
+                    filter,
+                    prefixes: self.facts.prefixes.clone(),
+                    subscriber: subscriber.clone(),
+                };
+                self.feed.add(follower).await?;
+                Ok(done(None, "following"))
+            }
+            Verb::SessionFlush { filter } => self.flush(filter).await,
+            Verb::BibList(wanted) => self.bindings(wanted).await.map(Answer::Bindings),
+            Verb::BibAdd(binding) => self.add(binding).await,
+            Verb::BibRemove { protocol, end } => self.remove(protocol, end).await,
+            Verb::PoolList => Ok(Answer::Pool {
+                rows: self.pool().await?,
+            }),
+            Verb::Stats => Ok(Answer::Stats {
+                rows: self.counters.rows(),
+            }),
+            Verb::Top { by, limit } => self.top(by, limit).await,
+            Verb::Health => Ok(Answer::Health(self.health().await)),
+            Verb::Reload { confirm_within } => self.reload(Reload::Read { confirm_within }).await,
+            Verb::ReloadConfirm => self.reload(Reload::Confirm).await,
+        }
+    }
+
+    async fn status(&self) -> Result<Status, Problem> {
+        let health = self.health().await;
+        let facts = &self.facts;
+        Ok(Status {
+            instance: facts.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: self.started.elapsed().as_secs(),
+            prefixes: facts.prefixes.clone(),
+            pool: facts.pool.clone(),
+            interface: facts.interface.clone(),
+            workers: self.counters.workers(),
+            sessions: self.counters.sessions(),
+            bindings: self.counters.bindings(),
+            sessions_limit: facts.sessions_limit,
+            bindings_limit: facts.bindings_limit,
+            thresholds: facts::thresholds(facts, &self.counters, &self.marks),
+            health,
+        })
+    }
+
+    /// Whether it works. Never fails: that workers do not answer is what it is there to say.
+    async fn health(&self) -> Health {
+        let free = |engine: &mut Engine, _: Instant| {
+            nat64::tuple::Protocol::ALL.map(|it| engine.free_ports(it))
+        };
+        let free = self.orders.each(free).await;
+        let workers = match &free {
+            Ok(all) => (true, format!("{} answer", all.len())),
+            Err(error) => (false, error.to_string()),
+        };
+        let pool = match free {
+            Ok(all) => facts::pool_check(&all),
+            Err(_) => (false, "not known: the workers do not answer".to_owned()),
+        };
+        let check = |name: &str, (passed, detail)| Check {
+            name: name.to_owned(),
+            passed,
+            detail,
+        };
+        Health::of(vec![
+            check("workers", workers),
+            check("ipv4-side", self.host.ipv4_side()),
+            check("pool", pool),
+        ])
+    }
+
+    async fn flush(&self, filter: Filter) -> Result<Answer, Problem> {
+        let order = move |engine: &mut Engine, now| {
+            engine.flush_where(now, |view| filter.wants_session(&rows::session(view)))
+        };
+        let ended: usize = self.each(order).await?.into_iter().sum();
+        let ended = u64::try_from(ended).unwrap_or(u64::MAX);
+        Ok(done(Some(ended), "sessions ended"))
+    }
+
+    async fn add(&self, binding: StaticBinding) -> Result<Answer, Problem> {
+        let wanted = rows::static_binding(&binding);
+        let made = self.each(move |engine, _| engine.add_static(wanted));
+        let made: Result<Vec<()>, StaticError> = made.await?.into_iter().collect();
+        let Err(error) = made else {
+            return Ok(done(Some(1), "binding made"));
+        };
+        // Those that did not refuse.
+        self.each(move |engine, _| engine.cancel_static(wanted))
+            .await?;
+        Err(Problem::new(ProblemCode::Invalid, error).command("plat bib list"))
+    }
+
+    async fn remove(
+        &self,
+        protocol: Protocol,
+        end: std::net::SocketAddr,
+    ) -> Result<Answer, Problem> {
+        let order = move |engine: &mut Engine, _: Instant| rows::remove(engine, protocol, end);
+        let removed = self.each(order).await?.into_iter().any(|it| it);
+        if removed {
+            return Ok(done(Some(1), "binding removed"));
+        }
+        let summary = format_args!("there is no {protocol} binding of {end}");
+        Err(Problem::new(ProblemCode::NotFound, summary).command("plat bib list"))
+    }
+
+    async fn reload(&self, what: Reload) -> Result<Answer, Problem> {
+        let gone = || Problem::new(ProblemCode::Stopping, "plat is stopping");
+        let (answer, answered) = oneshot::channel();
+        let order = ReloadOrder { what, answer };
+        self.reload.send(order).await.map_err(|_| gone())?;
+        let text = answered.await.map_err(|_| gone())??;
+        Ok(done(None, text))
+    }
+
+    async fn each<R: Send + 'static>(
+        &self,
+        order: impl Fn(&mut Engine, Instant) -> R + Send + Sync + 'static,
+    ) -> Result<Vec<R>, Problem> {
+        self.orders.each(order).await.map_err(unanswered)
+    }
+}
+
+fn unanswered(error: Unanswered) -> Problem {
+    Problem::new(ProblemCode::Failed, error).command("plat health")
+}
+
+fn done(count: Option<u64>, text: impl Into<String>) -> Answer {
+    Answer::Done {
+        count,
+        text: text.into(),
+    }
+}
+
+/// Whether `peer` may change something.
+fn may_change(peer: &Peer) -> bool {
+    peer.is_root() || peer.is_own_user() || peer.is_in(GROUP)
+}
+
+impl Service for Admin {
+    fn hello(&self) -> Hello<Value> {
+        Hello::new("plat", env!("CARGO_PKG_VERSION"))
+            .with(serde_json::json!({ "instance": self.facts.instance }))
+    }
+
+    async fn call(
+        &self,
+        peer: &Peer,
+        verb: Value,
+        subscriber: &Subscriber,
+    ) -> Result<Value, Problem> {
+        let verb: Verb = serde_json::from_value(verb)
+            .map_err(|it| Problem::new(ProblemCode::UnknownVerb, it).command("plat --version"))?;
+        let command = verb.command();
+        if verb.changes() && !may_change(peer) {
+            let summary = format_args!(
+                "`{command}` is for root and members of the group {GROUP}; user {} is neither",
+                peer.uid
+            );
+            let problem = Problem::new(ProblemCode::NotPermitted, summary);
+            return Err(problem.command(format_args!("sudo {command}")));
+        }
+        if verb.changes() {
+            tracing::info!("user {}: {command}", peer.uid);
+        }
+        let answer = self.carry_out(verb, subscriber).await?;
+        serde_json::to_value(answer).map_err(|it| Problem::new(ProblemCode::Failed, it))
+    }
+}
+
+/// Serves at `path` until it is dropped. The NAT64 does its work without it if it must.
+pub(crate) async fn serve(admin: Arc<Admin>, path: &Path) {
+    let listener = match transport::listen(path) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!("no control socket: {error}");
+            return std::future::pending().await;
+        }
+    };
+    ipc::serve(listener, admin, Limits::default()).await;
+}
+
+/// The exit code that belongs to a problem.
+pub(crate) fn exit_of(problem: &Problem) -> Exit {
+    match problem.code {
+        ProblemCode::NotPermitted => Exit::Permission,
+        ProblemCode::NotFound => Exit::NotFound,
+        ProblemCode::Invalid => Exit::Usage,
+        ProblemCode::Timeout => Exit::Timeout,
+        ProblemCode::Stopping => Exit::NotRunning,
+        ProblemCode::VersionMismatch
+        | ProblemCode::UnknownVerb
+        | ProblemCode::Malformed
+        | ProblemCode::TooManyConnections
+        | ProblemCode::TooSlow
+        | ProblemCode::Failed
+        | ProblemCode::Other => Exit::Error,
+    }
+}

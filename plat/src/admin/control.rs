@@ -1,0 +1,83 @@
+//! The control socket in the main loop.
+
+use std::{path::Path, sync::Arc};
+
+use ::control::{Problem, ProblemCode};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{Admin, Facts, Host, ReloadOrder, SOCKET};
+use crate::{
+    config::Config,
+    workers::{Shared, Workers},
+};
+
+/// The control socket, for as long as it lives.
+pub(crate) struct Control {
+    admin: Option<Arc<Admin>>,
+    /// What only the main loop can do.
+    pub(crate) reloads: mpsc::Receiver<ReloadOrder>,
+    tasks: JoinSet<()>,
+}
+
+impl Control {
+    /// Opens it. The NAT64 does its work without it if it must.
+    pub(crate) async fn start(
+        workers: &Workers,
+        config: &Config,
+        host: &Arc<Host>,
+        shared: &Arc<Shared>,
+        journal: &Path,
+    ) -> Self {
+        let (sender, reloads) = mpsc::channel(4);
+        let facts = Facts::of(config, &instance(journal), Arc::clone(shared));
+        let admin = Admin::new(workers.orders(), facts, Arc::clone(host), sender).await;
+        let admin = admin.inspect_err(|error| tracing::warn!("no control socket: {error}"));
+        let admin = admin.ok().map(Arc::new);
+        let mut tasks = JoinSet::new();
+        if let Some(admin) = &admin {
+            let socket = journal.with_file_name(SOCKET);
+            let served = Arc::clone(admin);
+            tasks.spawn(async move { super::serve(served, &socket).await });
+            let followed = Arc::clone(admin);
+            tasks.spawn(async move { followed.follow().await });
+        }
+        Self {
+            admin,
+            reloads,
+            tasks,
+        }
+    }
+
+    /// To be called every few seconds.
+    pub(crate) async fn look(&self) {
+        if let Some(admin) = &self.admin {
+            admin.look().await;
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+/// The name of an instance is that of its state directory: `plat@NAME`.
+fn instance(journal: &Path) -> String {
+    let directory = journal.parent().and_then(Path::file_name);
+    let name = directory.and_then(|it| it.to_str());
+    let name = name.and_then(|it| it.strip_prefix("plat@"));
+    name.unwrap_or("default").to_owned()
+}
+
+/// Nothing is read again while it runs.
+pub(crate) fn refuse(order: ReloadOrder) {
+    let problem = Problem::new(
+        ProblemCode::Invalid,
+        "this plat cannot read its configuration again while it runs",
+    );
+    tracing::debug!("{:?} was asked for", order.what);
+    let _ = order
+        .answer
+        .send(Err(problem.command("systemctl restart plat")));
+}

@@ -1,0 +1,154 @@
+//! What becomes of the tables, for those who listen.
+//!
+//! The workers keep changes only while somebody listens, and never wait for anybody: what does not
+//! fit is lost and counted. The changes are fetched as an order, every few milliseconds.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use control::{
+    Problem, ProblemCode,
+    plat::{Event, Filter},
+};
+use ipc::Subscriber;
+use nat64::{Engine, journal::Change};
+use tokio::sync::Notify;
+
+use super::rows;
+use crate::workers::Orders;
+
+/// How often the changes are fetched.
+const OFTEN: Duration = Duration::from_millis(50);
+
+/// Changes that one worker keeps until they are fetched: 5 MiB.
+const KEPT: usize = 1 << 16;
+
+/// Clients that follow, at most.
+const FOLLOWERS: usize = 16;
+
+/// Something that is told of every change.
+pub(crate) trait Listener: Send {
+    /// What changed. Must not wait. Whether it wants to be told of more.
+    fn told(&mut self, change: &Change, now: Instant) -> bool;
+}
+
+/// The source.
+pub(super) struct Feed {
+    orders: Orders,
+    listeners: Mutex<Vec<Box<dyn Listener>>>,
+    added: Notify,
+}
+
+impl Feed {
+    pub(super) fn new(orders: Orders) -> Self {
+        Self {
+            orders,
+            listeners: Mutex::default(),
+            added: Notify::new(),
+        }
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Box<dyn Listener>>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a client that follows sessions.
+    pub(super) async fn add(&self, follower: Follower) -> Result<(), Problem> {
+        if self.listeners().len() >= FOLLOWERS {
+            let what = "others follow already, as many as may";
+            return Err(Problem::new(ProblemCode::TooManyConnections, what));
+        }
+        follower.subscriber.subscribe();
+        self.listen(Box::new(follower)).await;
+        Ok(())
+    }
+
+    /// Adds somebody who is told of every change from now on.
+    pub(super) async fn listen(&self, listener: Box<dyn Listener>) {
+        let began = self.orders.each(|engine, _| begin(engine)).await;
+        if let Err(error) = began {
+            tracing::warn!("changes cannot be followed: {error}");
+        }
+        self.listeners().push(listener);
+        self.added.notify_one();
+    }
+
+    /// Tells those who listen. Never returns.
+    pub(super) async fn run(&self) {
+        loop {
+            if self.listeners().is_empty() {
+                let _ = self
+                    .orders
+                    .each(|engine, _| engine.keep_changes(None))
+                    .await;
+                // Somebody may have come meanwhile.
+                if self.listeners().is_empty() {
+                    self.added.notified().await;
+                }
+                let _ = self.orders.each(|engine, _| begin(engine)).await;
+            }
+            tokio::time::sleep(OFTEN).await;
+            let fetched = self.orders.each(|engine, now| {
+                let mut changes = Vec::new();
+                engine.drain_changes(|change| changes.push(change));
+                (changes, now)
+            });
+            // Workers that have ended are said elsewhere.
+            for (changes, now) in fetched.await.unwrap_or_default() {
+                self.tell(&changes, now);
+            }
+        }
+    }
+
+    fn tell(&self, changes: &[Change], now: Instant) {
+        let mut listeners = self.listeners();
+        listeners.retain_mut(|it| changes.iter().all(|change| it.told(change, now)));
+    }
+}
+
+/// Begins to keep changes, unless that is so already.
+fn begin(engine: &mut Engine) {
+    engine.keep_changes(Some(KEPT));
+}
+
+/// A client that follows sessions.
+pub(super) struct Follower {
+    /// Which.
+    pub(super) filter: Filter,
+    /// The names of the prefixes.
+    pub(super) prefixes: Vec<String>,
+    /// The client.
+    pub(super) subscriber: Subscriber,
+}
+
+impl Follower {
+    fn event(&self, change: &Change, now: Instant) -> Option<Event> {
+        let row = |record| {
+            let row = rows::record(record, &self.prefixes, now);
+            self.filter.wants_session(&row).then_some(row)
+        };
+        match change {
+            Change::SessionMade(record) => row(record).map(Event::SessionCreated),
+            Change::SessionEnded(record, _) => row(record).map(Event::SessionDeleted),
+            Change::Lost(count) => Some(Event::Lost { count: *count }),
+            Change::BindingMade(_)
+            | Change::BindingChanged(_)
+            | Change::BindingEnded(_)
+            | Change::SessionChanged(_)
+            | Change::Refused(_) => None,
+        }
+    }
+}
+
+impl Listener for Follower {
+    fn told(&mut self, change: &Change, now: Instant) -> bool {
+        let Some(event) = self.event(change, now) else {
+            return self.subscriber.is_there();
+        };
+        serde_json::to_value(event).is_ok_and(|event| self.subscriber.push(event))
+    }
+}

@@ -1,0 +1,130 @@
+//! The engine's words in those of the control protocol.
+
+use std::{
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+    time::Instant,
+};
+
+use control::plat::{BibRow, Protocol, SessionRow, StaticBinding};
+use nat64::{
+    Engine,
+    bib::Binding,
+    journal::SessionRecord,
+    session::State,
+    tcp::TcpState,
+    tuple::{self, Endpoint4, Endpoint6},
+    view::SessionView,
+};
+
+pub(super) fn protocol(protocol: tuple::Protocol) -> Protocol {
+    match protocol {
+        tuple::Protocol::Tcp => Protocol::Tcp,
+        tuple::Protocol::Udp => Protocol::Udp,
+        tuple::Protocol::Icmp => Protocol::Icmp,
+    }
+}
+
+fn engine_protocol(protocol: Protocol) -> tuple::Protocol {
+    match protocol {
+        Protocol::Tcp => tuple::Protocol::Tcp,
+        Protocol::Udp => tuple::Protocol::Udp,
+        Protocol::Icmp => tuple::Protocol::Icmp,
+    }
+}
+
+pub(super) fn end6(end: Endpoint6) -> SocketAddrV6 {
+    SocketAddrV6::new(end.address, end.id, 0, 0)
+}
+
+pub(super) fn end4(end: Endpoint4) -> SocketAddrV4 {
+    SocketAddrV4::new(end.address, end.id)
+}
+
+fn inside(end: SocketAddrV6) -> Endpoint6 {
+    Endpoint6 {
+        address: *end.ip(),
+        id: end.port(),
+    }
+}
+
+fn outside(end: SocketAddrV4) -> Endpoint4 {
+    Endpoint4 {
+        address: *end.ip(),
+        id: end.port(),
+    }
+}
+
+/// The names of RFC 6146 §3.5.2, in lower case.
+fn state(state: State) -> &'static str {
+    match state {
+        State::Udp | State::Icmp => "open",
+        State::Tcp(state) => match state {
+            TcpState::V4Init => "v4-init",
+            TcpState::V6Init => "v6-init",
+            TcpState::Established => "established",
+            TcpState::V4Fin => "v4-fin",
+            TcpState::V6Fin => "v6-fin",
+            TcpState::V4V6Fin => "v4-v6-fin",
+            TcpState::Trans => "trans",
+        },
+    }
+}
+
+pub(super) fn session(view: &SessionView) -> SessionRow {
+    SessionRow {
+        protocol: protocol(view.protocol),
+        client: end6(view.inside),
+        pool: end4(view.outside),
+        remote: end4(view.remote),
+        prefix: view.prefix.to_string(),
+        state: state(view.state).to_owned(),
+        expires_in: view.expires_in.as_secs(),
+    }
+}
+
+/// A session as the journal tells of it; its prefix is one of `prefixes`.
+pub(super) fn record(record: &SessionRecord, prefixes: &[String], now: Instant) -> SessionRow {
+    let prefix = prefixes.get(usize::from(record.prefix));
+    SessionRow {
+        protocol: protocol(record.state.protocol()),
+        client: end6(record.inside),
+        pool: end4(record.outside),
+        remote: end4(record.remote),
+        prefix: prefix.cloned().unwrap_or_default(),
+        state: state(record.state).to_owned(),
+        expires_in: record.expires.saturating_duration_since(now).as_secs(),
+    }
+}
+
+pub(super) fn binding(binding: &Binding) -> BibRow {
+    BibRow {
+        protocol: protocol(binding.protocol),
+        client: end6(binding.inside),
+        pool: end4(binding.outside),
+        sessions: binding.sessions,
+        is_static: binding.is_static,
+    }
+}
+
+pub(super) fn static_binding(binding: &StaticBinding) -> nat64::static_bib::StaticBinding {
+    nat64::static_bib::StaticBinding {
+        protocol: engine_protocol(binding.protocol),
+        inside: inside(binding.client),
+        outside: outside(binding.pool),
+    }
+}
+
+/// Removes the binding that one of these ends belongs to. Whether there was one.
+pub(super) fn remove(engine: &mut Engine, protocol: Protocol, end: SocketAddr) -> bool {
+    let protocol = engine_protocol(protocol);
+    let client = match end {
+        SocketAddr::V6(client) => Some(inside(client)),
+        SocketAddr::V4(pool) => {
+            let pool = outside(pool);
+            let mut all = engine.bindings();
+            let found = all.find(|it| it.protocol == protocol && it.outside == pool);
+            found.map(|it| it.inside)
+        }
+    };
+    client.is_some_and(|client| engine.remove_binding(protocol, client))
+}

@@ -1,0 +1,259 @@
+//! Everything that is counted, as rows.
+
+use std::sync::Arc;
+
+use control::plat::{Amounts, StatsRow};
+use nat64::{
+    stats::{DirectionStats, Stats},
+    tuple::Protocol,
+};
+use wire::{
+    counters::{Counter, ReasonCounters},
+    verdict::Reason,
+};
+
+use super::rows;
+use crate::workers::{Orders, Shared, Unanswered};
+
+/// The counters of all workers. Reading them disturbs nobody.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    workers: Vec<Stats>,
+    shared: Arc<Shared>,
+}
+
+/// A table of counters by protocol.
+type ByProtocol = fn(&Stats) -> &[Arc<Counter>; 3];
+
+impl Counters {
+    pub(super) async fn of(orders: &Orders, shared: Arc<Shared>) -> Result<Self, Unanswered> {
+        let workers = orders.each(|engine, _| engine.stats()).await?;
+        Ok(Self { workers, shared })
+    }
+
+    pub(super) fn workers(&self) -> u64 {
+        self.workers.len() as u64
+    }
+
+    /// Current sessions.
+    pub(crate) fn sessions(&self) -> Amounts {
+        self.current(
+            |it| &it.tables.sessions_made,
+            |it| &it.tables.sessions_ended,
+        )
+    }
+
+    /// Current bindings.
+    pub(crate) fn bindings(&self) -> Amounts {
+        self.current(
+            |it| &it.tables.bindings_made,
+            |it| &it.tables.bindings_ended,
+        )
+    }
+
+    fn current(&self, made: ByProtocol, ended: ByProtocol) -> Amounts {
+        let mut amounts = Amounts::default();
+        for protocol in Protocol::ALL {
+            // Those that ended first: what is made in between is not missing.
+            let ended = self.by_protocol(ended, protocol);
+            let current = self.by_protocol(made, protocol).saturating_sub(ended);
+            *amounts.of_mut(rows::protocol(protocol)) = current;
+        }
+        amounts
+    }
+
+    fn by_protocol(&self, which: ByProtocol, protocol: Protocol) -> u64 {
+        let all = self.workers.iter().map(which);
+        all.map(|it| it[protocol.index()].get()).sum()
+    }
+
+    /// All rows, in a fixed order.
+    pub(crate) fn rows(&self) -> Vec<StatsRow> {
+        let mut table = Table::default();
+        self.current_amounts(&mut table);
+        for (name, people, which) in DIRECTIONS {
+            let all: Vec<_> = self.workers.iter().map(which).collect();
+            direction(&mut table, name, people, &all);
+        }
+        self.made(&mut table);
+        table.add(
+            "host.refused",
+            "Packets that the host did not take from us.",
+            self.shared.host_refused.get(),
+        );
+        table.add(
+            "host.unreadable",
+            "Packets from the host whose virtio-net header cannot be understood.",
+            self.shared.unreadable.get(),
+        );
+        let lost = self.workers.iter().map(|it| it.tables.changes_lost.get());
+        table.add(
+            "journal.lost",
+            "Changes of the tables that a log or a follower was not told of, because there were \
+             too many.",
+            lost.sum(),
+        );
+        table.0
+    }
+
+    fn current_amounts(&self, table: &mut Table) {
+        let (sessions, bindings) = (self.sessions(), self.bindings());
+        table.add(
+            "sessions",
+            "Current sessions (RFC 6146 §3.2).",
+            sessions.total(),
+        );
+        table.add(
+            "bindings",
+            "Current bindings (RFC 6146 §3.1).",
+            bindings.total(),
+        );
+        for protocol in control::plat::Protocol::ALL {
+            let mut both = (sessions, bindings);
+            table.add(
+                &format!("sessions.{protocol}"),
+                &format!("Current sessions of {protocol} (RFC 6146 §3.2)."),
+                *both.0.of_mut(protocol),
+            );
+            table.add(
+                &format!("bindings.{protocol}"),
+                &format!("Current bindings of {protocol} (RFC 6146 §3.1)."),
+                *both.1.of_mut(protocol),
+            );
+        }
+    }
+
+    fn made(&self, table: &mut Table) {
+        for protocol in Protocol::ALL {
+            let name = rows::protocol(protocol);
+            let sessions = self.by_protocol(|it| &it.tables.sessions_made, protocol);
+            let bindings = self.by_protocol(|it| &it.tables.bindings_made, protocol);
+            table.add(
+                &format!("sessions-made.{name}"),
+                &format!("Sessions of {name} that were ever made (RFC 6146 §3.2)."),
+                sessions,
+            );
+            table.add(
+                &format!("bindings-made.{name}"),
+                &format!("Bindings of {name} that were ever made (RFC 6146 §3.1)."),
+                bindings,
+            );
+        }
+    }
+}
+
+/// A direction: its name in codes, its name for people, and where it is counted.
+type Direction = (&'static str, &'static str, fn(&Stats) -> &DirectionStats);
+
+const DIRECTIONS: [Direction; 2] = [
+    ("from-v6", "from IPv6 to IPv4", |it| &it.from_v6),
+    ("from-v4", "from IPv4 to IPv6", |it| &it.from_v4),
+];
+
+#[derive(Default)]
+struct Table(Vec<StatsRow>);
+
+impl Table {
+    /// A row. The clause stands in parentheses at the end of the sentence.
+    fn add(&mut self, code: &str, sentence: &str, value: u64) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "exact up to 2^53, and for people and graphs beyond"
+        )]
+        self.rate(code, sentence, value as f64);
+    }
+
+    fn rate(&mut self, code: &str, sentence: &str, value: f64) {
+        let (sentence, clause) = split(sentence);
+        self.0.push(StatsRow {
+            code: code.to_owned(),
+            sentence,
+            clause,
+            value,
+        });
+    }
+}
+
+/// Takes the clause off the end of a sentence: `It is so (RFC 1 §2).`
+fn split(sentence: &str) -> (String, String) {
+    let end = sentence.strip_suffix(").");
+    match end.and_then(|it| it.rsplit_once(" (RFC ")) {
+        Some((before, clause)) => (format!("{before}."), format!("RFC {clause}")),
+        None => (sentence.to_owned(), String::new()),
+    }
+}
+
+fn direction(table: &mut Table, name: &str, people: &str, all: &[&DirectionStats]) {
+    let sum = |which: fn(&DirectionStats) -> &Counter| -> u64 {
+        all.iter().map(|it| which(it).get()).sum()
+    };
+    let (came, passed) = (sum(|it| &it.packets_in), sum(|it| &it.passed));
+    table.add(
+        &format!("{name}.packets"),
+        &format!("Packets {people} that came in (RFC 8512)."),
+        came,
+    );
+    table.add(
+        &format!("{name}.bytes"),
+        &format!("Their bytes, {people} (RFC 8512)."),
+        sum(|it| &it.bytes_in),
+    );
+    table.add(
+        &format!("{name}.passed"),
+        &format!("Successful translations {people} (RFC 7915)."),
+        passed,
+    );
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let rate = if came == 0 {
+        100.0
+    } else {
+        (passed as f64 * 100.0 / came as f64).min(100.0)
+    };
+    table.rate(
+        &format!("{name}.success-rate"),
+        &format!("Success rate {people}: of a hundred packets that came in, so many passed."),
+        rate,
+    );
+    let states: Vec<_> = all.iter().map(|it| &it.dropped_by_state).collect();
+    let translations: Vec<_> = all.iter().map(|it| &it.dropped_by_translation).collect();
+    let dropped: u64 = states.iter().map(|it| it.total()).sum();
+    let untranslated: u64 = translations.iter().map(|it| it.total()).sum();
+    table.add(
+        &format!("{name}.dropped"),
+        &format!("Packets {people} that did not pass, whatever the reason (RFC 8512)."),
+        dropped + untranslated,
+    );
+    table.add(
+        &format!("{name}.errors-sent"),
+        &format!("Senders {people} that were told with an ICMP error (RFC 7915 §4.4, §5.4)."),
+        sum(|it| &it.errors_sent),
+    );
+    reasons(table, &format!("{name}.drop"), &states);
+    reasons(table, &format!("{name}.not-translated"), &translations);
+}
+
+fn reasons<R: Reason>(table: &mut Table, name: &str, all: &[&ReasonCounters<R>]) {
+    for reason in R::ALL {
+        let count = all.iter().map(|it| it.get(*reason)).sum();
+        table.add(
+            &format!("{name}.{}", reason.code()),
+            reason.explain(),
+            count,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clause_is_taken_off_a_sentence() {
+        let (sentence, clause) = split("It is so (RFC 1 §2; RFC 3).");
+        assert_eq!(
+            (sentence.as_str(), clause.as_str()),
+            ("It is so.", "RFC 1 §2; RFC 3")
+        );
+        assert_eq!(split("It is so (really).").1, "");
+    }
+}

@@ -1,0 +1,289 @@
+//! The whole way from a client in memory to an engine, and back.
+
+use std::sync::Arc;
+
+use ::control::plat::{Page, Wanted};
+use host::{
+    clock::Clock,
+    fake::{FakeTun, Packet},
+    tun::Tun,
+};
+use ipc::{Client, transport::memory};
+use tokio::io::DuplexStream;
+use wire::compose::{self, Pair, V6};
+
+use super::*;
+use crate::workers::{Shared, Workers};
+
+const SOON: std::time::Duration = std::time::Duration::from_secs(5);
+
+struct Fixture {
+    tun: Arc<FakeTun>,
+    workers: Option<Workers>,
+    admin: Arc<Admin>,
+    address: memory::MemoryAddress,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let tun = Arc::new(FakeTun::new());
+        let clock = Clock::start();
+        let config = nat64::Config::new(
+            "2001:db8:64::/96".parse().unwrap(),
+            &["203.0.113.1".parse().unwrap()],
+            "2001:db8::64".parse().unwrap(),
+        );
+        let engine = Engine::new(config, [7; 16], clock.now()).unwrap();
+        let shared = Arc::new(Shared::default());
+        let port = Arc::clone(&tun) as Arc<dyn Tun>;
+        let workers = Workers::start(engine, port, Arc::clone(&shared), clock).unwrap();
+        let facts = Facts {
+            instance: "test".to_owned(),
+            prefixes: vec!["2001:db8:64::/96".to_owned()],
+            pool: vec!["203.0.113.1/32".to_owned()],
+            interface: "plat0".to_owned(),
+            sessions_limit: 1000,
+            bindings_limit: 1000,
+            shared,
+        };
+        let (reload, _) = mpsc::channel(1);
+        let admin = Admin::new(workers.orders(), facts, Arc::default(), reload).await;
+        let admin = Arc::new(admin.unwrap());
+        let (listener, address) = memory::listen(1 << 20);
+        let served = tokio::spawn(ipc::serve(listener, Arc::clone(&admin), Limits::default()));
+        let fed = Arc::clone(&admin);
+        let fed = tokio::spawn(async move { fed.follow().await });
+        Self {
+            tun,
+            workers: Some(workers),
+            admin,
+            address,
+            tasks: vec![served, fed],
+        }
+    }
+
+    /// Sends a datagram from a client's port, which makes a session.
+    fn flow(&self, port: u16) {
+        let (src, dst) = (
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8:64::808:808".parse().unwrap(),
+        );
+        let udp = compose::udp(Pair::V6(src, dst), port, 53, b"question");
+        let packet = V6::new(src, dst, 17).carrying(&udp);
+        self.tun.from_host(Packet::whole(&packet));
+        assert!(self.tun.to_host(SOON).is_some());
+    }
+
+    async fn client(&self, peer: Peer) -> Client<DuplexStream> {
+        let stream = self.address.connect(peer).await.unwrap();
+        Client::greet(stream, &Hello::new("test", "0"))
+            .await
+            .unwrap()
+    }
+
+    async fn root(&self) -> Client<DuplexStream> {
+        self.client(Peer::of(0, 0)).await
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        if let Some(workers) = self.workers.take() {
+            let _ = workers.stop();
+        }
+    }
+}
+
+fn list(from: Cursor, limit: usize) -> Verb {
+    Verb::SessionList(Wanted {
+        from,
+        limit: Some(limit),
+        ..Wanted::default()
+    })
+}
+
+use ::control::plat::Cursor;
+
+fn sessions(answer: Answer) -> Page<::control::plat::SessionRow> {
+    let Answer::Sessions(page) = answer else {
+        panic!("{answer:?}")
+    };
+    page
+}
+
+#[tokio::test]
+async fn a_long_list_comes_in_pages_that_show_each_session_once() {
+    let fixture = Fixture::new().await;
+    (5000..5025).for_each(|port| fixture.flow(port));
+    let mut client = fixture.root().await;
+    let (mut from, mut ports) = (Some(Cursor::default()), Vec::new());
+    while let Some(cursor) = from {
+        let page = sessions(client.call(list(cursor, 4)).await.unwrap());
+        assert!(page.rows.len() <= 4);
+        ports.extend(page.rows.iter().map(|it| it.client.port()));
+        from = page.next;
+    }
+    ports.sort_unstable();
+    assert_eq!(ports, (5000..5025).collect::<Vec<_>>());
+    // Places that there are not are no error, and no panic.
+    for (shard, at) in [(0, u64::MAX), (7, 0), (u32::MAX, 3)] {
+        let page = sessions(client.call(list(Cursor { shard, at }, 4)).await.unwrap());
+        assert_eq!((page.rows.len(), page.next), (0, None));
+    }
+}
+
+#[tokio::test]
+async fn who_may_change_something_is_decided_by_who_it_is() {
+    let fixture = Fixture::new().await;
+    fixture.flow(5000);
+    let everything = || Verb::SessionFlush {
+        filter: Filter::default(),
+    };
+    let stranger = Peer::of(4242, 4242).with_groups(&["users"]);
+    let mut stranger = fixture.client(stranger).await;
+    let refused = stranger.call::<_, Answer>(everything()).await.unwrap_err();
+    let ipc::Error::Problem(problem) = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(problem.code, ProblemCode::NotPermitted);
+    assert_eq!(problem.command.as_deref(), Some("sudo plat session flush"));
+    let page = sessions(stranger.call(list(Cursor::default(), 9)).await.unwrap());
+    assert_eq!(page.rows.len(), 1);
+    let member = Peer::of(4242, 4242).with_groups(&["users", GROUP]);
+    let mut member = fixture.client(member).await;
+    let done: Answer = member.call(everything()).await.unwrap();
+    assert!(
+        matches!(done, Answer::Done { count: Some(1), .. }),
+        "{done:?}"
+    );
+}
+
+#[tokio::test]
+async fn verbs_that_there_are_not_are_refused_and_nothing_else() {
+    let fixture = Fixture::new().await;
+    let mut client = fixture.root().await;
+    for verb in [
+        serde_json::json!({"verb": "dance"}),
+        serde_json::json!({}),
+        serde_json::json!([1, 2]),
+        serde_json::json!({"verb": "bib-remove", "protocol": "tcp", "end": "x"}),
+    ] {
+        let refused = client.call::<_, Answer>(verb).await.unwrap_err();
+        assert!(
+            matches!(&refused, ipc::Error::Problem(it) if it.code == ProblemCode::UnknownVerb),
+            "{refused}"
+        );
+    }
+    let status: Answer = client.call(Verb::Status).await.unwrap();
+    assert!(matches!(status, Answer::Status(_)));
+}
+
+/// Current sessions, successful translations and the success rate go by these words.
+#[tokio::test]
+async fn obs_01_counters_are_rows_with_a_sentence() {
+    let fixture = Fixture::new().await;
+    (5000..5003).for_each(|port| fixture.flow(port));
+    // One that does not pass: to a private address.
+    let (src, dst) = (
+        "2001:db8::1".parse().unwrap(),
+        "2001:db8:64::a00:1".parse().unwrap(),
+    );
+    let udp = compose::udp(Pair::V6(src, dst), 1, 53, b"question");
+    fixture
+        .tun
+        .from_host(Packet::whole(&V6::new(src, dst, 17).carrying(&udp)));
+    assert!(fixture.tun.to_host(SOON).is_some());
+    let rows = fixture.admin.counters.rows();
+    let row = |code: &str| rows.iter().find(|it| it.code == code).unwrap();
+    let value = |code: &str| row(code).value;
+    assert_eq!(value("sessions.udp"), 3.0);
+    assert_eq!(value("from-v6.packets"), 4.0);
+    assert_eq!(value("from-v6.passed"), 3.0);
+    assert_eq!(value("from-v6.dropped"), 1.0);
+    assert_eq!(value("from-v6.success-rate"), 75.0);
+    assert_eq!(value("from-v6.drop.destination-refused"), 1.0);
+    assert!(row("sessions.udp").sentence.starts_with("Current sessions"));
+    assert!(
+        row("from-v6.passed")
+            .sentence
+            .starts_with("Successful translations")
+    );
+    assert!(
+        row("from-v6.success-rate")
+            .sentence
+            .starts_with("Success rate")
+    );
+    assert_eq!(row("from-v6.drop.no-binding").clause, "RFC 6146 §3.5");
+    // Every code once, every row with a sentence.
+    let codes: std::collections::BTreeSet<_> = rows.iter().map(|it| &it.code).collect();
+    assert_eq!(codes.len(), rows.len());
+    assert!(rows.iter().all(|it| it.sentence.ends_with('.')));
+}
+
+#[tokio::test]
+async fn the_use_of_the_pool_and_its_marks() {
+    let fixture = Fixture::new().await;
+    (5000..5003).for_each(|port| fixture.flow(port));
+    let mut client = fixture.root().await;
+    let udp = |answer: Answer| {
+        let Answer::Pool { rows } = answer else {
+            panic!("{answer:?}")
+        };
+        let udp = rows.into_iter().find(|it| it.protocol == Protocol::Udp);
+        udp.unwrap()
+    };
+    let row = udp(client.call(Verb::PoolList).await.unwrap());
+    assert_eq!((row.used, row.high_water), (3, Some(3)));
+    let filter = Filter {
+        client: "[2001:db8::1]:5000".parse().ok(),
+        ..Filter::default()
+    };
+    let _: Answer = client.call(Verb::SessionFlush { filter }).await.unwrap();
+    let row = udp(client.call(Verb::PoolList).await.unwrap());
+    assert_eq!(row.high_water, Some(3));
+}
+
+#[tokio::test]
+async fn those_who_follow_are_told() {
+    use ::control::plat::Event;
+
+    let fixture = Fixture::new().await;
+    let mut client = fixture.root().await;
+    let filter = Filter {
+        client: "[2001:db8::1]:5001".parse().ok(),
+        ..Filter::default()
+    };
+    let _: Answer = client.call(Verb::SessionFollow { filter }).await.unwrap();
+    (5000..5003).for_each(|port| fixture.flow(port));
+    let event: Event = client.event().await.unwrap();
+    let Event::SessionCreated(row) = event else {
+        panic!("{event:?}")
+    };
+    assert_eq!(
+        (row.client.port(), row.prefix.as_str()),
+        (5001, "2001:db8:64::/96")
+    );
+    let mut other = fixture.root().await;
+    let filter = Filter::default();
+    let _: Answer = other.call(Verb::SessionFlush { filter }).await.unwrap();
+    let event: Event = client.event().await.unwrap();
+    assert!(matches!(event, Event::SessionDeleted(_)), "{event:?}");
+}
+
+#[tokio::test]
+async fn health_sees_workers_that_have_ended() {
+    let mut fixture = Fixture::new().await;
+    let check = |health: &Health, name: &str| {
+        let found = health.checks.iter().find(|it| it.name == name);
+        found.unwrap().passed
+    };
+    let health = fixture.admin.health().await;
+    assert!(check(&health, "workers") && check(&health, "pool"));
+    // Nothing was seen of the host.
+    assert!(!check(&health, "ipv4-side") && !health.healthy);
+    fixture.workers.take().unwrap().stop().unwrap();
+    let health = fixture.admin.health().await;
+    assert!(!check(&health, "workers") && !check(&health, "pool"));
+}

@@ -1,0 +1,151 @@
+//! Answers for people.
+
+use std::{fmt::Write, time::Duration};
+
+use cli::text::duration;
+use control::plat::{
+    Amounts, BibRow, ClientRow, Event, Health, PoolRow, SessionRow, StatsRow, Status,
+};
+
+pub(super) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let uptime = duration(Duration::from_secs(status.uptime));
+    let _ = writeln!(
+        text,
+        "plat {} ({}), up {uptime}, {} workers on {}",
+        status.version, status.instance, status.workers, status.interface
+    );
+    let _ = writeln!(text, "prefixes: {}", status.prefixes.join(", "));
+    let _ = writeln!(text, "pool: {}", status.pool.join(", "));
+    let mut line = |name: &str, amounts: Amounts, limit: u64| {
+        let Amounts { tcp, udp, icmp } = amounts;
+        let total = amounts.total();
+        let _ = writeln!(
+            text,
+            "{name}: {total} of {limit} (tcp {tcp}, udp {udp}, icmp {icmp})"
+        );
+    };
+    line("current sessions", status.sessions, status.sessions_limit);
+    line("current bindings", status.bindings, status.bindings_limit);
+    for threshold in status.thresholds.iter().filter(|it| it.exceeded) {
+        let _ = writeln!(
+            text,
+            "warning: {} of {} {} are in use (threshold {} %)",
+            threshold.value, threshold.limit, threshold.what, threshold.high
+        );
+    }
+    text.push_str(&health(&status.health));
+    text
+}
+
+pub(super) fn health(health: &Health) -> String {
+    let mut text = String::new();
+    let word = if health.healthy {
+        "healthy"
+    } else {
+        "NOT HEALTHY"
+    };
+    let _ = writeln!(text, "{word}");
+    for check in &health.checks {
+        let word = if check.passed { "ok" } else { "FAILED" };
+        let _ = writeln!(text, "  {word:<6} {}: {}", check.name, check.detail);
+    }
+    text
+}
+
+pub(super) fn session_head() -> String {
+    format!(
+        "{:<5} {:<45} {:<21} {:<21} {:<11} EXPIRES",
+        "PROTO", "CLIENT", "POOL", "REMOTE", "STATE"
+    )
+}
+
+pub(super) fn session(row: &SessionRow) -> String {
+    format!(
+        "{:<5} {:<45} {:<21} {:<21} {:<11} {}s",
+        row.protocol,
+        row.client.to_string(),
+        row.pool.to_string(),
+        row.remote.to_string(),
+        row.state,
+        row.expires_in
+    )
+}
+
+pub(super) fn binding_head() -> String {
+    format!(
+        "{:<5} {:<45} {:<21} {:<8} KIND",
+        "PROTO", "CLIENT", "POOL", "SESSIONS"
+    )
+}
+
+pub(super) fn binding(row: &BibRow) -> String {
+    format!(
+        "{:<5} {:<45} {:<21} {:<8} {}",
+        row.protocol,
+        row.client.to_string(),
+        row.pool.to_string(),
+        row.sessions,
+        if row.is_static { "static" } else { "dynamic" }
+    )
+}
+
+pub(super) fn event(event: &Event) -> String {
+    match event {
+        Event::SessionCreated(row) => format!("+ {}", session(row)),
+        Event::SessionDeleted(row) => format!("- {}", session(row)),
+        Event::Lost { count } => format!("! {count} changes were not told: there were too many"),
+    }
+}
+
+pub(super) fn pool(rows: &[PoolRow]) -> String {
+    let mut text = format!(
+        "{:<15} {:<5} {:>7} {:>7} {:>4} {:>7}\n",
+        "ADDRESS", "PROTO", "USED", "PORTS", "%", "HIGHEST"
+    );
+    for row in rows {
+        let percent = (row.used * 100).checked_div(row.ports).unwrap_or_default();
+        let highest = row
+            .high_water
+            .map_or_else(|| "-".to_owned(), |it| it.to_string());
+        let _ = writeln!(
+            text,
+            "{:<15} {:<5} {:>7} {:>7} {percent:>4} {highest:>7}",
+            row.address.to_string(),
+            row.protocol,
+            row.used,
+            row.ports,
+        );
+    }
+    text
+}
+
+/// Counters that are zero are only shown if all of them are explained.
+pub(super) fn stats(rows: &[StatsRow], explain: bool) -> String {
+    let mut text = String::new();
+    for row in rows.iter().filter(|it| explain || it.value != 0.0) {
+        let decimals = usize::from(row.value.fract() != 0.0) * 2;
+        let value = format!("{:.decimals$}", row.value);
+        let _ = write!(text, "{value:>14}  {}", row.code);
+        if explain {
+            let _ = write!(text, "\n{:16}{}", "", row.sentence);
+            if !row.clause.is_empty() {
+                let _ = write!(text, " [{}]", row.clause);
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+pub(super) fn clients(rows: &[ClientRow]) -> String {
+    let mut text = format!("{:<24} {:>9} {:>9}\n", "CLIENT", "SESSIONS", "BINDINGS");
+    for row in rows {
+        let _ = writeln!(
+            text,
+            "{:<24} {:>9} {:>9}",
+            row.client, row.sessions, row.bindings
+        );
+    }
+    text
+}

@@ -1,0 +1,247 @@
+//! The control socket of a PLAT that works: what people see and change, and who may.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv6Addr, SocketAddrV6, TcpStream},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use lab::{
+    eventually,
+    process::{Daemon, Ran},
+    servers::ECHO_PORT,
+    topology::{Network, Options, program},
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A server of the IPv4 internet as a client without a CLAT writes it.
+fn echo_server() -> SocketAddrV6 {
+    let address: Ipv6Addr = "2001:db8:64::198.51.100.10".parse().unwrap();
+    SocketAddrV6::new(address, ECHO_PORT, 0, 0)
+}
+
+/// A network with a PLAT, and a client that has a connection through it.
+struct Talking {
+    plat: Daemon,
+    network: Network,
+    connection: TcpStream,
+}
+
+impl Talking {
+    fn new(test: &str) -> Self {
+        let network = Network::new(test, &Options::default());
+        let plat = network.start_plat();
+        let mut connection = None;
+        eventually(SOON, || {
+            connection = network.host.run(|| TcpStream::connect(echo_server())).ok();
+            connection.is_some()
+        });
+        let connection = connection.expect("a connection through the PLAT");
+        connection
+            .set_read_timeout(Some(Duration::from_secs(2)))
+            .unwrap();
+        let talking = Self {
+            plat,
+            network,
+            connection,
+        };
+        assert!(talking.echoes());
+        talking
+    }
+
+    fn echoes(&self) -> bool {
+        let mut answer = [0; 4];
+        let mut connection = &self.connection;
+        connection.write_all(b"ping").is_ok()
+            && connection.read_exact(&mut answer).is_ok()
+            && answer == *b"ping"
+    }
+
+    fn socket(&self) -> String {
+        let socket = self.network.path("plat-state/control.sock");
+        socket.to_str().unwrap().to_owned()
+    }
+
+    /// `plat ARGUMENTS` against the PLAT, as root.
+    fn ask(&self, arguments: &str) -> Ran {
+        self.ask_as("", arguments)
+    }
+
+    /// The same after a prefix like `setpriv ...`.
+    fn ask_as(&self, before: &str, arguments: &str) -> Ran {
+        let plat = program("plat");
+        let line = format!(
+            "{before} {} {arguments} --socket {}",
+            plat.display(),
+            self.socket()
+        );
+        self.network.plat.sh(&line)
+    }
+}
+
+#[test]
+fn a_session_is_seen_explained_and_flushed() {
+    let mut talking = Talking::new("control-session");
+    let remote = format!("198.51.100.10:{ECHO_PORT}");
+    let listed = talking.ask(&format!("session list --protocol tcp --remote {remote}"));
+    assert!(listed.ok(), "{listed:?}");
+    let lines: Vec<_> = listed.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{listed:?}");
+    assert!(
+        lines[1].contains("established") && lines[1].contains(&remote),
+        "{listed:?}"
+    );
+    let port = talking.connection.local_addr().unwrap().port();
+    let displayed = talking.ask("session display --json --state established");
+    assert!(
+        displayed.stdout.contains(&format!("]:{port}\""))
+            && displayed
+                .stdout
+                .contains("\"schema\":\"openclat-plat-session/1\""),
+        "{displayed:?}"
+    );
+    let none = talking.ask("session list --client 2001:db8:ffff::/48");
+    assert_eq!(none.stdout.lines().count(), 1, "{none:?}");
+
+    let bib = talking.ask("bib list --protocol tcp");
+    assert!(bib.stdout.contains("dynamic"), "{bib:?}");
+    let pool = talking.ask("pool list");
+    assert!(pool.stdout.contains("203.0.113.") && pool.ok(), "{pool:?}");
+    let top = talking.ask("top");
+    assert!(top.stdout.contains("2001:db8:1:1::/64"), "{top:?}");
+    let stats = talking.ask("stats --explain");
+    assert!(
+        stats.stdout.contains("Successful translations") && stats.stdout.contains("RFC 6146"),
+        "{stats:?}"
+    );
+    let status = talking.ask("status");
+    assert!(status.stdout.contains("current sessions: "), "{status:?}");
+    assert!(status.stdout.contains("\nhealthy\n"), "{status:?}");
+
+    // Everything only if it is said.
+    assert_eq!(talking.ask("session flush").code, Some(2));
+    assert!(talking.echoes());
+    let flushed = talking.ask(&format!("session flush --remote {remote}"));
+    assert!(flushed.stdout.starts_with("1 sessions"), "{flushed:?}");
+    // Its next segment opens no connection.
+    assert!(!talking.echoes());
+    assert!(talking.plat.stop().success());
+    assert!(!talking.network.path("plat-state/control.sock").exists());
+    let gone = talking.ask("status");
+    assert_eq!(gone.code, Some(8), "{gone:?}");
+    assert!(gone.stderr.contains("systemctl start plat"), "{gone:?}");
+}
+
+#[test]
+fn a_static_binding_is_made_and_removed() {
+    let talking = Talking::new("control-bib");
+    let binding = "tcp [2001:db8:1:1::99]:80 203.0.113.1:80";
+    let made = talking.ask(&format!("bib add {binding}"));
+    assert!(made.ok(), "{made:?}");
+    let listed = talking.ask("bib list --client [2001:db8:1:1::99]:80");
+    assert!(
+        listed.stdout.contains("static") && listed.stdout.contains("203.0.113.1:80"),
+        "{listed:?}"
+    );
+    let twice = talking.ask("bib add tcp [2001:db8:1:1::98]:80 203.0.113.1:80");
+    assert_eq!(twice.code, Some(2), "{twice:?}");
+    let foreign = talking.ask("bib add tcp [2001:db8:1:1::98]:80 192.0.2.77:80");
+    assert!(foreign.stderr.contains("not in the pool"), "{foreign:?}");
+    let removed = talking.ask("bib remove tcp 203.0.113.1:80");
+    assert!(removed.ok(), "{removed:?}");
+    let again = talking.ask("bib remove tcp 203.0.113.1:80");
+    assert_eq!(again.code, Some(10), "{again:?}");
+    assert!(talking.echoes());
+}
+
+/// By the kernel's word, not by a mode of the socket: everybody reads, not everybody changes.
+#[test]
+fn another_user_may_read_and_change_nothing() {
+    let talking = Talking::new("control-user");
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups --";
+    let read = talking.ask_as(nobody, "session list");
+    assert!(read.stdout.contains("established"), "{read:?}");
+    for change in [
+        "session flush --all",
+        "bib add tcp [2001:db8:1:1::99]:80 203.0.113.1:80",
+        "bib remove tcp 203.0.113.1:80",
+        "reload",
+    ] {
+        let refused = talking.ask_as(nobody, change);
+        assert_eq!(refused.code, Some(5), "{change}: {refused:?}");
+        assert!(refused.stderr.contains("sudo plat"), "{refused:?}");
+    }
+    assert!(talking.echoes());
+}
+
+/// A client that connects and never reads, others that send rubbish: nobody else notices.
+#[test]
+fn stuck_and_rude_clients_hold_up_nobody() {
+    let talking = Talking::new("control-stuck");
+    let connect = || UnixStream::connect(talking.socket()).unwrap();
+    let _stuck: Vec<_> = (0..10).map(|_| connect()).collect();
+    for rubbish in [
+        &b"\xff\xff\xff\xff"[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\0\0\0\x02{}",
+    ] {
+        connect().write_all(rubbish).unwrap();
+    }
+    // One that asks for the same long list again and again, and reads none of it.
+    let mut greedy = connect();
+    let message = |text: &str| {
+        let mut bytes = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
+        bytes.extend(text.as_bytes());
+        bytes
+    };
+    greedy
+        .write_all(&message(r#"{"protocol":{"major":1,"minor":0}}"#))
+        .unwrap();
+    greedy.set_nonblocking(true).unwrap();
+    let stats = message(r#"{"id":1,"verb":{"verb":"stats"}}"#);
+    for _ in 0..10_000 {
+        if greedy.write_all(&stats).is_err() {
+            break;
+        }
+    }
+    for _ in 0..5 {
+        let healthy = talking.ask("health");
+        assert!(healthy.ok(), "{healthy:?}");
+        assert!(talking.echoes());
+    }
+}
+
+#[test]
+fn health_says_when_the_ipv4_side_is_down() {
+    let talking = Talking::new("control-health");
+    assert_eq!(talking.ask("health").code, Some(0));
+    talking.network.plat.must("ip link set p1 down");
+    let bad = eventually(SOON, || talking.ask("health --json").code == Some(1));
+    assert!(bad, "{:?}", talking.ask("health"));
+    let said = talking.ask("health");
+    assert!(said.stdout.contains("FAILED ipv4-side"), "{said:?}");
+    talking.network.plat.must("ip link set p1 up");
+    assert!(eventually(SOON, || talking.ask("health").ok()));
+}
+
+#[test]
+fn sessions_are_followed_as_they_come() {
+    let talking = Talking::new("control-follow");
+    let mut command = lab::process::command(program("plat"));
+    command.args(["session", "follow", "--socket", &talking.socket()]);
+    let follow = Daemon::start(&talking.network.plat, "follow", command).unwrap();
+    let seen = eventually(SOON, || {
+        let connection = talking
+            .network
+            .host
+            .run(|| TcpStream::connect(echo_server()));
+        drop(connection);
+        std::thread::sleep(Duration::from_millis(200));
+        follow.output().contains("+ tcp")
+    });
+    assert!(seen, "{}", follow.output());
+    assert!(talking.ask("session flush --all").ok());
+    follow.wait_for("- tcp", SOON);
+}
