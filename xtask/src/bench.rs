@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     lab::require_root,
-    packages::{BENCH_TOOLS, install},
+    packages::{BENCH_TOOLS, FIREWALL, install},
     run::{PROGRAMS, Result, build, run},
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Bench {
 enum What {
     /// The CLAT, beside native IPv6 from the same host
     Clat,
+    /// The PLAT, beside the kernel's masquerade, native IPv6 and tayga; and its tables
+    Plat,
 }
 
 impl Bench {
@@ -35,11 +37,12 @@ impl Bench {
     /// If something could not be measured. A low figure is no error.
     pub(crate) fn run(&self) -> Result {
         require_root("bench")?;
-        install(&BENCH_TOOLS)?;
+        install(&[&BENCH_TOOLS[..], &[FIREWALL]].concat())?;
         let programs = build(&[&PROGRAMS[..], &["bench"]].concat())?;
         let mut bench = Command::new(programs.join("openclat-bench"));
         bench.env("OPENCLAT_BIN", &programs).arg(match self.what {
             What::Clat => "clat",
+            What::Plat => "plat",
         });
         if self.json {
             bench.arg("--json");

@@ -142,6 +142,17 @@ impl Bib {
         places.filter_map(|at| Some((at, self.bindings.get(at)?)))
     }
 
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (BibId, &Binding)> {
+        let id = |at| BibId(u32::try_from(at).unwrap_or(u32::MAX));
+        self.bindings
+            .iter()
+            .map(move |(at, binding)| (id(at), binding))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding> {
         self.bindings.iter().map(|(_, binding)| binding)
     }

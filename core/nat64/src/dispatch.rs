@@ -189,6 +189,11 @@ impl Dispatch {
         self.assigned.get(&(protocol, inside)).copied()
     }
 
+    /// Takes back what [`Self::assign`] said of ports that are `gone`.
+    pub(crate) fn forget_if(&mut self, gone: impl Fn(Endpoint4) -> bool) {
+        self.assigned.retain(|_, outside| !gone(*outside));
+    }
+
     /// Takes back what [`Self::assign`] said.
     pub(crate) fn forget(&mut self, protocol: Protocol, inside: Endpoint6) {
         self.assigned.remove(&(protocol, inside));

@@ -29,6 +29,7 @@ use crate::{
     journal::{Change, Refusal, SessionRecord},
     outgoing_tuple::{self, Outgoing},
     reason::{DropReason, Why},
+    reconfigure::own_ipv4,
     session::Tick,
     stateless::{Claim, Stateless, Way, is_icmp_fragment_v4},
     stats::Stats,
@@ -82,44 +83,17 @@ impl Engine {
         let dispatch = Dispatch::new(key, shards);
         let part = Part { shard, dispatch };
         let key = Key::new(key);
-        let own_ipv4 = config.pool.first().map(|entry| entry.address);
-        let own_ipv4 = own_ipv4.ok_or(ConfigError::NoPool)?;
-        let translation = xlat::Config {
-            ipv6_mtu: config.ipv6_mtu,
-            ipv4_mtu: config.ipv4_mtu,
-            lowest_ipv6_mtu: config.lowest_ipv6_mtu,
-            errors: config.errors,
-            untranslatable_source: own_ipv4,
-            ..xlat::Config::new(own_ipv4, config.own_ipv6)
-        };
-        let here = xlat::Config {
-            ipv4_mtu: u16::MAX,
-            ..translation.clone()
-        };
-        let all = config.limits.fragments;
-        let fragments = reassembly::Limits {
-            datagrams: part.of(all.datagrams),
-            bytes: part.of(all.bytes),
-            datagrams_per_source: part.of(all.datagrams_per_source),
-        };
+        let (translation, here) = translations(&config)?;
         let tables = Tables::new(&config, &part, key, now);
         Ok(Self {
             v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"])),
             v6_to_here: V6ToV4::new(here, key.hash(&[b"v6-to-here"])),
             v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"])),
-            fragments: Reassembly::new(key, config.timers.fragment, fragments),
+            fragments: Reassembly::new(key, config.timers.fragment, fragments(&config, &part)),
+            stateless: stateless(&config),
             destinations: Destinations {
                 allowed: config.allow_destinations,
                 own: config.own_addresses,
-            },
-            stateless: Stateless {
-                siit: Siit {
-                    eamt: config.eam,
-                    prefixes: config.prefixes.clone(),
-                    hairpin: Hairpin::Intrinsic,
-                    wkp_non_global: config.wkp_non_global,
-                },
-                own_ipv6: config.own_ipv6,
             },
             prefixes: config.prefixes,
             wkp_non_global: config.wkp_non_global,
@@ -134,6 +108,30 @@ impl Engine {
             epoch: now,
             part,
         })
+    }
+
+    /// Everything but the tables goes on with `config`.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; nothing has changed then.
+    pub(crate) fn settle(&mut self, config: Config) -> Result<(), ConfigError> {
+        let (translation, here) = translations(&config)?;
+        self.v6_to_v4.set_config(translation.clone());
+        self.v6_to_here.set_config(here);
+        self.v4_to_v6.set_config(translation);
+        let limits = fragments(&config, &self.part);
+        self.fragments.set_limits(config.timers.fragment, limits);
+        self.stateless = stateless(&config);
+        self.destinations = Destinations {
+            allowed: config.allow_destinations,
+            own: config.own_addresses,
+        };
+        self.prefixes = config.prefixes;
+        self.wkp_non_global = config.wkp_non_global;
+        self.own_ipv6 = config.own_ipv6;
+        self.unexpected_syn = config.tcp.unexpected_syn;
+        self.answer_unexpected = config.filtering.answer;
+        Ok(())
     }
 
     /// What is counted.
@@ -156,6 +154,13 @@ impl Engine {
     /// The sessions there are, in no order.
     pub fn session_records(&self) -> impl Iterator<Item = SessionRecord> {
         self.tables.session_records()
+    }
+
+    /// How many of these have a session: each the protocol, the client (X',x) and the server (Z,z).
+    /// Nothing is refreshed. The lookups do not wait for each other's memory.
+    #[must_use]
+    pub fn look_up(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
+        self.tables.look_up(ends)
     }
 
     /// How many ports of `protocol` are free in the pool.
@@ -459,6 +464,46 @@ impl Engine {
             self.own_ipv6
         };
         Ok(outgoing_tuple::error_to_client(&flow, prefix, from))
+    }
+}
+
+/// The settings of translation: to the next link, and for packets that are turned around.
+fn translations(config: &Config) -> Result<(xlat::Config, xlat::Config), ConfigError> {
+    let own_ipv4 = own_ipv4(config)?;
+    let translation = xlat::Config {
+        ipv6_mtu: config.ipv6_mtu,
+        ipv4_mtu: config.ipv4_mtu,
+        lowest_ipv6_mtu: config.lowest_ipv6_mtu,
+        errors: config.errors,
+        untranslatable_source: own_ipv4,
+        ..xlat::Config::new(own_ipv4, config.own_ipv6)
+    };
+    let here = xlat::Config {
+        ipv4_mtu: u16::MAX,
+        ..translation.clone()
+    };
+    Ok((translation, here))
+}
+
+/// A shard's share of the fragments that may wait.
+fn fragments(config: &Config, part: &Part) -> reassembly::Limits {
+    let all = config.limits.fragments;
+    reassembly::Limits {
+        datagrams: part.of(all.datagrams),
+        bytes: part.of(all.bytes),
+        datagrams_per_source: part.of(all.datagrams_per_source),
+    }
+}
+
+fn stateless(config: &Config) -> Stateless {
+    Stateless {
+        siit: Siit {
+            eamt: config.eam.clone(),
+            prefixes: config.prefixes.clone(),
+            hairpin: Hairpin::Intrinsic,
+            wkp_non_global: config.wkp_non_global,
+        },
+        own_ipv6: config.own_ipv6,
     }
 }
 

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use xlat::key::Key;
 
 use crate::{
-    bib::{Bib, BibId},
+    bib::{Bib, BibId, Binding},
     config::{Config, TcpPolicy, Timers},
     dispatch::Part,
     filtering::Peers,
@@ -123,11 +123,45 @@ impl Tables {
         }
     }
 
+    /// Policy, lifetimes and limits for what comes from now on.
+    pub(crate) fn set_policy(&mut self, config: &Config, part: &Part) {
+        self.bib.set_limit(part.of(config.limits.bindings));
+        self.sessions.set_limit(part.of(config.limits.sessions));
+        self.syns.capacity = stored_syns::Capacity::new(&config.limits, part);
+        self.tcp = config.tcp;
+        self.timers = Lifetimes::new(&config.timers);
+        // They name prefixes by their old numbers.
+        self.probes = Probes::default();
+        self.peers = Peers::new(config.filtering, self.key);
+        for (_, session) in self.sessions.iter() {
+            let (protocol, bib) = (session.state.protocol(), session.bib);
+            self.peers.opened(protocol, bib, session.remote.address);
+        }
+    }
+
+    /// The bindings of every client are `bound`; its address of the pool is one of theirs.
+    pub(crate) fn pair_anew(&mut self, bound: &[Binding]) {
+        let pool = &self.pool;
+        self.clients.retain(|_, it| pool.contains(it.address));
+        for client in self.clients.values_mut() {
+            client.bindings = 0;
+        }
+        for binding in bound {
+            let client = self.clients.entry(binding.inside.address);
+            client
+                .or_insert(Client {
+                    address: binding.outside.address,
+                    bindings: 0,
+                })
+                .bindings += 1;
+        }
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    pub(crate) fn bindings(&self) -> impl Iterator<Item = &crate::bib::Binding> {
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = &Binding> {
         self.bib.iter()
     }
 
@@ -272,6 +306,16 @@ impl Tables {
         let bib = self.bib.of_inside(protocol, inside)?;
         let id = self.sessions.find(bib, session_end(protocol, remote))?;
         Some(self.flow(id))
+    }
+
+    /// See [`crate::Engine::look_up`].
+    pub(crate) fn look_up(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
+        let known = ends.iter().filter(|(protocol, inside, remote)| {
+            let bib = self.bib.of_inside(*protocol, *inside);
+            let remote = session_end(*protocol, *remote);
+            bib.is_some_and(|bib| self.sessions.find(bib, remote).is_some())
+        });
+        known.count()
     }
 
     /// The session that a translated packet belongs to, for an ICMP error.
@@ -484,7 +528,7 @@ impl Tables {
     }
 
     /// Tells whoever listens what became of a session.
-    fn record(&mut self, id: SessionId, change: impl FnOnce(SessionRecord) -> Change) {
+    pub(crate) fn record(&mut self, id: SessionId, change: impl FnOnce(SessionRecord) -> Change) {
         if !self.journal.is_on() {
             return;
         }

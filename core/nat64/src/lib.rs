@@ -45,6 +45,7 @@ pub mod paging;
 pub mod pool;
 mod random;
 pub mod reason;
+pub mod reconfigure;
 mod sequence;
 pub mod session;
 mod stateless;

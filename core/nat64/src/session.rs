@@ -115,6 +115,10 @@ impl Sessions {
         self.sessions.len()
     }
 
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.sessions.len() >= self.limit
     }

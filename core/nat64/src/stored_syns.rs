@@ -135,6 +135,19 @@ impl StoredSyns {
         in_time
     }
 
+    /// Forgets those to ports that are `gone`; how many they were.
+    pub(crate) fn forget_if(&mut self, gone: impl Fn(Endpoint4) -> bool) -> usize {
+        let numbers: Vec<_> = (self.first..)
+            .zip(&self.queue)
+            .filter(|(_, it)| !it.taken && gone(it.outside))
+            .map(|(number, _)| number)
+            .collect();
+        for number in &numbers {
+            self.forget(*number);
+        }
+        numbers.len()
+    }
+
     /// Moves the oldest SYN that has waited in vain until `now` into `buf`.
     pub(crate) fn next_unanswered(&mut self, now: Tick, buf: &mut PacketBuf) -> bool {
         let Some(oldest) = self.queue.front().filter(|it| it.expires <= now) else {

@@ -208,6 +208,12 @@ impl Reassembly {
         }
     }
 
+    /// Other limits and another lifetime, from the next fragment on. What is kept stays.
+    pub fn set_limits(&mut self, lifetime: Duration, limits: Limits) {
+        self.lifetime = lifetime;
+        self.limits = limits;
+    }
+
     /// Bytes that are kept.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -155,7 +155,8 @@ impl Bench {
 
     fn path(&self, contender: Contender) -> Path<'_> {
         let (client, to, known_as): (_, IpAddr, _) = match contender {
-            Contender::Native => (&self.host, NATIVE.into(), NATIVE),
+            // Nobody masquerades here.
+            Contender::Native | Contender::Masquerade => (&self.host, NATIVE.into(), NATIVE),
             Contender::Ours => (&self.host, TRANSLATED.into(), TRANSLATED_AS),
             Contender::Peer => (&self.peer, TRANSLATED.into(), TRANSLATED_AS),
         };
@@ -163,7 +164,7 @@ impl Bench {
             client,
             server: &self.server,
             to,
-            known_as,
+            known_as: known_as.into(),
         }
     }
 
@@ -171,7 +172,7 @@ impl Bench {
     fn rounds(&self, measure: impl Fn(Path<'_>) -> io::Result<f64>) -> io::Result<Rounds> {
         let mut rounds = Rounds::default();
         for _ in 0..ROUNDS {
-            for contender in Contender::ALL {
+            for contender in Contender::OF_CLAT {
                 rounds.push(contender, measure(self.path(contender))?);
             }
         }
@@ -195,7 +196,7 @@ impl Bench {
     fn pid(&self, contender: Contender) -> u32 {
         match contender {
             Contender::Peer => self.tayga.pid(),
-            Contender::Ours | Contender::Native => self.clat.pid(),
+            Contender::Ours | Contender::Native | Contender::Masquerade => self.clat.pid(),
         }
     }
 

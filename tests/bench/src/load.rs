@@ -53,17 +53,27 @@ pub(crate) struct Path<'a> {
     /// The server's address to the client.
     pub(crate) to: IpAddr,
     /// The server's address to itself.
-    pub(crate) known_as: Ipv6Addr,
+    pub(crate) known_as: IpAddr,
 }
 
 impl Path<'_> {
-    /// TCP throughput in Gbit/s, as it arrives.
+    /// TCP throughput of one connection in Gbit/s, as it arrives. One more second is left out at
+    /// the start.
     pub(crate) fn tcp(&self, direction: Direction) -> io::Result<f64> {
+        self.iperf3(direction, "-O 1")
+    }
+
+    /// TCP throughput of several connections together, their start included.
+    pub(crate) fn tcp_streams(&self, direction: Direction, streams: u32) -> io::Result<f64> {
+        self.iperf3(direction, &format!("-P {streams}"))
+    }
+
+    fn iperf3(&self, direction: Direction, more: &str) -> io::Result<f64> {
         let reverse = match direction {
             Direction::Out => "",
             Direction::In => "-R",
         };
-        let line = format!("iperf3 -J -c {} -t {SECONDS} -O 1 {reverse}", self.to);
+        let line = format!("iperf3 -J -c {} -t {SECONDS} {more} {reverse}", self.to);
         let mut said = String::new();
         // The server may still be busy with the end of the test before.
         for _ in 0..20 {
@@ -79,15 +89,31 @@ impl Path<'_> {
 
     /// Small datagrams per second that arrive, of as many as can be sent.
     pub(crate) fn small_udp(&self, direction: Direction) -> io::Result<f64> {
+        self.udp(direction, SMALL, Duration::from_secs(SECONDS))
+    }
+
+    /// Datagrams with so much payload per second that arrive, of as many as can be sent.
+    pub(crate) fn udp(
+        &self,
+        direction: Direction,
+        payload: usize,
+        during: Duration,
+    ) -> io::Result<f64> {
         let (client, server) = self.udp_pair()?;
         match direction {
-            Direction::Out => flood(&client, &server),
-            Direction::In => flood(&server, &client),
+            Direction::Out => flood(&client, &server, payload, during),
+            Direction::In => flood(&server, &client, payload, during),
         }
     }
 
     /// The median time that a small datagram and its echo take, in microseconds.
     pub(crate) fn round_trip(&self) -> io::Result<f64> {
+        let times = self.round_trips()?;
+        median(&times).ok_or_else(|| io::Error::other("no echo came back"))
+    }
+
+    /// The times that small datagrams and their echoes take, in microseconds.
+    pub(crate) fn round_trips(&self) -> io::Result<Vec<f64>> {
         let (client, server) = self.udp_pair()?;
         let stop = AtomicBool::new(false);
         let patience = Some(Duration::from_millis(100));
@@ -106,7 +132,7 @@ impl Path<'_> {
             stop.store(true, Ordering::Relaxed);
             times
         });
-        median(&times).ok_or_else(|| io::Error::other("no echo came back"))
+        Ok(times)
     }
 
     /// Two sockets connected to each other.
@@ -168,13 +194,18 @@ fn echoes(client: &UdpSocket, during: Duration) -> Vec<f64> {
 }
 
 /// Sends as fast as possible for a while; how many arrive per second.
-fn flood(sender: &UdpSocket, receiver: &UdpSocket) -> io::Result<f64> {
+fn flood(
+    sender: &UdpSocket,
+    receiver: &UdpSocket,
+    payload: usize,
+    during: Duration,
+) -> io::Result<f64> {
     receiver.set_read_timeout(Some(Duration::from_millis(200)))?;
     let stop = AtomicBool::new(false);
     let received = AtomicU64::new(0);
     let rate = thread::scope(|scope| {
         scope.spawn(|| {
-            let data = [7; SMALL];
+            let data = vec![7; payload];
             while !stop.load(Ordering::Relaxed) {
                 // A full queue is what this is about, not an error.
                 let _ = sender.send(&data);
@@ -190,7 +221,7 @@ fn flood(sender: &UdpSocket, receiver: &UdpSocket) -> io::Result<f64> {
         });
         thread::sleep(WARM_UP);
         let (start, before) = (Instant::now(), received.load(Ordering::Relaxed));
-        thread::sleep(Duration::from_secs(SECONDS));
+        thread::sleep(during);
         let count = received.load(Ordering::Relaxed) - before;
         let rate = count as f64 / start.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);

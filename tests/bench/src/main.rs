@@ -6,13 +6,16 @@
 use std::{env, io, process::ExitCode};
 
 mod clat;
+mod connections;
 mod load;
+mod plat;
 mod process;
 mod row;
+mod tables;
 
 use row::Row;
 
-const USAGE: &str = "usage: openclat-bench clat [--json] [FILTER]";
+const USAGE: &str = "usage: openclat-bench clat|plat [--json] [FILTER]";
 
 fn main() -> ExitCode {
     let (flags, words): (Vec<_>, Vec<_>) = env::args().skip(1).partition(|it| it.starts_with("--"));
@@ -27,6 +30,8 @@ fn main() -> ExitCode {
         "clat" if json || flags.is_empty() => {
             clat::Bench::new().and_then(|bench| bench.run(filter, print))
         }
+        "plat" if json || flags.is_empty() => plat::run(filter, print),
+        tables::COMMAND if flags.is_empty() => tables::answer(filter),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

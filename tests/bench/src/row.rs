@@ -11,12 +11,16 @@ pub(crate) enum Contender {
     Native,
     /// Our program.
     Ours,
-    /// Debian's tayga, in our place.
+    /// The kernel's masquerade of nftables, from IPv4 to IPv4; only beside the PLAT.
+    Masquerade,
+    /// Debian's tayga, in our place; in the PLAT's, with the kernel's masquerade behind it.
     Peer,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 3] = [Self::Native, Self::Ours, Self::Peer];
+    pub(crate) const OF_CLAT: [Self; 3] = [Self::Native, Self::Ours, Self::Peer];
+
+    pub(crate) const OF_PLAT: [Self; 4] = [Self::Native, Self::Masquerade, Self::Ours, Self::Peer];
 }
 
 /// One line of the result. The figures are medians.
@@ -32,6 +36,15 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<f64>,
     /// The ratio to reach; for what has no ratio, the most that `ours` may be.
     pub(crate) target: Option<f64>,
+    /// The kernel's masquerade's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) masquerade: Option<f64>,
+    /// Ours to the masquerade's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) masquerade_ratio: Option<f64>,
+    /// The ratio to the masquerade to reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) masquerade_target: Option<f64>,
     /// Ours to the peer.
     pub(crate) peer_ratio: Option<f64>,
     /// The ratio to the peer to reach.
@@ -44,6 +57,7 @@ pub(crate) struct Row {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds {
     native: Vec<f64>,
+    masquerade: Vec<f64>,
     ours: Vec<f64>,
     peer: Vec<f64>,
 }
@@ -52,6 +66,7 @@ impl Rounds {
     pub(crate) fn push(&mut self, contender: Contender, value: f64) {
         match contender {
             Contender::Native => self.native.push(value),
+            Contender::Masquerade => self.masquerade.push(value),
             Contender::Ours => self.ours.push(value),
             Contender::Peer => self.peer.push(value),
         }
@@ -70,6 +85,8 @@ impl Rounds {
             ours,
             native,
             peer,
+            masquerade: median(&self.masquerade),
+            masquerade_ratio: to(median(&self.masquerade)),
             ratio: to(native),
             peer_ratio: to(peer),
             spread: [least, most],
@@ -84,6 +101,23 @@ impl Row {
         Self {
             target: Some(target),
             peer_target,
+            ..self
+        }
+    }
+
+    /// What is to be reached, of the kernel's masquerade and of the peer.
+    pub(crate) fn beside_masquerade(self, target: f64, peer_target: Option<f64>) -> Self {
+        Self {
+            masquerade_target: Some(target),
+            peer_target,
+            ..self
+        }
+    }
+
+    /// The most that ours may be.
+    pub(crate) fn at_most(self, target: f64) -> Self {
+        Self {
+            target: Some(target),
             ..self
         }
     }
@@ -107,6 +141,15 @@ impl fmt::Display for Row {
             (None, Some(target)) => write!(f, "  at most {target}")?,
             (None, None) => {}
         }
+        if let Some(masquerade) = self.masquerade {
+            write!(f, "  masquerade {:>7}", figure(masquerade))?;
+        }
+        if let Some(ratio) = self.masquerade_ratio {
+            write!(f, " {ratio:.2}")?;
+        }
+        if let Some(target) = self.masquerade_target {
+            write!(f, " (to reach {target})")?;
+        }
         if let Some(ratio) = self.peer_ratio {
             write!(f, "  to tayga {ratio:.2}")?;
         }
@@ -129,6 +172,15 @@ fn figure(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
+/// The value that 99 of 100 do not exceed.
+pub(crate) fn p99(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+        .get((sorted.len() * 99).div_ceil(100).checked_sub(1)?)
+        .copied()
+}
+
 /// The middle one; of an even number, the mean of the two in the middle.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -147,6 +199,31 @@ mod tests {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn one_of_a_hundred_exceeds_p99() {
+        assert_eq!(p99(&[]), None);
+        assert_eq!(p99(&[7.0]), Some(7.0));
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(p99(&values), Some(198.0));
+    }
+
+    #[test]
+    fn a_row_is_compared_with_the_masquerade() {
+        let mut rounds = Rounds::default();
+        rounds.push(Contender::Masquerade, 10.0);
+        rounds.push(Contender::Ours, 7.0);
+        rounds.push(Contender::Peer, 0.5);
+        let row = rounds
+            .row("tcp", "Gbit/s")
+            .beside_masquerade(0.6, Some(10.0));
+        assert_eq!((row.masquerade_ratio, row.ratio), (Some(0.7), None));
+        let shown = row.to_string();
+        assert!(
+            shown.contains("0.70 (to reach 0.6)  to tayga 14.00 (to reach 10)"),
+            "{shown}"
+        );
     }
 
     #[test]

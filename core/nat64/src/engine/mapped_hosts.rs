@@ -7,11 +7,7 @@ use wire::{ipv4::Ipv4, ipv6::Ipv6, packet::PacketBuf, verdict::Verdict};
 
 use super::Engine;
 use crate::{
-    dispatch::Passage,
-    incoming_tuple::Refused,
-    reason::Why,
-    stateless::Way,
-    tuple::Endpoint6,
+    dispatch::Passage, incoming_tuple::Refused, reason::Why, stateless::Way, tuple::Endpoint6,
 };
 
 impl Engine {

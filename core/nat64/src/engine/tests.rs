@@ -24,6 +24,7 @@ mod mapping;
 mod paging;
 mod policy;
 mod properties;
+mod reconfigure;
 mod shards;
 mod simultaneous_open;
 mod stateless;

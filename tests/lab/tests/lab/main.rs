@@ -21,6 +21,7 @@ mod path;
 mod plat_control;
 mod plat_host;
 mod pool_modes;
+mod poor_link;
 mod probe;
 mod stateless;
 mod stun;

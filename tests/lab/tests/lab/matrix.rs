@@ -36,6 +36,10 @@ macro_rules! pairs {
                     thirty_two_flows_at_once
                     iperf3_both_ways
                     a_poor_link_only_makes_it_slower;
+                poor_link:
+                    poor_link_tcp
+                    poor_link_udp
+                    poor_link_ping_and_iperf3;
                 path:
                     traceroute_shows_every_hop
                     a_1280_byte_link_in_the_middle

@@ -369,11 +369,15 @@ fn spare_addresses_of_the_link_are_answered_for() {
     serve_web(&network.plat);
     // A larger link than the other tests have.
     network.isp.add_address("i0", "192.0.2.2/24");
-    network.isp.must("ip route replace 192.0.2.0/24 dev i0 src 9.9.8.1");
+    network
+        .isp
+        .must("ip route replace 192.0.2.0/24 dev i0 src 9.9.8.1");
     network.isp.must("ip addr del 192.0.2.2/30 dev i0");
     network.plat.must("ip addr add 192.0.2.1/24 dev p1");
     network.plat.must("ip addr del 192.0.2.1/30 dev p1");
-    network.plat.must("ip route replace default via 192.0.2.2 dev p1");
+    network
+        .plat
+        .must("ip route replace default via 192.0.2.2 dev p1");
     let before = State::of(&network.plat);
     let config = "pool_mode = \"arp\"\npool = [\"192.0.2.16/30\"]\n";
     let mut plat = plat(&network, Some(config));

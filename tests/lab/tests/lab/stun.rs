@@ -15,6 +15,7 @@ use lab::{
 use pref64::Pref64;
 
 const SECOND_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 11);
+const ADDRESS_DEPENDENT: &str = "[filtering]\nudp = \"address-dependent\"\n";
 const STUN: SocketAddrV4 = SocketAddrV4::new(SERVER, PORTS[0]);
 
 /// The other end of the internet may be the other PLAT's pool.
@@ -61,6 +62,19 @@ fn test_5780_01_mapping_and_filtering_are_endpoint_independent() {
         let found = behaviour(&network.host, write);
         let independent = Behaviour::EndpointIndependent;
         assert_eq!(found, (independent, independent));
+    }
+}
+
+/// Filtering is as configured, and the mapping no other for it.
+#[test]
+fn test_5780_01_filtering_is_address_dependent_if_configured() {
+    let network = network("stun-filtering");
+    let _plat = start_plat(&network, ADDRESS_DEPENDENT);
+    let _clat = network.start_clat();
+    for write in [as_itself, by_prefix] {
+        let found = behaviour(&network.host, write);
+        let expected = (Behaviour::EndpointIndependent, Behaviour::AddressDependent);
+        assert_eq!(found, expected);
     }
 }
 
@@ -113,19 +127,22 @@ fn punch_a_hole(one: &Namespace, other: &Namespace) {
 
 #[test]
 fn two_clats_behind_one_plat_punch_a_hole() {
-    let network = network("punch-one");
-    let _plat = start_plat(&network, "");
-    let _clat = network.start_clat();
-    let second = SecondHost::start(&network, PREF64);
-    punch_a_hole(&network.host, &second.host);
+    for filtering in ["", ADDRESS_DEPENDENT] {
+        let network = network("punch-one");
+        let _plat = start_plat(&network, filtering);
+        let _clat = network.start_clat();
+        let second = SecondHost::start(&network, PREF64);
+        punch_a_hole(&network.host, &second.host);
+    }
 }
 
+/// Each PLAT lets in only whom its client has spoken to.
 #[test]
 fn plat_5_2_01_two_clats_behind_two_plats_punch_a_hole() {
     let network = network("punch-two");
-    let _plat = start_plat(&network, "");
+    let _plat = start_plat(&network, ADDRESS_DEPENDENT);
     let _clat = network.start_clat();
-    let _second_plat = SecondPlat::start(&network, "");
+    let _second_plat = SecondPlat::start(&network, ADDRESS_DEPENDENT);
     let second = SecondHost::start(&network, SECOND_PREF64);
     punch_a_hole(&network.host, &second.host);
 }

@@ -22,7 +22,7 @@ use wire::ipv4::Ipv4;
 use crate::Running;
 
 /// What `/bytes/N` should hash to.
-fn expected(len: u64) -> String {
+pub(crate) fn expected(len: u64) -> String {
     sha256(Pattern::default().take(len)).unwrap().0
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn curl_reaches_an_ipv4_literal(pair: Pair) {
     running.assert_nothing_lost(&[]);
 }
 
-fn udp_socket(port: u16) -> UdpSocket {
+pub(crate) fn udp_socket(port: u16) -> UdpSocket {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect((SERVER, port)).unwrap();
     socket
@@ -80,7 +80,7 @@ fn udp_socket(port: u16) -> UdpSocket {
     socket
 }
 
-fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     Pattern::default().read_exact(&mut bytes).unwrap();
     bytes
@@ -124,7 +124,7 @@ impl Echoes {
 }
 
 /// Sends a datagram of [`pattern`]. Whether it comes back, within the socket's timeout and unchanged.
-fn comes_back(socket: &UdpSocket, data: &[u8]) -> bool {
+pub(crate) fn comes_back(socket: &UdpSocket, data: &[u8]) -> bool {
     let mut buffer = vec![0; 65_536];
     socket.send(data).unwrap();
     loop {
@@ -144,7 +144,7 @@ fn comes_back(socket: &UdpSocket, data: &[u8]) -> bool {
     }
 }
 
-fn set_option(socket: &UdpSocket, level: i32, name: i32, value: &[u8]) {
+pub(crate) fn set_option(socket: &UdpSocket, level: i32, name: i32, value: &[u8]) {
     let len = value.len() as libc::socklen_t;
     // SAFETY: `value` is valid for reads of the length that is passed.
     let set =
@@ -270,7 +270,7 @@ pub(crate) fn ping_of_every_sort(pair: Pair) {
 /// An ICMP message cannot be translated in pieces. Tayga does, from IPv6, with wrong checksums. Our
 /// CLAT makes pieces of a large request that allows it; our PLAT of every large answer, because
 /// Linux answers without Don't Fragment.
-fn pings_are_lost(pair: Pair, arguments: &str) -> bool {
+pub(crate) fn pings_are_lost(pair: Pair, arguments: &str) -> bool {
     match pair {
         Pair::OURS => false,
         Pair::TAYGA_PLAT => arguments != "-M do",
@@ -322,16 +322,16 @@ pub(crate) fn permission_to_fragment(pair: Pair) {
     running.assert_nothing_lost(&[]);
 }
 
-fn allow_fragments(socket: &UdpSocket) {
+pub(crate) fn allow_fragments(socket: &UdpSocket) {
     let value = libc::IP_PMTUDISC_DONT.to_ne_bytes();
     set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value);
 }
 
 /// Sees the IPv4 headers of datagrams that arrive from now on.
-struct RawUdp(Socket);
+pub(crate) struct RawUdp(Socket);
 
 impl RawUdp {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_secs(1)))
@@ -340,7 +340,7 @@ impl RawUdp {
     }
 
     /// Don't Fragment, of the first that has arrived.
-    fn forbids_fragments(&self) -> bool {
+    pub(crate) fn forbids_fragments(&self) -> bool {
         let mut buffer = [0; 2000];
         let len = (&self.0).read(&mut buffer).unwrap();
         let packet = Ipv4::new_embedded(&buffer[..len]).unwrap();
@@ -397,7 +397,7 @@ pub(crate) fn iperf3_both_ways(pair: Pair) {
     running.assert_nothing_lost(&[]);
 }
 
-fn iperf3(network: &Network, arguments: &str) -> serde_json::Value {
+pub(crate) fn iperf3(network: &Network, arguments: &str) -> serde_json::Value {
     let mut server = command("iperf3");
     server.args(["-s", "-1", "--forceflush"]);
     let daemon = Daemon::start(&network.server, "iperf3", server).unwrap();

@@ -1,0 +1,163 @@
+//! PLAT-R-01, and every other change of the configuration while packets flow.
+
+use super::*;
+use crate::{filtering::Filtering, reconfigure::Reconfigured, static_bib::StaticBinding};
+
+fn other_prefix() -> Pref64 {
+    "2001:db8:65::/96".parse().unwrap()
+}
+
+fn two_addresses() -> Config {
+    let mut config = config();
+    config.pool.push(PoolEntry {
+        address: POOL2,
+        ports: PortRange::ALL,
+    });
+    config
+}
+
+/// A client on each address of the pool.
+fn clients(nat: &mut Nat) -> (Ipv6Addr, Ipv6Addr) {
+    let mut on = [None, None];
+    let mut client = CLIENT;
+    while on.contains(&None) {
+        let (address, _) = nat.udp((client, 5000), (SERVER, 53));
+        on[usize::from(address == POOL2)].get_or_insert(client);
+        client = (u128::from(client) + 1).into();
+    }
+    nat.engine.flush(&crate::view::Filter::default());
+    let found = (on[0].unwrap(), on[1].unwrap());
+    nat.udp((found.0, 5000), (SERVER, 53));
+    nat.udp((found.1, 5000), (SERVER, 53));
+    found
+}
+
+#[test]
+fn plat_r_01_sessions_of_a_pool_address_that_is_gone_end_at_once() {
+    let mut nat = Nat::new(two_addresses());
+    let (stays, goes) = clients(&mut nat);
+    let ended = nat.engine.reconfigure(config()).unwrap();
+    let wanted = Reconfigured {
+        sessions_ended: 1,
+        bindings_ended: 1,
+        syns_forgotten: 0,
+    };
+    assert_eq!(ended, wanted);
+    assert_eq!(
+        nat.send(&udp4((SERVER, 53), (POOL2, 5000), b"x")),
+        dropped(DropReason::NotInPool)
+    );
+    nat.send(&udp4((SERVER, 53), (POOL, 5000), b"x")).packet();
+    // The client that lost its address gets another, and no port that is taken.
+    let (address, port) = nat.udp((goes, 5000), (SERVER, 53));
+    assert_eq!(address, POOL);
+    assert_ne!(port, 5000);
+    assert_eq!(nat.udp((stays, 5000), (SERVER, 53)), (POOL, 5000));
+    assert_eq!(nat.engine.free_ports(Protocol::Udp), 65_535 - 2);
+}
+
+#[test]
+fn plat_r_01_ports_that_are_gone() {
+    let mut nat = Nat::new(config());
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    nat.udp((CLIENT, 6000), (SERVER, 53));
+    assert_eq!(
+        nat.send(&tcp4((SERVER, 1), (POOL, 4000), SYN)),
+        Fate::Forwarded(Vec::new())
+    );
+    let mut config = config();
+    config.pool[0].ports = PortRange::new(6000, 7000).unwrap();
+    let ended = nat.engine.reconfigure(config).unwrap();
+    let wanted = Reconfigured {
+        sessions_ended: 1,
+        bindings_ended: 1,
+        syns_forgotten: 1,
+    };
+    assert_eq!(ended, wanted);
+    assert_eq!(nat.udp((CLIENT, 6000), (SERVER, 53)), (POOL, 6000));
+    assert_eq!(nat.engine.free_ports(Protocol::Udp), 1000);
+    nat.wait(8);
+    assert!(!nat.engine.poll_transmit(&mut PacketBuf::new(), nat.now));
+}
+
+#[test]
+fn plat_r_01_static_bindings_stay_with_their_address() {
+    let mut nat = Nat::new(two_addresses());
+    for (address, id) in [(POOL, 80), (POOL2, 81)] {
+        let binding = StaticBinding {
+            protocol: Protocol::Tcp,
+            inside: Endpoint6 {
+                address: CLIENT,
+                id,
+            },
+            outside: Endpoint4 { address, id },
+        };
+        nat.engine.add_static(binding).unwrap();
+    }
+    let mut new = config();
+    new.pool[0].ports = PortRange::new(6000, 7000).unwrap();
+    let ended = nat.engine.reconfigure(new).unwrap();
+    assert_eq!((ended.sessions_ended, ended.bindings_ended), (0, 1));
+    nat.send(&tcp4((SERVER, 1), (POOL, 80), SYN)).packet();
+    // What its client opens goes on from the address that is left.
+    let (address, _) = nat.udp((CLIENT, 9), (SERVER, 53));
+    assert_eq!(address, POOL);
+}
+
+#[test]
+fn plat_r_01_prefixes_move_and_go() {
+    let mut config = config();
+    config.prefixes = vec![prefix(), other_prefix()];
+    let mut nat = Nat::new(config.clone());
+    let under = |prefix: Pref64, port: u16| {
+        let dst = prefix.embed(SERVER);
+        let datagram = compose::udp(Pair::V6(CLIENT, dst), port, 53, b"x");
+        V6::new(CLIENT, dst, 17).carrying(&datagram)
+    };
+    nat.send(&under(prefix(), 1000)).packet();
+    nat.send(&under(other_prefix(), 1001)).packet();
+    config.prefixes = vec![other_prefix()];
+    let ended = nat.engine.reconfigure(config).unwrap();
+    assert_eq!((ended.sessions_ended, ended.bindings_ended), (1, 1));
+    let packet = nat.send(&udp4((SERVER, 53), (POOL, 1001), b"x")).packet();
+    let header = Ipv6::new_checked(&packet).unwrap();
+    assert_eq!(header.src(), other_prefix().embed(SERVER));
+    assert_eq!(
+        nat.send(&under(prefix(), 1000)),
+        dropped(DropReason::NotInPrefix)
+    );
+}
+
+#[test]
+fn a_new_configuration_ends_nothing_that_it_still_serves() {
+    let mut nat = Nat::new(config());
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    nat.send(&tcp6((CLIENT, 5000), (SERVER, 80), SYN)).packet();
+    let mut new = two_addresses();
+    new.limits.sessions = 1;
+    new.timers.udp = Duration::from_secs(120);
+    new.filtering.udp = Filtering::AddressDependent;
+    new.ipv6_mtu = 1280;
+    let ended = nat.engine.reconfigure(new).unwrap();
+    assert_eq!(ended, Reconfigured::default());
+    // Policy holds for what there is, too.
+    assert_eq!(
+        nat.send(&udp4((SERVER2, 53), (POOL, 5000), b"x")),
+        dropped(DropReason::Filtered)
+    );
+    let (why, ..) = nat.send(&udp6((OTHER, 1), (SERVER, 53), b"x")).reply();
+    assert_eq!(why, Why::State(DropReason::TooManySessions));
+    nat.send(&udp4((SERVER, 53), (POOL, 5000), b"x")).packet();
+    nat.wait(122);
+    assert_eq!(nat.sessions(), 1, "the new lifetime");
+}
+
+#[test]
+fn a_wrong_configuration_changes_nothing() {
+    let mut nat = Nat::new(config());
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    let mut wrong = config();
+    wrong.pool.clear();
+    assert_eq!(nat.engine.reconfigure(wrong), Err(ConfigError::NoPool));
+    nat.send(&udp4((SERVER, 53), (POOL, 5000), b"x")).packet();
+}
