@@ -237,6 +237,11 @@ impl Engine {
         if claim == Claim::WhenWhole && self.stateless.claims_v6(buf.bytes()) == Claim::Yes {
             return self.mapped_host_packet(buf, now);
         }
+        if buf.offload.reassembled
+            && let Some(verdict) = self.v6_to_v4.veto(buf, now)
+        {
+            return Ok(verdict.map_reason(Why::from));
+        }
         self.check_owner(buf)?;
         self.whole_client_packet(buf, now)
     }
@@ -306,6 +311,9 @@ impl Engine {
                 self.check_destination(remote.address, prefix)?;
                 if tuple.protocol == Protocol::Icmp && self.tables.pool().contains(remote.address) {
                     return Err(DropReason::EchoToPool.into());
+                }
+                if !self.is_behind_us(remote.address) {
+                    check_size(self.v6_to_v4.oversize(buf))?;
                 }
                 let now = self.tick(now);
                 let flow = self
@@ -397,6 +405,11 @@ impl Engine {
         if is_mapped {
             return Ok(self.enter_mapped_host(buf, Way::FromOutside, now));
         }
+        if buf.offload.reassembled
+            && let Some(verdict) = self.v4_to_v6.veto(buf, now)
+        {
+            return Ok(verdict.map_reason(Why::from));
+        }
         self.check_owner(buf)?;
         Ok(self.whole_server_packet(buf, now))
     }
@@ -419,6 +432,10 @@ impl Engine {
             Incoming::Data(tuple, segment) => {
                 let now = self.tick(now);
                 let (server, client) = (tuple.src, tuple.dst);
+                let oversize = self.v4_to_v6.oversize(buf);
+                if oversize.is_some() && self.tables.is_bound(tuple.protocol, client) {
+                    check_size(oversize)?;
+                }
                 let Self {
                     prefixes,
                     wkp_non_global,
@@ -510,6 +527,16 @@ fn stateless(config: &Config) -> Stateless {
 /// Whether an IPv4 address may be written under a prefix (RFC 6052 §3.1).
 fn may_write(address: Ipv4Addr, prefix: Pref64, wkp_non_global: NonGlobal) -> bool {
     wkp_non_global == NonGlobal::Translate || !prefix.is_well_known() || is_global(address)
+}
+
+/// What is too long to pass must not make or refresh state.
+fn check_size(oversize: Option<(xlat::DropReason, Option<Message>)>) -> Result<(), Refused> {
+    oversize.map_or(Ok(()), |(reason, answer)| {
+        Err(Refused {
+            why: reason.into(),
+            answer,
+        })
+    })
 }
 
 /// A client is told when there is no room for it (RFC 6146 §3.5.1.1: ICMPv6 1/3).

@@ -318,6 +318,11 @@ impl Tables {
         known.count()
     }
 
+    /// Whether a client has this port.
+    pub(crate) fn is_bound(&self, protocol: Protocol, outside: Endpoint4) -> bool {
+        self.bib.of_outside(protocol, outside).is_some()
+    }
+
     /// The session that a translated packet belongs to, for an ICMP error.
     pub(crate) fn peek_outside(
         &self,

@@ -135,6 +135,21 @@ pub(crate) struct Shape {
     pub(crate) segments: usize,
 }
 
+/// The length of one packet on the wire of a packet of `len` bytes whose transport header starts at
+/// `at`; as [`settle`] measures it, before that.
+pub(crate) fn segment_len(buf: &PacketBuf, len: usize, at: usize, number: u8) -> usize {
+    let Some(gso) = buf.offload.gso else {
+        return len;
+    };
+    let transport = buf.bytes().get(at..).unwrap_or_default();
+    let header_len = if number == protocol::TCP {
+        Tcp::new_checked(transport).map_or(tcp::HEADER_LEN, |it| it.header_len())
+    } else {
+        udp::HEADER_LEN
+    };
+    len.min(at + header_len + usize::from(gso.size.get()))
+}
+
 /// Checks the offload metadata of a packet of IP `version` against the packet, measures it, and
 /// brings its checksum into the state that its new self leaves in: finished if nobody else will
 /// finish it, partial on a super-segment. The transport header starts at `at`.

@@ -182,8 +182,28 @@ impl V4ToV6 {
     /// The verdict on a packet that cannot pass under any mapping: a stateful caller asks before it
     /// makes state for it. `None` for one that might pass; the buffer is then unchanged.
     pub fn veto(&mut self, buf: &mut PacketBuf, now: Instant) -> Option<Verdict<DropReason>> {
-        let refused = admit(buf.bytes()).err()?;
+        let refused = self.may_pass(buf).err()?;
         Some(self.refuse(buf, refused, now))
+    }
+
+    fn may_pass(&self, buf: &PacketBuf) -> Result<(), Refused> {
+        let packet = admit(buf.bytes())?;
+        // What a fragment is part of shows when it is whole; ICMP is a matter of the mapping.
+        if !packet.fragment().is_fragment() && packet.protocol() != protocol::ICMP {
+            self.judge_transport(&packet, buf)?;
+        }
+        Ok(())
+    }
+
+    /// Why a packet that [`Self::veto`] let pass will be refused for its size, and what its sender
+    /// should be told. ICMP errors are cut and never too long.
+    #[must_use]
+    pub fn oversize(&self, buf: &PacketBuf) -> Option<(DropReason, Option<Message>)> {
+        let packet = Ipv4::new_embedded(buf.bytes()).ok()?;
+        let (len, at) = (usize::from(packet.total_len()), packet.header_len());
+        let segment_len = transport::segment_len(buf, len, at, packet.protocol());
+        let refused = self.judge_size(&packet, segment_len, buf.offload.reassembled);
+        refused.err().map(|it| (it.reason, it.answer))
     }
 
     fn judge(&self, buf: &mut PacketBuf, mapping: Map<'_>) -> Result<Job, Refused> {
@@ -201,7 +221,7 @@ impl V4ToV6 {
             // It is cut to what every link takes.
             None
         } else {
-            self.judge_size(&packet, &shape, buf.offload.reassembled)?
+            self.judge_size(&packet, shape.segment_len, buf.offload.reassembled)?
         };
         Ok(Job {
             old_header: at,
@@ -245,6 +265,12 @@ impl V4ToV6 {
         if !fragment.is_first() {
             return Ok(Payload::LaterFragment);
         }
+        self.judge_transport(packet, buf)
+    }
+
+    /// The first fragment, or the whole, of anything but ICMP.
+    fn judge_transport(&self, packet: &Ipv4<'_>, buf: &PacketBuf) -> Result<Payload, Refused> {
+        let (fragment, number) = (packet.fragment(), packet.protocol());
         let transport = packet.payload();
         if transport.len() < transport::header_needed(number) {
             return Err(DropReason::TruncatedTransport.into());
@@ -286,7 +312,7 @@ impl V4ToV6 {
     fn judge_size(
         &self,
         packet: &Ipv4<'_>,
-        shape: &Shape,
+        segment_len: usize,
         reassembled: bool,
     ) -> Result<Option<u16>, Refused> {
         let is_fragment = packet.fragment().is_fragment();
@@ -295,7 +321,8 @@ impl V4ToV6 {
         } else {
             0
         };
-        let len = shape.segment_len - packet.header_len() + ipv6::HEADER_LEN + fragment_header;
+        let header_len = packet.header_len();
+        let len = segment_len.saturating_sub(header_len) + ipv6::HEADER_LEN + fragment_header;
         let link = self.config.ipv6_mtu;
         if packet.dont_fragment() {
             if len <= usize::from(link) {

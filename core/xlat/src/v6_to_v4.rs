@@ -167,8 +167,30 @@ impl V6ToV4 {
     /// The verdict on a packet that cannot pass under any mapping: a stateful caller asks before it
     /// makes state for it. `None` for one that might pass; the buffer is then unchanged.
     pub fn veto(&mut self, buf: &mut PacketBuf, now: Instant) -> Option<Verdict<DropReason>> {
-        let refused = admit(buf.bytes()).err()?;
+        let refused = self.may_pass(buf).err()?;
         Some(self.refuse(buf, refused, now))
+    }
+
+    fn may_pass(&self, buf: &PacketBuf) -> Result<(), Refused> {
+        let (packet, upper) = admit(buf.bytes())?;
+        let is_fragment = upper.fragment.is_some_and(|it| it.fragment.is_fragment());
+        // What a fragment is part of shows when it is whole; ICMP is a matter of the mapping.
+        if !is_fragment && upper.protocol != protocol::ICMPV6 {
+            judge_transport(&packet, &upper, buf)?;
+        }
+        Ok(())
+    }
+
+    /// Why a packet that [`Self::veto`] let pass will be refused for its size, and what its sender
+    /// should be told. ICMP errors are cut and never too long.
+    #[must_use]
+    pub fn oversize(&self, buf: &PacketBuf) -> Option<(DropReason, Option<Message>)> {
+        let packet = Ipv6::new_embedded(buf.bytes()).ok()?;
+        let upper = packet.upper().ok()?;
+        let len = ipv6::HEADER_LEN + usize::from(packet.payload_len());
+        let segment_len = transport::segment_len(buf, len, upper.offset, upper.protocol);
+        let refused = self.judge_size(&packet, &upper, segment_len, buf.offload.reassembled);
+        refused.err().map(|it| (it.reason, it.answer))
     }
 
     fn judge(&self, buf: &mut PacketBuf, mapping: Map<'_>) -> Result<Job, Refused> {
@@ -193,7 +215,7 @@ impl V6ToV4 {
             // It is cut to 576 bytes, for which a link may still be too narrow.
             Some(self.config.ipv4_mtu)
         } else {
-            self.judge_size(&packet, &upper, &shape, reassembled)?
+            self.judge_size(&packet, &upper, shape.segment_len, reassembled)?
         };
         Ok(Job {
             old_header: upper.offset,
@@ -233,17 +255,7 @@ impl V6ToV4 {
         if !place.is_first() {
             return Ok(Payload::LaterFragment);
         }
-        let transport = packet.from_offset(upper.offset);
-        if transport.len() < transport::header_needed(upper.protocol) {
-            return Err(DropReason::TruncatedTransport.into());
-        }
-        let partial = matches!(buf.offload.checksum, ChecksumState::Partial { .. });
-        let zero = upper.protocol == protocol::UDP
-            && !partial
-            && get_u16(transport, udp::CHECKSUM_AT) == Some(0);
-        if zero {
-            return Err(DropReason::UdpChecksumZeroInIpv6.into());
-        }
+        judge_transport(packet, upper, buf)?;
         Ok(Payload::Transport)
     }
 
@@ -271,7 +283,7 @@ impl V6ToV4 {
         &self,
         packet: &Ipv6<'_>,
         upper: &Upper,
-        shape: &Shape,
+        segment_len: usize,
         reassembled: bool,
     ) -> Result<Option<u16>, Refused> {
         let link = self.config.ipv4_mtu;
@@ -279,12 +291,12 @@ impl V6ToV4 {
         if total_len + ipv4::HEADER_LEN > usize::from(u16::MAX) {
             return Err(DropReason::TooLongForIpv4.into());
         }
-        let len = shape.segment_len - upper.offset + ipv4::HEADER_LEN;
+        let len = segment_len.saturating_sub(upper.offset) + ipv4::HEADER_LEN;
         if len <= usize::from(link) {
             return Ok(None);
         }
         // A source that was already told 1280 cannot go lower, and one that fragments already did.
-        if shape.segment_len <= usize::from(ipv6::MIN_MTU) || reassembled {
+        if segment_len <= usize::from(ipv6::MIN_MTU) || reassembled {
             return Ok(Some(link));
         }
         let growth = match upper.fragment {
@@ -353,6 +365,22 @@ impl V6ToV4 {
 pub(crate) fn low_16(id: u32) -> u16 {
     let [.., a, b] = id.to_be_bytes();
     u16::from_be_bytes([a, b])
+}
+
+/// The first fragment, or the whole, of anything but ICMP.
+fn judge_transport(packet: &Ipv6<'_>, upper: &Upper, buf: &PacketBuf) -> Result<(), DropReason> {
+    let transport = packet.from_offset(upper.offset);
+    if transport.len() < transport::header_needed(upper.protocol) {
+        return Err(DropReason::TruncatedTransport);
+    }
+    let partial = matches!(buf.offload.checksum, ChecksumState::Partial { .. });
+    let zero = upper.protocol == protocol::UDP
+        && !partial
+        && get_u16(transport, udp::CHECKSUM_AT) == Some(0);
+    if zero {
+        return Err(DropReason::UdpChecksumZeroInIpv6);
+    }
+    Ok(())
 }
 
 /// Whether the packet could pass under some mapping.

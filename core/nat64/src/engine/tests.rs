@@ -21,6 +21,7 @@ mod filtering;
 mod fragments;
 mod hairpin;
 mod mapping;
+mod no_state;
 mod paging;
 mod policy;
 mod properties;

@@ -142,10 +142,11 @@ fn packets_that_cannot_pass_make_no_state() {
     let (why, kind, code) = nat.send(&expiring).reply();
     assert_eq!(why, Why::Translation(xlat::DropReason::HopLimitExceeded));
     assert_eq!((kind, code), (3, 0));
-    let truncated = V6::new(CLIENT, prefix().embed(SERVER), 17).carrying(&[0; 7]);
-    assert_eq!(nat.send(&truncated), dropped(DropReason::Truncated));
-    let truncated = V6::new(CLIENT, prefix().embed(SERVER), 6).carrying(&[0; 19]);
-    assert_eq!(nat.send(&truncated), dropped(DropReason::Truncated));
+    let truncated = Fate::Dropped(Why::Translation(xlat::DropReason::TruncatedTransport));
+    for (protocol, payload) in [(17, &[0; 7][..]), (6, &[0; 19])] {
+        let packet = V6::new(CLIENT, prefix().embed(SERVER), protocol).carrying(payload);
+        assert_eq!(nat.send(&packet), truncated);
+    }
     assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
 }
 
