@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU8,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -51,7 +52,7 @@ struct State {
     tun_refusal: Option<OpenError>,
     uplink_refusal: Option<io::ErrorKind>,
     tuns: u32,
-    tun: Weak<FakeTun>,
+    tuns_open: Vec<Weak<FakeTun>>,
     uplink: Option<Opened>,
     advertisements: Option<mpsc::UnboundedSender<Datagram>>,
     signals: Option<mpsc::UnboundedSender<Told>>,
@@ -139,7 +140,17 @@ impl FakeHost {
     /// The virtual interface, while the program has one.
     #[must_use]
     pub fn tun_port(&self) -> Option<Arc<FakeTun>> {
-        self.lock().tun.upgrade()
+        self.tun_ports().into_iter().next()
+    }
+
+    /// The queues of the virtual interface, while the program has one.
+    #[must_use]
+    pub fn tun_ports(&self) -> Vec<Arc<FakeTun>> {
+        self.lock()
+            .tuns_open
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     /// The link that was opened last.
@@ -217,14 +228,21 @@ impl Host for FakeHost {
     }
 
     fn tun(&self, name: &str) -> Result<Arc<dyn Tun>, OpenError> {
-        let port = Arc::new(FakeTun::new());
+        let mut queues = self.tun_queues(name, NonZeroU8::MIN)?;
+        Ok(queues.remove(0))
+    }
+
+    fn tun_queues(&self, name: &str, queues: NonZeroU8) -> Result<Vec<Arc<dyn Tun>>, OpenError> {
+        let ports: Vec<_> = (0..queues.get())
+            .map(|_| Arc::new(FakeTun::new()))
+            .collect();
         let mut state = self.lock();
         if let Some(why) = state.tun_refusal.take() {
             return Err(why);
         }
         let index = FIRST_TUN + state.tuns;
         state.tuns += 1;
-        state.tun = Arc::downgrade(&port);
+        state.tuns_open = ports.iter().map(Arc::downgrade).collect();
         drop(state);
         let interface = Interface {
             index,
@@ -236,12 +254,19 @@ impl Host for FakeHost {
             ipv4: Vec::new(),
         };
         self.change(|world| world.snapshot.interfaces.push(interface));
-        Ok(Arc::new(VirtualInterface {
-            name: name.to_owned(),
+        let presence = Arc::new(Presence {
             index,
-            port,
             host: self.clone(),
-        }))
+        });
+        let queue = |port| VirtualInterface {
+            name: name.to_owned(),
+            port,
+            _presence: Arc::clone(&presence),
+        };
+        Ok(ports
+            .into_iter()
+            .map(|port| Arc::new(queue(port)) as _)
+            .collect())
     }
 
     fn uplink(&self, interface: u32, mac: Mac, address: Ipv6Addr) -> io::Result<Arc<dyn Uplink>> {
@@ -260,11 +285,16 @@ impl Host for FakeHost {
     }
 }
 
-/// A port that is an interface of the host, for as long as somebody has it.
+/// A port that is an interface of the host, or one of its queues.
 struct VirtualInterface {
     name: String,
-    index: u32,
     port: Arc<FakeTun>,
+    _presence: Arc<Presence>,
+}
+
+/// An interface of the host, for as long as somebody has any queue of it.
+struct Presence {
+    index: u32,
     host: FakeHost,
 }
 
@@ -286,7 +316,7 @@ impl Tun for VirtualInterface {
     }
 }
 
-impl Drop for VirtualInterface {
+impl Drop for Presence {
     fn drop(&mut self) {
         self.host.change(|world| {
             let Snapshot {

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
     sync::Arc,
 };
 
@@ -54,6 +55,11 @@ impl Host for ThisHost {
 
     fn tun(&self, name: &str) -> Result<Arc<dyn Tun>, OpenError> {
         Ok(Arc::new(LinuxTun::open(name)?))
+    }
+
+    fn tun_queues(&self, name: &str, queues: NonZeroU8) -> Result<Vec<Arc<dyn Tun>>, OpenError> {
+        let all = LinuxTun::open_queues(name, queues)?;
+        Ok(all.into_iter().map(|it| Arc::new(it) as _).collect())
     }
 
     fn uplink(&self, interface: u32, mac: Mac, address: Ipv6Addr) -> io::Result<Arc<dyn Uplink>> {

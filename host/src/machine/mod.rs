@@ -10,6 +10,7 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
     sync::Arc,
 };
 
@@ -89,6 +90,13 @@ pub trait Host {
     /// # Errors
     /// [`OpenError`].
     fn tun(&self, name: &str) -> Result<Arc<dyn Tun>, OpenError>;
+
+    /// Creates the virtual interface `name` with so many queues, down and without any address. It
+    /// disappears with the last of the values.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    fn tun_queues(&self, name: &str, queues: NonZeroU8) -> Result<Vec<Arc<dyn Tun>>, OpenError>;
 
     /// Opens the link with index `interface` and link-layer address `mac` for packets from and to
     /// `address`, which the kernel does not have.

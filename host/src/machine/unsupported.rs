@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU8,
     sync::Arc,
 };
 
@@ -66,6 +67,10 @@ impl Host for ThisHost {
     }
 
     fn tun(&self, _name: &str) -> Result<Arc<dyn Tun>, OpenError> {
+        Err(Unsupported::here("virtual interfaces").into())
+    }
+
+    fn tun_queues(&self, _name: &str, _queues: NonZeroU8) -> Result<Vec<Arc<dyn Tun>>, OpenError> {
         Err(Unsupported::here("virtual interfaces").into())
     }
 

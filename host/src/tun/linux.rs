@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    num::NonZeroU8,
     os::fd::{AsRawFd, BorrowedFd},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -14,14 +15,14 @@ use wire::{
     packet::PacketBuf,
 };
 
-use super::{OpenError, Received, SendError, Tun};
+use super::{OpenError, Received, SendError, Tun, exclusive};
 use crate::{
     fault,
     wait::{Waker, Woken, until_readable},
 };
 
 /// What TUN devices are made by.
-const DEVICE: &str = "/dev/net/tun";
+pub(super) const DEVICE: &str = "/dev/net/tun";
 
 /// A TUN device. It disappears with this value, and its addresses and routes with it.
 pub(crate) struct LinuxTun {
@@ -42,20 +43,43 @@ impl LinuxTun {
             // What is missing would be made on the way, and be left behind.
             fs::metadata(DEVICE)?;
             fault::refusal()?;
-            let device = DeviceBuilder::new()
-                .name(name)
-                .offload(true)
-                .enable(false)
-                .build_sync()?;
-            device.set_nonblocking(true)?;
-            Ok(Self {
-                name: device.name()?,
-                device,
-                waker: Waker::new()?,
-                drained: AtomicBool::new(false),
-            })
+            Self::queue(device(name, false)?)
         };
         open().map_err(|source| why(name, source))
+    }
+
+    /// Creates the interface `name` with several queues, down and without any address. The system
+    /// spreads packets over them, those of one flow into the same one as a rule.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) fn open_queues(name: &str, queues: NonZeroU8) -> Result<Vec<Self>, OpenError> {
+        if queues == NonZeroU8::MIN {
+            return Ok(vec![Self::open(name)?]);
+        }
+        let open = || -> io::Result<Vec<Self>> {
+            fs::metadata(DEVICE)?;
+            fault::refusal()?;
+            let created = exclusive::create(name)?;
+            let first = device(name, true)?;
+            // Not one of those that are served.
+            drop(created);
+            let others = (1..queues.get()).map(|_| first.try_clone());
+            let others: Vec<_> = others.collect::<io::Result<_>>()?;
+            let all = std::iter::once(first).chain(others);
+            all.map(Self::queue).collect()
+        };
+        open().map_err(|source| why(name, source))
+    }
+
+    fn queue(device: SyncDevice) -> io::Result<Self> {
+        device.set_nonblocking(true)?;
+        Ok(Self {
+            name: device.name()?,
+            device,
+            waker: Waker::new()?,
+            drained: AtomicBool::new(false),
+        })
     }
 
     /// Reads a packet, if there is one.
@@ -90,6 +114,15 @@ impl LinuxTun {
         // SAFETY: the descriptor belongs to `self.device`, which outlives the borrow.
         unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
     }
+}
+
+fn device(name: &str, several_queues: bool) -> io::Result<SyncDevice> {
+    DeviceBuilder::new()
+        .name(name)
+        .offload(true)
+        .multi_queue(several_queues)
+        .enable(false)
+        .build_sync()
 }
 
 /// What an error of the kernel means.

@@ -7,6 +7,8 @@ use wire::{offload::OffloadError, packet::PacketBuf, pieces::Pieces};
 use crate::Unsupported;
 
 #[cfg(target_os = "linux")]
+mod exclusive;
+#[cfg(target_os = "linux")]
 pub(crate) mod linux;
 
 /// Why there is no virtual interface.
@@ -35,7 +37,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// An interface of another kind has that name.
-    #[error("the interface {name} is there already, and is no TUN device of one queue: {source}")]
+    #[error("the interface {name} is there already, and is no TUN device to be used: {source}")]
     NameTaken {
         /// The name.
         name: String,
@@ -108,7 +110,7 @@ pub enum SendError {
     Refused(io::Error),
 }
 
-/// A virtual interface. Shared by the threads of both directions.
+/// A virtual interface, or one of its queues. Shared by the threads of both directions.
 ///
 /// * Linux: a TUN device with virtio-net headers, which become the buffer's metadata and back.
 /// * macOS: utun has a protocol word of 4 bytes before each packet, which the headroom takes; the
