@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
     path::Path,
 };
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub(crate) tcp: TcpPolicy,
     pub(crate) timers: Timers,
     pub(crate) limits: Limits,
+    /// How many workers; as many as the machine has processors for if it is left open.
+    pub(crate) workers: Option<NonZeroU8>,
 }
 
 /// Reads the file and those of the directory beside it. Where nobody wrote one, everything is left to

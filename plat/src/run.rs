@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,7 +19,11 @@ use host::{
     sockets,
     tun::Tun,
 };
-use nat64::{Engine, stats::Stats};
+use nat64::{
+    Engine,
+    dispatch::{Dispatch, ShardId},
+    stats::Stats,
+};
 use plan::Plan;
 
 use crate::{
@@ -29,7 +34,7 @@ use crate::{
     lan,
     pool_mode::{PoolMode, on_host},
     report,
-    workers::{Orders, Shared, Workers},
+    workers::{Orders, Shared, Workers, how_many},
 };
 
 /// How often the worker and the host's addresses are looked after.
@@ -63,9 +68,8 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     warn_of_overlaps(&config);
     let shared = Arc::new(Shared::default());
     let own = own_ipv4(&snapshot);
-    let engine = engine(&config, own_ipv6(&snapshot)?, own.clone(), clock)?;
-    let stats = engine.stats();
-    let tun = open_tun(host, &config.interface)?;
+    let shards = shards(&config, own_ipv6(&snapshot)?, own.clone(), clock)?;
+    let queues = open_tun(host, &config.interface, &shards)?;
     fault::point("TUN opened");
     let mut surroundings = Surroundings {
         config: &config,
@@ -79,7 +83,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     let arranged = surroundings.arrange(&snapshot).await;
     let arranged = arranged.map_err(|error| netcfg_failure(&error));
     let started = arranged.and_then(|()| {
-        Workers::start(engine, tun, Arc::clone(&shared), clock)
+        Workers::start(shards, &queues, Arc::clone(&shared), clock)
             .map_err(cannot("cannot start a thread"))
     });
     let served = match started {
@@ -92,15 +96,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
             surroundings.host.note(&snapshot, &config.interface);
             let control = Control::start(&workers, &config, &surroundings.host, &shared, journal);
             let control = control.await;
-            serve(
-                workers,
-                &mut surroundings,
-                &mut signals,
-                &stats,
-                &shared,
-                control,
-            )
-            .await
+            serve(workers, &mut surroundings, &mut signals, &shared, control).await
         }
         Err(failure) => Err(failure),
     };
@@ -116,12 +112,12 @@ async fn serve(
     workers: Workers,
     surroundings: &mut Surroundings<'_, impl Network, impl System>,
     signals: &mut impl Signals,
-    stats: &Stats,
     shared: &Shared,
     mut control: Control,
 ) -> Result<Exit, Failure> {
     tracing::info!("running");
     fault::point("running");
+    let mut pulse = workers.pulse();
     while !workers.has_ended() {
         tokio::select! {
             changed = surroundings.watch.changed() => {
@@ -129,20 +125,24 @@ async fn serve(
                 surroundings.follow().await;
             }
             () = tokio::time::sleep(LOOK) => {
+                for worker in pulse.missing() {
+                    tracing::warn!("worker {worker} does nothing: its packets wait");
+                }
                 surroundings.follow().await;
                 control.look().await;
             }
             Some(order) = control.reloads.recv() => admin::refuse(order),
             told = signals.next() => match told {
                 Told::End => break,
-                Told::Report => tracing::info!("so far\n{}", text(stats, shared)),
+                Told::Report => tracing::info!("so far\n{}", text(&workers.stats(), shared)),
             },
         }
     }
     drop(control);
+    let stats = workers.shard_stats();
     let ended = workers.stop();
     fault::point("worker stopped");
-    tracing::info!("in all\n{}", text(stats, shared));
+    tracing::info!("in all\n{}", text(&Stats::sum(&stats), shared));
     match ended {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => Err(Failure::io("the virtual interface", &error)),
@@ -308,32 +308,43 @@ fn own_ipv6(snapshot: &Snapshot) -> Result<Ipv6Addr, Failure> {
     })
 }
 
-fn engine(
+/// The shards of the NAT64, one for each worker.
+fn shards(
     config: &Config,
     own_ipv6: Ipv6Addr,
     own_ipv4: Vec<Ipv4Addr>,
     clock: Clock,
-) -> Result<Engine, Failure> {
+) -> Result<Vec<Engine>, Failure> {
     let mut key = [0; 16];
     getrandom::fill(&mut key)
         .map_err(|error| Failure::error(format_args!("no randomness: {error}")))?;
-    let engine = Engine::new(config.for_engine(own_ipv6, own_ipv4), key, clock.now());
-    let mut engine = engine.map_err(|error| Failure::new(Exit::Usage, error))?;
-    for binding in &config.bib {
-        let added = engine.add_static(*binding);
-        added.map_err(|error| {
-            let (inside, outside) = (binding.inside, binding.outside);
-            Failure::new(
-                Exit::Usage,
-                format_args!("[[bib]] {inside:?} {outside:?}: {error}"),
-            )
-        })?;
+    let (wanted, bib) = (config.workers, &config.bib);
+    let config = config.for_engine(own_ipv6, own_ipv4);
+    let count = how_many(wanted, Dispatch::most_shards(&config));
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > count) {
+        tracing::warn!("{count} workers, not {wanted}: the pool has too few ports for more");
     }
-    Ok(engine)
+    let now = clock.now();
+    let mut shards = ShardId::all(count)
+        .map(|shard| Engine::for_shard(config.clone(), key, count, shard, now))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
+    for binding in bib {
+        for shard in &mut shards {
+            shard.add_static(*binding).map_err(|error| {
+                let (inside, outside) = (binding.inside, binding.outside);
+                let what = format_args!("[[bib]] {inside:?} {outside:?}: {error}");
+                Failure::new(Exit::Usage, what)
+            })?;
+        }
+    }
+    Ok(shards)
 }
 
-fn open_tun(host: &impl Host, name: &str) -> Result<Arc<dyn Tun>, Failure> {
-    host.tun(name)
+/// The virtual interface, with a queue for each shard.
+fn open_tun(host: &impl Host, name: &str, shards: &[Engine]) -> Result<Vec<Arc<dyn Tun>>, Failure> {
+    let queues = u8::try_from(shards.len()).ok().and_then(NonZeroU8::new);
+    host.tun_queues(name, queues.unwrap_or(NonZeroU8::MIN))
         .map_err(|it| Failure::system(it.kind(), &it, it.hint()))
 }
 

@@ -57,6 +57,33 @@ impl DirectionStats {
     }
 }
 
+impl DirectionStats {
+    fn add(&self, other: &Self) {
+        let Self {
+            packets_in,
+            bytes_in,
+            passed,
+            stateless,
+            turned_around,
+            dropped_by_state,
+            dropped_by_translation,
+            errors_sent,
+        } = other;
+        self.packets_in.add(packets_in.get());
+        self.bytes_in.add(bytes_in.get());
+        self.passed.add(passed.get());
+        self.stateless.add(stateless.get());
+        self.turned_around.add(turned_around.get());
+        self.errors_sent.add(errors_sent.get());
+        for (reason, count) in dropped_by_state.nonzero() {
+            self.dropped_by_state.add(reason, count);
+        }
+        for (reason, count) in dropped_by_translation.nonzero() {
+            self.dropped_by_translation.add(reason, count);
+        }
+    }
+}
+
 /// What the tables counted, by [`crate::tuple::Protocol::index`].
 #[derive(Clone, Debug, Default)]
 pub struct TableStats {
@@ -82,6 +109,39 @@ pub struct TableStats {
     pub changes_lost: Arc<Counter>,
 }
 
+impl TableStats {
+    fn add(&self, other: &Self) {
+        let Self {
+            bindings_made,
+            bindings_ended,
+            sessions_made,
+            sessions_ended,
+            syns_stored,
+            syns_met,
+            segments_doubted,
+            probes_sent,
+            probes_lost,
+            changes_lost,
+        } = other;
+        self.syns_stored.add(syns_stored.get());
+        self.syns_met.add(syns_met.get());
+        self.segments_doubted.add(segments_doubted.get());
+        self.probes_sent.add(probes_sent.get());
+        self.probes_lost.add(probes_lost.get());
+        self.changes_lost.add(changes_lost.get());
+        for (sum, counters) in [
+            (&self.bindings_made, bindings_made),
+            (&self.bindings_ended, bindings_ended),
+            (&self.sessions_made, sessions_made),
+            (&self.sessions_ended, sessions_ended),
+        ] {
+            for (sum, counter) in sum.iter().zip(counters) {
+                sum.add(counter.get());
+            }
+        }
+    }
+}
+
 /// Everything a NAT64 counts, shared with whoever wants to read it.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -91,4 +151,18 @@ pub struct Stats {
     pub from_v4: Arc<DirectionStats>,
     /// Bindings and sessions.
     pub tables: TableStats,
+}
+
+impl Stats {
+    /// What all shards of a NAT64 counted together, as it is now.
+    #[must_use]
+    pub fn sum<'a>(shards: impl IntoIterator<Item = &'a Self>) -> Self {
+        let sum = Self::default();
+        for shard in shards {
+            sum.from_v6.add(&shard.from_v6);
+            sum.from_v4.add(&shard.from_v4);
+            sum.tables.add(&shard.tables);
+        }
+        sum
+    }
 }

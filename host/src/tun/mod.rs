@@ -36,8 +36,8 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
-    /// An interface of another kind has that name.
-    #[error("the interface {name} is there already, and is no TUN device to be used: {source}")]
+    /// An interface of another kind has that name, or another program's with several queues.
+    #[error("the interface {name} is there already, and cannot be used as a TUN device: {source}")]
     NameTaken {
         /// The name.
         name: String,
@@ -80,7 +80,9 @@ impl OpenError {
             }
             Self::NoDevice { .. } => Some("load the kernel module: modprobe tun"),
             Self::Busy { .. } => Some("stop that program, or choose another interface name"),
-            Self::NameTaken { .. } => Some("choose another interface name"),
+            Self::NameTaken { .. } => {
+                Some("stop the program that uses it, or choose another interface name")
+            }
             Self::Unsupported(_) | Self::Other { .. } => None,
         }
     }

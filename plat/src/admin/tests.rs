@@ -37,7 +37,7 @@ impl Fixture {
         let engine = Engine::new(config, [7; 16], clock.now()).unwrap();
         let shared = Arc::new(Shared::default());
         let port = Arc::clone(&tun) as Arc<dyn Tun>;
-        let workers = Workers::start(engine, port, Arc::clone(&shared), clock).unwrap();
+        let workers = Workers::start(vec![engine], &[port], Arc::clone(&shared), clock).unwrap();
         let facts = Facts {
             instance: "test".to_owned(),
             prefixes: vec!["2001:db8:64::/96".to_owned()],

@@ -62,6 +62,10 @@ pub(super) struct File {
     /// Fragment packets that may be fragmented above this size in IPv6.
     #[schemars(with = "Option<u16>")]
     pub(super) fragment_above: Option<Spanned<u16>>,
+    /// Threads that move packets, from 1 to 64; fewer if that would leave one fewer than 256 ports
+    /// of the pool. Default: one for each processor, at most 8.
+    #[schemars(with = "Option<u8>")]
+    pub(super) workers: Option<Spanned<u8>>,
     #[serde(default)]
     pub(super) filtering: FilteringFile,
     #[serde(default)]

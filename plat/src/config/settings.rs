@@ -45,7 +45,7 @@ impl Config {
             NonGlobal::Drop => "drop",
             NonGlobal::Translate => "translate",
         };
-        let all: [(&'static str, Value); 34] = [
+        let all: [(&'static str, Value); 35] = [
             ("prefixes", texts(self.prefixes.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
             ("pool_mode", self.pool_mode.to_string().into()),
@@ -59,6 +59,7 @@ impl Config {
             ("ipv6_mtu", self.ipv6_mtu.into()),
             ("ipv4_mtu", self.ipv4_mtu.into()),
             ("fragment_above", self.fragment_above.into()),
+            ("workers", self.workers.map(u8::from).into()),
             ("filtering.tcp", policy::name(self.filtering.tcp).into()),
             ("filtering.udp", policy::name(self.filtering.udp).into()),
             ("filtering.icmp", policy::name(self.filtering.icmp).into()),

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
     time::Duration,
 };
 
@@ -83,6 +84,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         tcp: file.tcp.policy(),
         timers: timers(&file.timers),
         limits: limits(&file.limits),
+        workers: workers(document, file.workers.as_ref())?,
     };
     // What depends on the host is not checked by this.
     let mut engine = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new());
@@ -186,6 +188,22 @@ fn interface(document: &Document, name: &Spanned<String>) -> Result<String, Fail
     let what = format_args!("`{name}` cannot be the name of an interface");
     let hint = "use at most 15 letters, digits and -_. like plat0";
     Err(document.wrong(at, what).hint(hint))
+}
+
+fn workers(document: &Document, count: Option<&Spanned<u8>>) -> Result<Option<NonZeroU8>, Failure> {
+    /// More were never measured.
+    const MOST: u8 = 64;
+
+    let Some(count) = count else {
+        return Ok(None);
+    };
+    match NonZeroU8::new(*count.get_ref()).filter(|count| count.get() <= MOST) {
+        Some(count) => Ok(Some(count)),
+        None => {
+            let what = format_args!("workers must be from 1 to {MOST}");
+            Err(document.wrong(count.span(), what))
+        }
+    }
 }
 
 fn timers(file: &TimersFile) -> Timers {

@@ -1,27 +1,34 @@
-//! One worker: both families come out of the virtual interface and go back into it.
+//! One worker: both families come out of its queue of the virtual interface and go back into it.
 
 use std::{
     io,
     sync::{Arc, atomic::Ordering, mpsc::Receiver},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use host::{
     clock::Clock,
     tun::{Received, Tun, send_pieces},
 };
-use nat64::Engine;
+use nat64::{
+    Engine,
+    dispatch::{Handled, Passage},
+};
 use wire::{packet::PacketBuf, pieces::Pieces, verdict::Verdict};
 
-use super::{Shared, orders::Order};
+use super::{Shared, orders::Order, ring::Seat};
 
 /// Packets that are taken one after the other before anything else is looked after.
 const BATCH: usize = 64;
+
+/// An idle worker shows that it is alive this often.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Run {
     engine: Engine,
     tun: Arc<dyn Tun>,
     shared: Arc<Shared>,
+    seat: Seat,
     orders: Receiver<Order>,
     clock: Clock,
     segment: bool,
@@ -32,6 +39,7 @@ impl Run {
         engine: Engine,
         tun: Arc<dyn Tun>,
         shared: Arc<Shared>,
+        seat: Seat,
         orders: Receiver<Order>,
         clock: Clock,
     ) -> Self {
@@ -39,6 +47,7 @@ impl Run {
             engine,
             tun,
             shared,
+            seat,
             orders,
             clock,
             segment: false,
@@ -51,62 +60,101 @@ impl Run {
     /// The system's, when the interface can no longer be used.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut buf = PacketBuf::new();
+        let mut idle = true;
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let timeout = self.engine.poll_timeout().map(|at| self.clock.until(at));
-            self.batch(&mut buf, timeout)?;
-            self.transmit(&mut buf);
-            self.carry_out_orders();
+            self.seat.beat();
+            let received = self.wait(&mut buf, idle)?;
+            // One time is enough for a batch: it lasts milliseconds, and lifetimes are in seconds.
+            let now = self.clock.now();
+            self.engine.handle_timeout(now);
+            let own = self.batch(&mut buf, received, now)?;
+            let passed_on = self.passed_on(now);
+            self.transmit(&mut buf, now);
+            self.carry_out_orders(now);
+            idle = !own && !passed_on;
         }
         Ok(())
     }
 
-    /// Waits for a packet, and takes those that are there besides.
-    fn batch(&mut self, buf: &mut PacketBuf, mut timeout: Option<Duration>) -> io::Result<()> {
-        for _ in 0..BATCH {
-            match self.tun.recv(buf, timeout)? {
-                Received::Packet => self.handle(buf),
+    /// The next packet of the own queue. Waits for it only if there is nothing else to do.
+    fn wait(&self, buf: &mut PacketBuf, idle: bool) -> io::Result<Received> {
+        if !idle || !self.seat.lie_down() {
+            return self.tun.recv(buf, Some(Duration::ZERO));
+        }
+        let due = self.engine.poll_timeout();
+        let timeout = due.map_or(LONGEST_WAIT, |at| self.clock.until(at).min(LONGEST_WAIT));
+        let received = self.tun.recv(buf, Some(timeout));
+        self.seat.get_up();
+        received
+    }
+
+    /// Takes the packet that was received, and those that are there besides. Whether there was any.
+    fn batch(
+        &mut self,
+        buf: &mut PacketBuf,
+        mut received: Received,
+        now: Instant,
+    ) -> io::Result<bool> {
+        for taken in 0..BATCH {
+            match received {
+                Received::Packet => {
+                    let handled = self.engine.handle(buf, now);
+                    self.finish(handled, buf);
+                }
                 Received::Unreadable(error) => {
                     tracing::debug!("a packet cannot be read: {error:?}");
-                    self.shared.unreadable.add(1);
+                    self.shared.unreadable.one();
                 }
-                Received::Woken | Received::TimedOut => {
-                    // A packet does this by itself.
-                    self.engine.handle_timeout(self.clock.now());
-                    break;
-                }
+                Received::Woken | Received::TimedOut => return Ok(taken > 0),
             }
-            timeout = Some(Duration::ZERO);
+            if taken + 1 < BATCH {
+                received = self.tun.recv(buf, Some(Duration::ZERO))?;
+            } else {
+                break;
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Sends what the engine has to send by itself.
-    fn transmit(&mut self, buf: &mut PacketBuf) {
-        let now = self.clock.now();
+    fn transmit(&mut self, buf: &mut PacketBuf, now: Instant) {
         while self.engine.poll_transmit(buf, now) {
             self.send(Pieces::whole(), buf);
         }
     }
 
-    fn carry_out_orders(&mut self) {
+    /// Takes what other workers passed on. Whether there was any.
+    fn passed_on(&mut self, now: Instant) -> bool {
+        for taken in 0..BATCH {
+            let Some((mut buf, passage)) = self.seat.next() else {
+                return taken > 0;
+            };
+            let handled = self.engine.take_over(&mut buf, passage, now);
+            self.finish(handled, &mut buf);
+            self.seat.peers.put_back(buf);
+        }
+        true
+    }
+
+    fn carry_out_orders(&mut self, now: Instant) {
         for order in self.orders.try_iter() {
-            order(&mut self.engine, self.clock.now());
+            order(&mut self.engine, now);
         }
     }
 
-    fn handle(&mut self, buf: &mut PacketBuf) {
-        let now = self.clock.now();
-        let is_ipv6 = buf.bytes().first().is_some_and(|first| first >> 4 == 6);
-        let verdict = if is_ipv6 {
-            self.engine.handle_v6(buf, now)
-        } else {
-            self.engine.handle_v4(buf, now)
-        };
-        match verdict {
-            Verdict::Forward(pieces) => self.send(pieces, buf),
+    fn finish(&mut self, handled: Handled, buf: &mut PacketBuf) {
+        match handled {
+            Handled::Here(Verdict::Forward(pieces)) => self.send(pieces, buf),
             // Either family goes back the way it came.
-            Verdict::Reply(_) => self.send(Pieces::whole(), buf),
-            Verdict::Drop(_) => {}
+            Handled::Here(Verdict::Reply(_)) => self.send(Pieces::whole(), buf),
+            Handled::Here(Verdict::Drop(_)) => {}
+            Handled::Elsewhere(passage) => self.pass_on(buf, passage),
+        }
+    }
+
+    fn pass_on(&self, buf: &mut PacketBuf, passage: Passage) {
+        if !self.seat.peers.pass_on(buf, passage) {
+            self.engine.give_up(buf, passage);
         }
     }
 
@@ -115,7 +163,7 @@ impl Run {
         let shared = &self.shared;
         let lost = |error: &io::Error| {
             tracing::trace!("the host did not take a packet: {error}");
-            shared.host_refused.add(1);
+            shared.host_refused.one();
         };
         send_pieces(pieces, buf, &mut self.segment, |buf| tun.send(buf), lost);
     }

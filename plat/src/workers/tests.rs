@@ -1,34 +1,47 @@
 use super::*;
-use std::time::Duration;
+use std::{collections::HashSet, num::NonZeroU8, time::Duration};
 
 use host::fake::{FakeTun, Packet};
-use nat64::{Config, DropReason};
+use nat64::{Config, DropReason, dispatch::ShardId};
 use wire::compose::{self, Pair, V6};
 
 const SOON: Duration = Duration::from_secs(5);
 
-fn engine(clock: Clock) -> Engine {
+fn shards(clock: Clock, count: u8) -> Vec<Engine> {
     let config = Config::new(
         "2001:db8:64::/96".parse().unwrap(),
         &["203.0.113.1".parse().unwrap()],
         "2001:db8::64".parse().unwrap(),
     );
-    Engine::new(config, [7; 16], clock.now()).unwrap()
+    let count = NonZeroU8::new(count).unwrap();
+    let now = clock.now();
+    ShardId::all(count)
+        .map(|shard| Engine::for_shard(config.clone(), [7; 16], count, shard, now).unwrap())
+        .collect()
 }
 
 fn datagram() -> Packet {
+    datagram_from(5000)
+}
+
+fn datagram_from(port: u16) -> Packet {
     let (src, dst) = (
         "2001:db8::1".parse().unwrap(),
         "2001:db8:64::808:808".parse().unwrap(),
     );
-    let udp = compose::udp(Pair::V6(src, dst), 5000, 53, b"question");
+    let udp = compose::udp(Pair::V6(src, dst), port, 53, b"question");
     Packet::whole(&V6::new(src, dst, 17).carrying(&udp))
 }
 
 fn started(port: &Arc<FakeTun>) -> Workers {
+    started_on(std::slice::from_ref(port))
+}
+
+fn started_on(ports: &[Arc<FakeTun>]) -> Workers {
     let clock = Clock::start();
-    let tun = Arc::clone(port) as Arc<dyn Tun>;
-    Workers::start(engine(clock), tun, Arc::default(), clock).unwrap()
+    let queues: Vec<_> = ports.iter().map(|it| Arc::clone(it) as _).collect();
+    let shards = shards(clock, u8::try_from(ports.len()).unwrap());
+    Workers::start(shards, &queues, Arc::default(), clock).unwrap()
 }
 
 /// Also while packets come without a pause: nothing else wakes it then.
@@ -93,4 +106,145 @@ async fn a_stuck_worker_is_not_waited_for_for_ever() {
     drop(inbox);
     let ended = orders.each(|_, _| ()).await;
     assert_eq!(ended, Err(Unanswered::Ended));
+}
+
+/// Whichever queue the kernel chooses, there and back: every packet gets through, and all answers
+/// find their client.
+#[test]
+fn packets_find_their_shard_from_any_queue() {
+    const FLOWS: u16 = 300;
+    let ports: Vec<_> = (0..3).map(|_| Arc::new(FakeTun::new())).collect();
+    let workers = started_on(&ports);
+    let collect = |wanted: usize| {
+        let mut all = Vec::new();
+        let give_up = std::time::Instant::now() + SOON;
+        while all.len() < wanted && std::time::Instant::now() < give_up {
+            for port in &ports {
+                all.extend(std::iter::from_fn(|| {
+                    port.to_host(Duration::from_millis(1))
+                }));
+            }
+        }
+        all
+    };
+    for flow in 0..FLOWS {
+        let queue = usize::from(flow) % ports.len();
+        ports[queue].from_host(datagram_from(10_000 + flow));
+        // A queue at a time takes so many; the rings are not what is tested here.
+        if flow % 50 == 49 {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let sent = collect(FLOWS.into());
+    assert_eq!(sent.len(), usize::from(FLOWS));
+    let mut outsides = HashSet::new();
+    for (n, packet) in sent.iter().enumerate() {
+        let bytes = &packet.bytes;
+        let source = [bytes[20], bytes[21]];
+        assert!(outsides.insert(source));
+        let (server, pool) = ("8.8.8.8".parse().unwrap(), "203.0.113.1".parse().unwrap());
+        let udp = compose::udp(
+            Pair::V4(server, pool),
+            53,
+            u16::from_be_bytes(source),
+            b"answer",
+        );
+        let answer = compose::V4::new(server, pool, 17).carrying(&udp);
+        ports[(n + 1) % ports.len()].from_host(Packet::whole(&answer));
+        if n % 50 == 49 {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let answers = collect(FLOWS.into());
+    let clients: HashSet<_> = answers.iter().map(|it| it.bytes[42..44].to_vec()).collect();
+    assert_eq!(clients.len(), usize::from(FLOWS));
+    let each: Vec<_> = workers.shard_stats();
+    assert!(
+        each.iter().all(|it| it.from_v6.passed.get() > 50),
+        "one does all"
+    );
+    let sum = workers.stats();
+    assert_eq!(sum.from_v6.packets_in.get(), u64::from(FLOWS));
+    assert_eq!(sum.from_v4.passed.get(), u64::from(FLOWS));
+    assert!(workers.stop().is_ok());
+}
+
+/// Workers that sleep have a pulse, one that is stuck has none.
+#[tokio::test]
+async fn only_a_stuck_worker_has_no_pulse() {
+    let ports: Vec<_> = (0..2).map(|_| Arc::new(FakeTun::new())).collect();
+    let workers = started_on(&ports);
+    let mut pulse = workers.pulse();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(pulse.missing(), [0; 0]);
+    let (free, stuck) = std::sync::mpsc::channel::<()>();
+    let stuck = std::sync::Mutex::new(stuck);
+    // The first that comes to it holds the lock; the other one cannot have it.
+    let orders = workers.orders();
+    let asked = tokio::spawn(async move {
+        let wait = move |_: &mut Engine, _| stuck.try_lock().is_ok_and(|it| it.recv().is_ok());
+        orders.each(wait).await
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    pulse.missing();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(pulse.missing().len(), 1);
+    free.send(()).unwrap();
+    assert!(asked.await.unwrap().is_ok());
+    assert!(workers.stop().is_ok());
+}
+
+/// What cannot be passed on is lost with a name, not waited with.
+#[test]
+fn a_full_ring_loses_packets_and_counts_them() {
+    let ports: Vec<_> = (0..2).map(|_| Arc::new(FakeTun::new())).collect();
+    let queues: Vec<_> = ports
+        .iter()
+        .map(|it| Arc::clone(it) as Arc<dyn Tun>)
+        .collect();
+    let peers = Arc::new(Peers::new(&queues));
+    let clock = Clock::start();
+    let mut engines = shards(clock, 2);
+    let mut buf = wire::packet::PacketBuf::new();
+    let (mut passed, mut lost) = (0, 0);
+    // Nobody takes them out.
+    for port in 1..5000 {
+        buf.set(&datagram_from(port).bytes).unwrap();
+        let handled = engines[0].handle(&mut buf, clock.now());
+        let nat64::dispatch::Handled::Elsewhere(passage) = handled else {
+            continue;
+        };
+        if peers.pass_on(&mut buf, passage) {
+            passed += 1;
+        } else {
+            engines[0].give_up(&buf, passage);
+            lost += 1;
+        }
+    }
+    assert_eq!(passed, 256);
+    assert!(lost > 1000);
+    let stats = engines[0].stats();
+    let counted = stats.from_v6.dropped_by_state.get(DropReason::RingFull);
+    assert_eq!(counted, lost);
+    // And none is lost of what was passed on.
+    let seat = Seat::all(&peers).nth(1).unwrap();
+    assert!(!seat.lie_down());
+    let mut taken = 0;
+    while let Some((mut buf, passage)) = seat.next() {
+        let _ = engines[1].take_over(&mut buf, passage, clock.now());
+        peers.put_back(buf);
+        taken += 1;
+    }
+    assert_eq!(taken, 256);
+    assert!(seat.lie_down());
+    assert_eq!(engines[1].stats().from_v6.passed.get(), 256);
+}
+
+#[test]
+fn as_many_workers_as_there_are_processors_and_ports_for() {
+    let n = |n| NonZeroU8::new(n).unwrap();
+    assert_eq!(how_many(Some(n(4)), n(200)), n(4));
+    assert_eq!(how_many(Some(n(4)), n(2)), n(2));
+    assert_eq!(how_many(None, n(1)), n(1));
+    assert!(how_many(None, n(200)) <= n(8));
 }
