@@ -225,7 +225,7 @@ impl Engine {
         if let Some(verdict) = self.v6_to_v4.veto(buf, now) {
             return Ok(verdict.map_reason(Why::from));
         }
-        let claim = self.stateless.claims_v6(buf.bytes());
+        let claim = self.claim(buf);
         if claim == Claim::Yes {
             return self.mapped_host_packet(buf, now);
         }

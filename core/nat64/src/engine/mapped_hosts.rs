@@ -7,10 +7,38 @@ use wire::{ipv4::Ipv4, ipv6::Ipv6, packet::PacketBuf, verdict::Verdict};
 
 use super::Engine;
 use crate::{
-    dispatch::Passage, incoming_tuple::Refused, reason::Why, stateless::Way, tuple::Endpoint6,
+    dispatch::Passage,
+    incoming_tuple::Refused,
+    reason::Why,
+    stateless::{Claim, Way},
+    tuple::Endpoint6,
 };
 
 impl Engine {
+    /// Whether a client's packet is translated without state. Of what goes to a client by the pool,
+    /// parts are put together first: they do not say which client.
+    pub(super) fn claim(&self, buf: &PacketBuf) -> Claim {
+        match self.stateless.claims_v6(buf.bytes()) {
+            Claim::Yes if self.is_part_for_pool(buf) => Claim::WhenWhole,
+            claim @ (Claim::Yes | Claim::No | Claim::WhenWhole) => claim,
+        }
+    }
+
+    fn is_part_for_pool(&self, buf: &PacketBuf) -> bool {
+        let Ok(packet) = Ipv6::new_embedded(buf.bytes()) else {
+            return false;
+        };
+        let fragment = packet.upper().ok().and_then(|upper| upper.fragment);
+        fragment.is_some_and(|header| header.fragment.is_fragment())
+            && self.is_in_pool(packet.dst())
+    }
+
+    /// Whether an IPv6 address stands for one of the pool.
+    fn is_in_pool(&self, address: Ipv6Addr) -> bool {
+        let address = self.stateless.siit.to_v4(address);
+        address.is_ok_and(|it| self.tables.pool().contains(it))
+    }
+
     /// A packet of a host with an explicit mapping, or an ICMPv6 error about a packet to it: both
     /// addresses are mapped without state (RFC 7757 §3.3.2).
     pub(super) fn mapped_host_packet(
@@ -32,6 +60,11 @@ impl Engine {
             let mapping = self.stateless.to_v4();
             let verdict = self.v6_to_here.translate(buf, &mapping, now);
             return self.turn_around(buf, verdict, now);
+        }
+        if self.is_in_pool(destination) {
+            let mapping = self.stateless.to_v4();
+            let verdict = self.v6_to_here.translate(buf, &mapping, now);
+            return self.hairpin(buf, verdict, now);
         }
         let mapping = self.stateless.to_v4();
         let verdict = self.v6_to_v4.translate(buf, &mapping, now);

@@ -126,7 +126,7 @@ fn punch_a_hole(one: &Namespace, other: &Namespace) {
 }
 
 #[test]
-fn two_clats_behind_one_plat_punch_a_hole() {
+fn plat_3_8_01_two_clats_behind_one_plat_punch_a_hole() {
     for filtering in ["", ADDRESS_DEPENDENT] {
         let network = network("punch-one");
         let _plat = start_plat(&network, filtering);

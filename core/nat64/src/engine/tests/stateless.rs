@@ -188,12 +188,38 @@ fn eam_4_2_01_clients_reach_mapped_hosts() {
     let arrived = nat.send(&request).packet();
     assert_eq!(addresses6(&arrived), (prefix().embed(POOL), HOST6));
     assert_eq!((nat.bindings(), nat.sessions()), (1, 1));
-    // The answer comes as IPv4 to the pool.
-    let answer = udp6((HOST6, 53), (POOL, 5000), b"answer");
-    let out = nat.send(&answer).packet();
-    assert_eq!(addresses4(&out), (HOST4, POOL));
-    let back = nat.send(&out).packet();
-    assert_eq!(addresses6(&back), (prefix().embed(HOST4), CLIENT));
+    // The answer comes to the pool, and is turned around there; in parts it is put together.
+    for data in [vec![7; 6], vec![7; 3000]] {
+        let answer = udp6((HOST6, 53), (POOL, 5000), &data);
+        let parts = in_fragments6(&answer, 99);
+        let sent = if data.len() == 6 { vec![answer] } else { parts };
+        let arrived: Vec<_> = sent
+            .iter()
+            .flat_map(|it| nat.send(it).into_packets())
+            .collect();
+        let mut payload = Vec::new();
+        for packet in &arrived {
+            let header = Ipv6::new_checked(packet).unwrap();
+            assert_eq!(
+                (header.src(), header.dst()),
+                (prefix().embed(HOST4), CLIENT)
+            );
+            let at = if arrived.len() == 1 { 40 } else { 48 };
+            payload.extend_from_slice(&packet[at..]);
+        }
+        let ends = Pair::V6(prefix().embed(HOST4), CLIENT);
+        assert_eq!(payload, compose::udp(ends, 53, 5000, &data));
+    }
+    // To a port that no client has, nothing comes; the host is told as anybody.
+    let nobody = nat.send(&udp6((HOST6, 53), (POOL, 5001), b"?"));
+    assert!(
+        matches!(nobody, Fate::Dropped(_) | Fate::Replied(..)),
+        "{nobody:?}"
+    );
+    // The client's error about it reaches the host.
+    let answer = nat.send(&udp6((HOST6, 53), (POOL, 5000), b"late")).packet();
+    let error = nat.send(&error6(CLIENT, &answer, 1, 4, [0; 4])).packet();
+    assert_eq!(addresses6(&error), (prefix().embed(POOL), HOST6));
 }
 
 /// What is told to somebody whose packet was turned around comes in his family.
