@@ -12,7 +12,11 @@ use clat_core::{
     mapping::Instance,
     probe, session,
 };
-use cli::{Exit, Failure, config::Parsed, text::is_interface_name};
+use cli::{
+    Exit, Failure,
+    config::{Document, Parsed},
+    text::is_interface_name,
+};
 use pref64::{Pref64, siit::NonGlobal};
 use pref64_discovery::DnsPolicy;
 use serde::Deserialize;
@@ -37,7 +41,7 @@ Examples:
 Runs as root, or as a user with CAP_NET_ADMIN and CAP_NET_RAW who may open /dev/net/tun.";
 
 /// `clat run`, as it stands on the command line.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Run {
     /// Use this IPv6 interface [default: the one with the IPv6 default route]
@@ -276,6 +280,10 @@ impl Run {
             Some(path) => cli::config::read(path)?,
             None => File::default(),
         };
+        self.settle_over(file)
+    }
+
+    fn settle_over(self, file: File) -> Result<Config, Failure> {
         let probe_targets = match &file.probe_targets {
             Some(targets) if targets.len() > probe::MAX_TARGETS => {
                 return Err(too_many_targets(self.config.as_deref()));
@@ -326,6 +334,19 @@ impl Run {
             journal: journal(&self.state_dir),
         })
     }
+}
+
+/// Whether the text of a file called `name` is a right configuration.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub fn check(name: &str, text: &str) -> Result<(), Failure> {
+    let file = Document::new(name, text).parse()?;
+    let run = Run {
+        config: Some(name.into()),
+        ..Run::default()
+    };
+    run.settle_over(file).map(|_| ())
 }
 
 fn too_many_targets(file: Option<&Path>) -> Failure {

@@ -30,19 +30,21 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     target("clat_inbound", packets::clat_inbound, seeds::clat_inbound),
     target(
         "clat_outbound",
         packets::clat_outbound,
         seeds::clat_outbound,
     ),
+    target("clat_toml", text::clat_toml, seeds::clat_toml),
     target("config", text::config, seeds::config),
     target("eam", text::eam, seeds::eam),
     target("journal", text::journal, seeds::journal),
     target("link", neighbours::link, seeds::link),
     target("nat64", packets::nat64, seeds::nat64),
     target("ndp", neighbours::ndp, seeds::ndp),
+    target("plat_toml", text::plat_toml, seeds::plat_toml),
     target("prefix", text::prefix, seeds::prefix),
     target("reassembly", packets::reassembly, seeds::reassembly),
     target("v4_to_v6", packets::v4_to_v6, seeds::v4_to_v6),

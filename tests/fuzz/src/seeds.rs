@@ -307,6 +307,29 @@ pub(crate) fn config() -> Vec<Vec<u8>> {
     ])
 }
 
+pub(crate) fn clat_toml() -> Vec<Vec<u8>> {
+    texts([
+        "interface = \"eth0\"\nprefix = \"64:ff9b::/96\"\nmode = \"always\"\ndns = \"off\"\n",
+        "address = \"2001:db8::1\"\nmetric = 70000\nfragment_above = 1300\ntun = \"clat1\"\n",
+        "routed = \"2001:db8::1\"\nprobe_targets = [\"198.51.100.1\"]\nwkp_non_global = \"drop\"",
+        "address = \"fe80::1\"\nmetric = 1",
+    ])
+}
+
+pub(crate) fn plat_toml() -> Vec<Vec<u8>> {
+    texts([
+        "pool = [\"203.0.113.0/28\", \"198.51.100.1-198.51.100.9\"]\nprefixes = [\"2001:db8:64::/96\"]\n",
+        "[[pool]]\naddress = \"203.0.113.1\"\ntcp = \"1024-65535\"\nudp = \"1024-65535\"\n\
+         icmp = \"1024-65535\"\n[timers]\nudp = 200\n\n---\ntimers.udp = 210\n",
+        "pool = [\"203.0.113.1\"]\n[[bib]]\nprotocol = \"tcp\"\nipv6 = \"[2001:db8::1]:80\"\n\
+         ipv4 = \"203.0.113.1:80\"\n[[eam]]\nipv4 = \"192.0.2.7\"\nipv6 = \"2001:db8::7\"\n",
+        "host_ports = \"61001-65535\"\nuplink = \"eth0\"\nallow_destinations = [\"10.0.0.0/8\"]\n\
+         [limits]\nbindings = 9\n[filtering]\ntcp = \"address-dependent\"\n[tcp]\nprobe = false\n",
+        "pool_mode = \"masquerade\"\nwkp_non_global = \"translate\"\nipv4_mtu = 68\n",
+        "prefixs = []\n---\n[timers]\nudp = 1",
+    ])
+}
+
 pub(crate) fn journal() -> Vec<Vec<u8>> {
     texts([
         r#"{"item":{"route":{"destination":{"address":"::","length":0},"via":"blackhole","metric":7}}}"#,

@@ -109,6 +109,50 @@ pub(crate) fn config(data: &[u8]) {
     let _ = format!("{known:?} {limits:?} {:?}", file.mode);
 }
 
+/// `clat.toml`. Whatever is wrong is said of this file.
+pub(crate) fn clat_toml(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Err(failure) = clat::config::check("x.toml", text)
+    {
+        assert!(failure.to_string().contains("x.toml"), "{failure}");
+    }
+}
+
+/// `plat.toml`, and a file over it. Whatever is wrong has a place in one of them; what holds can be
+/// written down, and means the same again.
+pub(crate) fn plat_toml(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let (below, above) = text.split_once("\n---\n").unwrap_or((text, ""));
+    let mut document = Document::new("x.toml", below);
+    document.push("x.d/1.toml", above);
+    let loaded = match plat::config::settled(document) {
+        Ok(loaded) => loaded,
+        Err(failure) => {
+            assert!(failure.to_string().starts_with("error: x."), "{failure}");
+            return;
+        }
+    };
+    let mut written = String::new();
+    for (setting, origin) in loaded.origins() {
+        assert!(!origin.to_string().is_empty());
+        if !setting.value.is_null() {
+            let value = plat::config::settings::toml(&setting.value);
+            written.push_str(&format!("{} = {value}\n", setting.key));
+        }
+    }
+    let again = plat::config::settled(Document::new("again", written.clone()));
+    let again = again.unwrap_or_else(|failure| panic!("{failure}\n{written}"));
+    assert_eq!(
+        again.config.settings(),
+        loaded.config.settings(),
+        "{written}"
+    );
+    let capacity = plat::config::capacity::Capacity::of(&loaded.config);
+    assert!(capacity.bindings <= capacity.tcp + capacity.udp + capacity.icmp);
+}
+
 /// A change out of the journal of a crashed process.
 pub(crate) fn journal(data: &[u8]) {
     for line in data.split(|byte| *byte == b'\n') {

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use cli::{Exit, Failure};
 use host::{ThisHost, netcfg};
 
-mod config;
+pub mod config;
 mod dataplane;
 mod link;
 mod reachability;
@@ -50,7 +50,8 @@ struct Cleanup {
     state_dir: PathBuf,
 }
 
-fn main() -> ExitCode {
+/// Runs the program with the arguments of the command line.
+pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::log_to_stderr("info,hickory_net=error");
     let runtime = tokio::runtime::Builder::new_current_thread()
