@@ -196,6 +196,10 @@ impl StoredSyns {
             self.bytes.drain(..len);
             self.first += 1;
         }
+        while self.queue.back().is_some_and(|it| it.taken) {
+            let len = self.queue.pop_back().map_or(0, |it| it.len);
+            self.bytes.truncate(self.bytes.len() - len);
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod paging;
 mod policy;
 mod properties;
 mod reconfigure;
+mod reference;
 mod shards;
 mod simultaneous_open;
 mod stateless;
