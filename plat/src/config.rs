@@ -11,6 +11,7 @@ use nat64::{
     config::{Limits, PoolEntry, TcpPolicy, Timers},
     destinations::Network4,
     filtering::FilteringPolicy,
+    network6::Network6,
     pool::PortRange,
     static_bib::StaticBinding,
 };
@@ -32,6 +33,7 @@ mod own;
 mod place;
 mod policy;
 pub mod pool;
+mod quota;
 mod schema;
 pub mod settings;
 mod settle;
@@ -44,6 +46,8 @@ pub(crate) use self::conflicts::conflicts;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) prefixes: Vec<Pref64>,
+    /// Who may use it; everybody if it is empty.
+    pub(crate) clients: Vec<Network6>,
     /// Empty if it is left to the host.
     pub(crate) pool: Vec<PoolRange>,
     pub(crate) pool_mode: PoolMode,
@@ -65,6 +69,7 @@ pub struct Config {
     pub(crate) limits: Limits,
     /// How many workers; as many as the machine has processors for if it is left open.
     pub(crate) workers: Option<NonZeroU8>,
+    pub(crate) quota: quota::QuotaConfig,
 }
 
 /// Reads the file and those of the directory beside it. Where nobody wrote one, everything is left to
@@ -136,9 +141,12 @@ impl Config {
         own_ipv6: Ipv6Addr,
         own_addresses: Vec<Ipv4Addr>,
     ) -> nat64::Config {
+        let pool: Vec<_> = self.pool.iter().flat_map(entries).collect();
+        let quotas = self.quota.settle(&pool, &self.limits);
         nat64::Config {
             prefixes: self.prefixes.clone(),
-            pool: self.pool.iter().flat_map(entries).collect(),
+            clients: self.clients.clone(),
+            pool,
             eam: self.eam.clone(),
             allow_destinations: self.allow_destinations.clone(),
             own_addresses,
@@ -152,6 +160,7 @@ impl Config {
             tcp: self.tcp,
             timers: self.timers,
             limits: self.limits,
+            quotas,
         }
     }
 }

@@ -14,13 +14,18 @@ use pref64::{
 };
 pub use xlat::{config::ErrorPolicy, reassembly};
 
-use crate::{destinations::Network4, filtering::FilteringPolicy, pool::PortRange};
+use crate::{
+    destinations::Network4, filtering::FilteringPolicy, network6::Network6, pool::PortRange,
+    subscriber::Quotas,
+};
 
 /// Everything a NAT64 must know.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The prefixes it serves; at least one (RFC 6146 §3).
     pub prefixes: Vec<Pref64>,
+    /// The networks whose hosts may use it; everybody if there are none.
+    pub clients: Vec<Network6>,
     /// The IPv4 addresses that clients share; at least one.
     pub pool: Vec<PoolEntry>,
     /// Hosts with an IPv4 address of their own, which need no state (RFC 7757). None of the
@@ -51,6 +56,8 @@ pub struct Config {
     pub timers: Timers,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// How much of it one client may have.
+    pub quotas: Quotas,
 }
 
 /// An address of the pool, and which of its ports may be used.
@@ -189,7 +196,7 @@ pub struct Limits {
     pub stored_syns: usize,
     /// Their bytes; one has about 60. Default 128 KiB.
     pub stored_syn_bytes: usize,
-    /// Fragments that wait for the rest of their datagram.
+    /// Fragments that wait for the rest of their datagram. Each side has half of it.
     pub fragments: reassembly::Limits,
 }
 
@@ -254,6 +261,10 @@ pub enum ConfigError {
         /// The greatest value.
         most: Duration,
     },
+    /// A subscriber is no network: its prefix has no bit, or more than an address.
+    SubscriberPrefix,
+    /// A quota of nothing.
+    EmptyQuota,
     /// A limit is zero or more than a table can hold.
     Limit {
         /// The limit's name in the configuration.
@@ -301,6 +312,10 @@ impl fmt::Display for ConfigError {
                 least.as_secs(),
                 most.as_secs()
             ),
+            Self::SubscriberPrefix => f.write_str("a subscriber's prefix has from 1 to 128 bits"),
+            Self::EmptyQuota => {
+                f.write_str("a quota is at least 1; use `clients` to refuse clients")
+            }
             Self::Limit { name, most } => write!(f, "{name} must be from 1 to {most}"),
         }
     }
@@ -312,11 +327,13 @@ impl core::error::Error for ConfigError {}
 pub const MAX_PREFIXES: usize = 16;
 
 impl Config {
-    /// A NAT64 for `prefix` and the whole of every address in `pool`, with the defaults.
+    /// A NAT64 for `prefix` and the whole of every address in `pool`, with the defaults, for
+    /// everybody and without quotas: [`Quotas::of_capacity`] has sensible ones.
     #[must_use]
     pub fn new(prefix: Pref64, pool: &[Ipv4Addr], own_ipv6: Ipv6Addr) -> Self {
         Self {
             prefixes: vec![prefix],
+            clients: Vec::new(),
             pool: pool
                 .iter()
                 .map(|address| PoolEntry {
@@ -337,6 +354,7 @@ impl Config {
             tcp: TcpPolicy::default(),
             timers: Timers::default(),
             limits: Limits::default(),
+            quotas: Quotas::unlimited(),
         }
     }
 
@@ -349,6 +367,7 @@ impl Config {
         self.check_pool()?;
         self.check_eam()?;
         self.limits.check()?;
+        self.check_quotas()?;
         self.timers.check()
     }
 
@@ -370,6 +389,24 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    fn check_quotas(&self) -> Result<(), ConfigError> {
+        let Quotas {
+            subscriber,
+            address,
+            prefix_len,
+            ..
+        } = &self.quotas;
+        if !(1..=128).contains(prefix_len) {
+            return Err(ConfigError::SubscriberPrefix);
+        }
+        let all = [*subscriber, *address].into_iter();
+        let mut all = all.flat_map(|it| [it.bindings, it.sessions, it.new_per_second]);
+        match all.any(|limit| limit == 0) {
+            true => Err(ConfigError::EmptyQuota),
+            false => Ok(()),
+        }
     }
 
     fn check_eam(&self) -> Result<(), ConfigError> {

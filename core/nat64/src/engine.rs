@@ -27,6 +27,7 @@ use crate::{
     filtering_and_updating::Tables,
     incoming_tuple::{self, Incoming, Refused, refused},
     journal::{Change, Refusal, SessionRecord},
+    network6::Network6,
     outgoing_tuple::{self, Outgoing},
     reason::{DropReason, Why},
     reconfigure::own_ipv4,
@@ -40,13 +41,16 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) prefixes: Vec<Pref64>,
+    clients: Vec<Network6>,
     destinations: Destinations,
     wkp_non_global: NonGlobal,
     own_ipv6: Ipv6Addr,
     unexpected_syn: UnexpectedSyn,
     answer_unexpected: bool,
     pub(crate) tables: Tables,
-    fragments: Reassembly,
+    /// Each side has its own: a flood from one does not take the memory of the other.
+    fragments_v6: Reassembly,
+    fragments_v4: Reassembly,
     v6_to_v4: V6ToV4,
     /// For packets that are turned around: their next IPv4 hop is this engine, which takes any size.
     v6_to_here: V6ToV4,
@@ -89,8 +93,10 @@ impl Engine {
             v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"])),
             v6_to_here: V6ToV4::new(here, key.hash(&[b"v6-to-here"])),
             v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"])),
-            fragments: Reassembly::new(key, config.timers.fragment, fragments(&config, &part)),
+            fragments_v6: Reassembly::new(key, config.timers.fragment, fragments(&config, &part)),
+            fragments_v4: Reassembly::new(key, config.timers.fragment, fragments(&config, &part)),
             stateless: stateless(&config),
+            clients: config.clients,
             destinations: Destinations {
                 allowed: config.allow_destinations,
                 own: config.own_addresses,
@@ -120,8 +126,11 @@ impl Engine {
         self.v6_to_here.set_config(here);
         self.v4_to_v6.set_config(translation);
         let limits = fragments(&config, &self.part);
-        self.fragments.set_limits(config.timers.fragment, limits);
+        for fragments in [&mut self.fragments_v6, &mut self.fragments_v4] {
+            fragments.set_limits(config.timers.fragment, limits);
+        }
         self.stateless = stateless(&config);
+        self.clients = config.clients;
         self.destinations = Destinations {
             allowed: config.allow_destinations,
             own: config.own_addresses,
@@ -192,10 +201,8 @@ impl Engine {
             .tables
             .next_due()
             .map(|tick| self.epoch + Duration::from_secs(tick.into()));
-        [sessions, self.fragments.next_expiry()]
-            .into_iter()
-            .flatten()
-            .min()
+        let fragments = [&self.fragments_v6, &self.fragments_v4].map(Reassembly::next_expiry);
+        fragments.into_iter().chain([sessions]).flatten().min()
     }
 
     /// Ends what is over. Every packet does so first: what was over while the machine slept is not
@@ -203,10 +210,18 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tables.expire(self.tick(now));
         let reason = xlat::DropReason::FragmentTimeout;
-        self.fragments.expire(now, |family| match family {
-            Family::V4 => self.stats.from_v4.dropped_by_translation.count(reason),
-            Family::V6 => self.stats.from_v6.dropped_by_translation.count(reason),
-        });
+        let Self {
+            fragments_v6,
+            fragments_v4,
+            stats,
+            ..
+        } = self;
+        for fragments in [fragments_v6, fragments_v4] {
+            fragments.expire(now, |family| match family {
+                Family::V4 => stats.from_v4.dropped_by_translation.count(reason),
+                Family::V6 => stats.from_v6.dropped_by_translation.count(reason),
+            });
+        }
     }
 
     pub(crate) fn tick(&self, now: Instant) -> Tick {
@@ -219,8 +234,11 @@ impl Engine {
         buf: &mut PacketBuf,
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
-        if let Err(reason) = self.admit_v6(buf) {
-            return Ok(Verdict::Drop(reason));
+        if let Err(Refused { why, answer }) = self.admit_v6(buf) {
+            return Ok(match answer {
+                Some(message) => self.v6_to_v4.reply(buf, why, message, now),
+                None => Verdict::Drop(why),
+            });
         }
         if let Some(verdict) = self.v6_to_v4.veto(buf, now) {
             return Ok(verdict.map_reason(Why::from));
@@ -229,7 +247,7 @@ impl Engine {
         if claim == Claim::Yes {
             return self.mapped_host_packet(buf, now);
         }
-        match self.fragments.take(buf, now) {
+        match self.fragments_v6.take(buf, now) {
             Ok(Outcome::Whole) => {}
             Ok(Outcome::Kept) => return Ok(Verdict::Forward(Pieces::none())),
             Err(reason) => return Ok(Verdict::Drop(reason.into())),
@@ -272,8 +290,9 @@ impl Engine {
         }
     }
 
-    /// The loop guard, and whether the packet is for us at all (RFC 6146 §3.5).
-    fn admit_v6(&self, buf: &PacketBuf) -> Result<(), Why> {
+    /// The loop guard, whether the packet is for us at all (RFC 6146 §3.5), and whether its sender
+    /// may use us.
+    fn admit_v6(&self, buf: &PacketBuf) -> Result<(), Refused> {
         let Ok(packet) = Ipv6::new_checked(buf.bytes()) else {
             return Err(xlat::DropReason::MalformedIpv6.into());
         };
@@ -285,7 +304,7 @@ impl Engine {
         if self.prefix_of(packet.dst()).is_none() && !by_mapping() {
             return Err(DropReason::NotInPrefix.into());
         }
-        Ok(())
+        self.check_client(&packet)
     }
 
     pub(crate) fn is_under_prefix(&self, address: Ipv6Addr) -> bool {
@@ -320,13 +339,14 @@ impl Engine {
                     .tables
                     .outbound(tuple.protocol, tuple.src, remote, prefix, segment, now)
                     .map_err(|why| {
-                        self.tables.refused(Refusal {
+                        let refusal = Refusal {
                             protocol: tuple.protocol,
                             inside: Some(tuple.src),
                             outside: None,
                             remote,
                             why,
-                        });
+                        };
+                        self.tables.refused(refusal, now);
                         no_resources(why)
                     })?;
                 Ok(outgoing_tuple::to_server(&flow))
@@ -397,7 +417,7 @@ impl Engine {
         if is_mapped && passes_in_parts {
             return Ok(self.enter_mapped_host(buf, Way::FromOutside, now));
         }
-        match self.fragments.take(buf, now) {
+        match self.fragments_v4.take(buf, now) {
             Ok(Outcome::Whole) => {}
             Ok(Outcome::Kept) => return Ok(Verdict::Forward(Pieces::none())),
             Err(reason) => return Ok(Verdict::Drop(reason.into())),
@@ -448,13 +468,14 @@ impl Engine {
                 };
                 let flow = tables.inbound(tuple.protocol, client, server, writable, segment, now);
                 let flow = flow.inspect_err(|why| {
-                    tables.refused(Refusal {
+                    let refusal = Refusal {
                         protocol: tuple.protocol,
                         inside: None,
                         outside: Some(client),
                         remote: server,
                         why: *why,
-                    });
+                    };
+                    tables.refused(refusal, now);
                 })?;
                 Ok(outgoing_tuple::to_client(&flow, self.prefix(flow.prefix)))
             }
@@ -503,11 +524,12 @@ fn translations(config: &Config) -> Result<(xlat::Config, xlat::Config), ConfigE
 }
 
 /// A shard's share of the fragments that may wait.
+/// Of one side: each has half of what both may have.
 fn fragments(config: &Config, part: &Part) -> reassembly::Limits {
     let all = config.limits.fragments;
     reassembly::Limits {
-        datagrams: part.of(all.datagrams),
-        bytes: part.of(all.bytes),
+        datagrams: part.of(all.datagrams.div_ceil(2)),
+        bytes: part.of(all.bytes.div_ceil(2)),
         datagrams_per_source: part.of(all.datagrams_per_source),
     }
 }
@@ -541,17 +563,14 @@ fn check_size(oversize: Option<(xlat::DropReason, Option<Message>)>) -> Result<(
 
 /// A client is told when there is no room for it (RFC 6146 §3.5.1.1: ICMPv6 1/3).
 fn no_resources(reason: DropReason) -> Refused {
-    let tell = matches!(
-        reason,
-        DropReason::PoolExhausted | DropReason::TooManyBindings | DropReason::TooManySessions
-    );
-    if !tell {
+    if !reason.is_shortage() {
         return reason.into();
     }
     let message = Message::plain(v6::UNREACHABLE, v6::ADDRESS_UNREACHABLE);
     refused(reason, message)
 }
 
+mod clients;
 mod hairpin;
 mod mapped_hosts;
 mod shard;

@@ -26,6 +26,7 @@ use crate::{
     session::{Due, Session, SessionId, Sessions, State, Tick},
     stats::TableStats,
     stored_syns::{self, StoredSyns},
+    subscriber::{Subscribers, Wish},
     tcp::{Lifetime, Segment, Side, TcpState},
     tuple::{Endpoint4, Endpoint6, Protocol},
 };
@@ -65,6 +66,7 @@ pub(crate) struct Tables {
     /// Clients to ask whether they still have a connection.
     pub(crate) probes: Probes,
     tcp: TcpPolicy,
+    pub(crate) subscribers: Subscribers,
     timers: Lifetimes,
     epoch: Instant,
     pub(crate) journal: Journal,
@@ -115,6 +117,7 @@ impl Tables {
             syns: StoredSyns::new(key, stored_syns::Capacity::new(&config.limits, part)),
             probes: Probes::default(),
             tcp: config.tcp,
+            subscribers: Subscribers::new(config.quotas.clone().part(|n| part.of(n)), key),
             timers: Lifetimes::new(&config.timers),
             epoch,
             journal: Journal::new(std::sync::Arc::clone(&stats.changes_lost)),
@@ -127,6 +130,8 @@ impl Tables {
     pub(crate) fn set_policy(&mut self, config: &Config, part: &Part) {
         self.bib.set_limit(part.of(config.limits.bindings));
         self.sessions.set_limit(part.of(config.limits.sessions));
+        let quotas = config.quotas.clone().part(|n| part.of(n));
+        self.subscribers.set_quotas(quotas);
         self.syns.capacity = stored_syns::Capacity::new(&config.limits, part);
         self.tcp = config.tcp;
         self.timers = Lifetimes::new(&config.timers);
@@ -171,8 +176,11 @@ impl Tables {
     }
 
     /// A packet was refused: if for want of room, that is told.
-    pub(crate) fn refused(&mut self, refusal: Refusal) {
+    pub(crate) fn refused(&mut self, refusal: Refusal, now: Tick) {
         if refusal.why.is_shortage() {
+            if let Some(inside) = refusal.inside {
+                self.subscribers.refuse(inside.address, refusal.why, now);
+            }
             self.journal.record(Change::Refused(refusal));
         }
     }
@@ -203,6 +211,13 @@ impl Tables {
             let bib = known.ok_or(DropReason::NotSyn)?;
             return Ok(self.stateless_flow(bib, remote, prefix));
         }
+        let wish = Wish {
+            protocol,
+            inside: inside.address,
+            side: Side::V6,
+            binding: known.is_none(),
+        };
+        self.subscribers.check(&wish, now)?;
         if self.sessions.is_full() {
             return Err(DropReason::TooManySessions);
         }
@@ -284,6 +299,13 @@ impl Tables {
         if protocol == Protocol::Tcp && !opens(segment) {
             return Ok(self.stateless_flow(bib, remote, prefix));
         }
+        let wish = Wish {
+            protocol,
+            inside: self.bib.get(bib).inside.address,
+            side: Side::V4,
+            binding: false,
+        };
+        self.subscribers.check(&wish, now)?;
         if self.sessions.is_full() {
             return Err(DropReason::TooManySessions);
         }
@@ -407,6 +429,7 @@ impl Tables {
             bindings: 0,
         });
         client.bindings += 1;
+        self.subscribers.bound(protocol, inside.address);
         self.stats.bindings_made[protocol.index()].add(1);
         let bib = self.bib.insert(protocol, inside, outside, prefix);
         let binding = self.bib.get_mut(bib);
@@ -418,6 +441,8 @@ impl Tables {
     pub(crate) fn unbind(&mut self, bib: BibId) {
         let binding = self.bib.remove(bib);
         self.pool.release(binding.protocol, binding.outside);
+        let address = binding.inside.address;
+        self.subscribers.unbound(binding.protocol, address);
         if let Some(client) = self.clients.get_mut(&binding.inside.address) {
             client.bindings -= 1;
             if client.bindings == 0 {
@@ -428,6 +453,7 @@ impl Tables {
         self.journal.record(Change::BindingEnded(binding));
     }
 
+    /// Adds a session that a packet from `side` begins.
     fn open(
         &mut self,
         bib: BibId,
@@ -449,7 +475,9 @@ impl Tables {
         if let Some(header) = segment {
             self.sessions.sequence_mut(id).follow(side, &header);
         }
-        self.bib.get_mut(bib).sessions += 1;
+        let binding = self.bib.get_mut(bib);
+        binding.sessions += 1;
+        self.subscribers.opened(binding.inside.address, side, now);
         let protocol = state.protocol();
         self.peers.opened(protocol, bib, remote.address);
         self.stats.sessions_made[protocol.index()].add(1);
@@ -466,6 +494,7 @@ impl Tables {
         self.stats.sessions_ended[protocol.index()].add(1);
         let binding = self.bib.get_mut(session.bib);
         binding.sessions -= 1;
+        self.subscribers.closed(binding.inside.address);
         if binding.sessions == 0 && !binding.is_static {
             self.unbind(session.bib);
         }

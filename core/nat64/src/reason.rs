@@ -45,6 +45,20 @@ drop_reasons! {
             "The packet was read by one worker and belongs to another, which had too many of such packets waiting already: the machine is overloaded.",
         TooManySessions = "too-many-sessions":
             "The configured number of sessions is reached; none is evicted for a new one (RFC 6888 REQ-11).",
+        ClientRefused = "client-refused":
+            "The client lies in none of the networks of `clients`; it was told with ICMPv6 1/1.",
+        AddressBindings = "address-bindings":
+            "The client's address has as many bindings of this protocol as `quota.address` allows; none is evicted for a new one (RFC 6888 REQ-3, REQ-11).",
+        AddressSessions = "address-sessions":
+            "The client's address has as many sessions as `quota.address` allows; for those that servers begin, half as many (RFC 6888 REQ-4).",
+        AddressRate = "address-rate":
+            "The client's address has begun as many sessions in this second as `quota.address` allows (RFC 6888 REQ-4).",
+        SubscriberBindings = "subscriber-bindings":
+            "The client's network, a /64, has as many bindings of this protocol as `quota.subscriber` allows; none is evicted for a new one (RFC 6888 REQ-3, REQ-11).",
+        SubscriberSessions = "subscriber-sessions":
+            "The client's network, a /64, has as many sessions as `quota.subscriber` allows; for those that servers begin, half as many (RFC 6888 REQ-4).",
+        SubscriberRate = "subscriber-rate":
+            "The client's network, a /64, has begun as many sessions in this second as `quota.subscriber` allows (RFC 6888 REQ-4).",
     }
 }
 
@@ -55,6 +69,20 @@ impl DropReason {
         matches!(
             self,
             Self::PoolExhausted | Self::TooManyBindings | Self::TooManySessions
+        ) || self.is_quota()
+    }
+
+    /// Whether a client has all that its quota gives it.
+    #[must_use]
+    pub fn is_quota(self) -> bool {
+        matches!(
+            self,
+            Self::AddressBindings
+                | Self::AddressSessions
+                | Self::AddressRate
+                | Self::SubscriberBindings
+                | Self::SubscriberSessions
+                | Self::SubscriberRate
         )
     }
 }

@@ -24,6 +24,10 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(super) prefixes: Vec<Spanned<String>>,
+    /// Networks whose hosts may use it. Everybody if there are none.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(super) clients: Vec<Spanned<String>>,
     /// IPv4 addresses that are routed to this host and used for nothing else.
     #[serde(default)]
     #[schemars(with = "Vec<PoolItem>")]
@@ -74,6 +78,8 @@ pub(super) struct File {
     pub(super) timers: TimersFile,
     #[serde(default)]
     pub(super) limits: LimitsFile,
+    #[serde(default)]
+    pub(super) quota: QuotaFile,
 }
 
 /// What becomes of packets to private and other special IPv4 addresses under `64:ff9b::/96`.
@@ -133,6 +139,38 @@ pub(super) struct LimitsFile {
     pub(super) fragment_bytes: Option<usize>,
     /// Datagrams of one sender that wait. Default 64.
     pub(super) fragmented_datagrams_per_source: Option<usize>,
+}
+
+/// How much one client may have.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuotaFile {
+    /// Bits of an address that its subscriber is known by. Default 64.
+    #[schemars(with = "Option<u8>")]
+    pub(super) prefix_len: Option<Spanned<u8>>,
+    /// Networks without quotas.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(super) exempt: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) subscriber: OneQuotaFile,
+    #[serde(default)]
+    pub(super) address: OneQuotaFile,
+}
+
+/// How much a subscriber or an address may have. What is 0 is as by default.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneQuotaFile {
+    /// Bindings of each protocol. By default a share of the pool.
+    #[serde(default)]
+    pub(super) bindings: usize,
+    /// Sessions. By default a share of the limit of sessions.
+    #[serde(default)]
+    pub(super) sessions: usize,
+    /// Sessions that are begun in one second. By default as many as come.
+    #[serde(default)]
+    pub(super) new_per_second: usize,
 }
 
 /// An entry of the pool: `"203.0.113.0/28"`, or a table that says more.

@@ -6,7 +6,7 @@ use cli::{
     Failure,
     config::{Document, Spanned},
 };
-use nat64::destinations::Network4;
+use nat64::{destinations::Network4, network6::Network6};
 use pref64::Pref64;
 
 use super::{file::File, pool::PoolRange};
@@ -14,6 +14,8 @@ use super::{file::File, pool::PoolRange};
 /// The networks of the file, each with its place.
 pub(super) struct Networks {
     pub(super) prefixes: Vec<Spanned<Pref64>>,
+    pub(super) clients: Vec<Spanned<Network6>>,
+    pub(super) quota_exempt: Vec<Spanned<Network6>>,
     pub(super) pool: Vec<Spanned<PoolRange>>,
     pub(super) allow_destinations: Vec<Spanned<Network4>>,
 }
@@ -33,6 +35,8 @@ impl Networks {
         }
         Ok(Self {
             prefixes: all(document, &file.prefixes)?,
+            clients: all(document, &file.clients)?,
+            quota_exempt: all(document, &file.quota.exempt)?,
             pool: file
                 .pool
                 .iter()

@@ -34,6 +34,8 @@ pub(super) fn place(
         | ConfigError::EamInPrefix(eam, _)
         | ConfigError::EamUnusable(eam) => eam::place(&file.eam, eam),
         ConfigError::Timer { name, .. } => file.timers.place(name),
+        ConfigError::SubscriberPrefix => file.quota.prefix_len.as_ref().map(Spanned::span),
+        ConfigError::EmptyQuota => None,
         ConfigError::Limit { name, .. } => file.limits.place(name),
     };
     match at {

@@ -45,8 +45,10 @@ impl Config {
             NonGlobal::Drop => "drop",
             NonGlobal::Translate => "translate",
         };
-        let all: [(&'static str, Value); 35] = [
+        let quota = &self.quota;
+        let all: [(&'static str, Value); 44] = [
             ("prefixes", texts(self.prefixes.iter())),
+            ("clients", texts(self.clients.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
             ("pool_mode", self.pool_mode.to_string().into()),
             ("host_ports", optional(self.host_ports)),
@@ -89,6 +91,26 @@ impl Config {
             (
                 "limits.fragmented_datagrams_per_source",
                 limits.fragments.datagrams_per_source.into(),
+            ),
+            ("quota.prefix_len", quota.prefix_len.into()),
+            ("quota.exempt", texts(quota.exempt.iter())),
+            (
+                "quota.subscriber.bindings",
+                quota.subscriber.bindings.into(),
+            ),
+            (
+                "quota.subscriber.sessions",
+                quota.subscriber.sessions.into(),
+            ),
+            (
+                "quota.subscriber.new_per_second",
+                quota.subscriber.new_per_second.into(),
+            ),
+            ("quota.address.bindings", quota.address.bindings.into()),
+            ("quota.address.sessions", quota.address.sessions.into()),
+            (
+                "quota.address.new_per_second",
+                quota.address.new_per_second.into(),
             ),
         ];
         let setting = |(key, value)| Setting { key, value };

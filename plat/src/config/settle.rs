@@ -25,6 +25,7 @@ use super::{
     networks::{Networks, values},
     place::place,
     pool::{PoolRange, Range},
+    quota,
 };
 
 /// The most addresses a pool may have: each costs 24 KiB.
@@ -60,6 +61,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
     let config = Config {
         bib: bib::bindings(document, &file.bib, &pool, &prefixes)?,
         prefixes,
+        clients: values(&networks.clients),
         pool,
         pool_mode,
         host_ports: host_ports(document, &file, pool_mode)?,
@@ -85,6 +87,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         timers: timers(&file.timers),
         limits: limits(&file.limits),
         workers: workers(document, file.workers.as_ref())?,
+        quota: quota::read(&file.quota, values(&networks.quota_exempt)),
     };
     // What depends on the host is not checked by this.
     let mut engine = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new());

@@ -17,6 +17,7 @@ use wire::{
 
 mod connections;
 mod errors;
+mod fairness;
 mod filtering;
 mod fragments;
 mod hairpin;

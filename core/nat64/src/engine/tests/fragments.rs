@@ -74,7 +74,7 @@ fn plat_3_4_06_a_missing_udp_checksum_is_computed() {
 fn plat_3_4_02_fragments_wait_for_a_time_and_within_a_limit() {
     let mut config = config();
     config.timers.fragment = Duration::from_secs(2);
-    config.limits.fragments.datagrams = 3;
+    config.limits.fragments.datagrams = 6;
     let mut nat = Nat::new(config);
     let packet = udp6((CLIENT, 5000), (SERVER, 53), &[7; 2000]);
     let no_memory = Fate::Dropped(Why::Translation(xlat::DropReason::FragmentMemory));

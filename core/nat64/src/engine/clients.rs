@@ -1,0 +1,78 @@
+//! Who may use the NAT64, and who was refused something.
+
+use core::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use wire::{icmp::v6, ipv6::Ipv6, protocol};
+use xlat::icmp_error::Message;
+
+use super::Engine;
+use crate::{
+    incoming_tuple::{Refused, refused},
+    network6::Network6,
+    reason::DropReason,
+};
+
+/// Types of ICMPv6 from this one on are no errors (RFC 4443 §2.1).
+const FIRST_INFORMATIONAL: u8 = 128;
+
+/// A subscriber that was refused something for want of room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedSubscriber {
+    /// Its network.
+    pub subscriber: Network6,
+    /// How many packets were refused.
+    pub packets: u64,
+    /// When the first one was, to the second.
+    pub first: Instant,
+    /// When the last one was, to the second.
+    pub last: Instant,
+    /// Why, the last time.
+    pub why: DropReason,
+}
+
+impl Engine {
+    /// The subscribers that this shard refused something, those refused most first: the last 256 of
+    /// them.
+    #[must_use]
+    pub fn refused(&self) -> Vec<RefusedSubscriber> {
+        let at = |tick: u32| self.epoch + Duration::from_secs(tick.into());
+        let all = self.tables.subscribers.refused();
+        let mut all: Vec<_> = all
+            .map(|(subscriber, it)| RefusedSubscriber {
+                subscriber,
+                packets: it.packets,
+                first: at(it.first),
+                last: at(it.last),
+                why: it.why,
+            })
+            .collect();
+        all.sort_by_key(|it| (core::cmp::Reverse(it.packets), it.subscriber));
+        all
+    }
+
+    /// Whether a packet's sender may use us. ICMPv6 errors come from any router on the way; they
+    /// make no state, and pass only if they are about a session of a client's.
+    pub(super) fn check_client(&self, packet: &Ipv6<'_>) -> Result<(), Refused> {
+        if self.may_use(packet.src()) || is_error(packet) {
+            return Ok(());
+        }
+        let message = Message::plain(v6::UNREACHABLE, v6::PROHIBITED);
+        Err(refused(DropReason::ClientRefused, message))
+    }
+
+    fn may_use(&self, client: Ipv6Addr) -> bool {
+        self.clients.is_empty() || self.clients.iter().any(|it| it.contains(client))
+    }
+}
+
+fn is_error(packet: &Ipv6<'_>) -> bool {
+    let Ok(upper) = packet.upper() else {
+        return false;
+    };
+    let is_part = upper.fragment.is_some_and(|it| it.fragment.is_fragment());
+    let kind = packet.from_offset(upper.offset).first();
+    upper.protocol == protocol::ICMPV6
+        && !is_part
+        && kind.is_some_and(|kind| *kind < FIRST_INFORMATIONAL)
+}

@@ -1,0 +1,166 @@
+//! Who may use the NAT64, and how much of it.
+
+use super::*;
+use crate::subscriber::{Quota, Quotas};
+
+/// Of another subscriber than [`CLIENT`] and [`OTHER`].
+const STRANGER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 1, 0, 0, 0, 0x10);
+
+fn quotas(subscriber: Quota, address: Quota) -> Config {
+    let mut config = config();
+    config.quotas = Quotas {
+        subscriber,
+        address,
+        ..Quotas::unlimited()
+    };
+    config
+}
+
+fn bindings(bindings: usize) -> Quota {
+    Quota {
+        bindings,
+        ..Quota::UNLIMITED
+    }
+}
+
+#[test]
+fn only_the_networks_of_the_access_list_are_served() {
+    let mut config = config();
+    config.clients = vec!["2001:db8:1::/48".parse().unwrap()];
+    let mut nat = Nat::new(config);
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    let packet = udp6((STRANGER, 5000), (SERVER, 53), &[0; 2000]);
+    let refused = (Why::State(DropReason::ClientRefused), 1, 1);
+    assert_eq!(nat.send(&packet).reply(), refused);
+    // A fragment takes no memory, and an echo no identifier.
+    assert_eq!(nat.send(&in_fragments6(&packet, 1)[0]).reply(), refused);
+    assert_eq!(nat.engine.fragments_v6.datagrams(), 0);
+    assert_eq!(nat.send(&echo6(STRANGER, 128, 1, SERVER)).reply(), refused);
+    assert_eq!((nat.bindings(), nat.sessions()), (1, 1));
+    assert_eq!(nat.engine.refused(), []);
+}
+
+/// Otherwise paths with a smaller MTU would be black holes.
+#[test]
+fn routers_outside_the_access_list_may_tell_of_errors() {
+    let mut config = config();
+    config.clients = vec!["2001:db8:1::/48".parse().unwrap()];
+    let mut nat = Nat::new(config);
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    let answer = nat.send(&udp4((SERVER, 53), (POOL, 5000), b"x")).packet();
+    let message = compose::icmp6(STRANGER, prefix().embed(SERVER), 1, 4, [0; 4], &answer);
+    let packet = V6::new(STRANGER, prefix().embed(SERVER), 58).carrying(&message);
+    nat.send(&packet).packet();
+}
+
+#[test]
+fn natb_6888_01_bindings_of_an_address_and_of_a_subscriber_are_limited() {
+    let mut nat = Nat::new(quotas(bindings(3), bindings(2)));
+    nat.udp((CLIENT, 1), (SERVER, 53));
+    nat.udp((CLIENT, 2), (SERVER, 53));
+    let third = nat.send(&udp6((CLIENT, 3), (SERVER, 53), b"x")).reply();
+    assert_eq!(third, (Why::State(DropReason::AddressBindings), 1, 3));
+    // Its neighbour has a quota of its own, within that of both.
+    nat.udp((OTHER, 1), (SERVER, 53));
+    let second = nat.send(&udp6((OTHER, 2), (SERVER, 53), b"x")).reply();
+    assert_eq!(second, (Why::State(DropReason::SubscriberBindings), 1, 3));
+    nat.udp((STRANGER, 1), (SERVER, 53));
+    // Each protocol has its own, and what there is may be used on.
+    nat.send(&echo6(CLIENT, 128, 1, SERVER)).packet();
+    nat.send(&tcp6((CLIENT, 1), (SERVER, 53), SYN)).packet();
+    nat.udp((CLIENT, 1), (SERVER2, 53));
+    // What ends is given back.
+    nat.wait(302);
+    nat.udp((CLIENT, 3), (SERVER, 53));
+}
+
+#[test]
+fn natb_6888_01_sessions_are_limited() {
+    let five = Quota {
+        sessions: 5,
+        ..Quota::UNLIMITED
+    };
+    let mut nat = Nat::new(quotas(Quota::UNLIMITED, five));
+    let seen = nat.udp((CLIENT, 1), (SERVER, 1));
+    for port in 2..4 {
+        nat.send(&udp4((SERVER, port), seen, b"x")).packet();
+    }
+    // Half of it is all that servers may begin.
+    let fourth = nat.send(&udp4((SERVER, 4), seen, b"x"));
+    assert_eq!(fourth, dropped(DropReason::AddressSessions));
+    nat.udp((CLIENT, 1), (SERVER, 5));
+    nat.udp((CLIENT, 1), (SERVER, 6));
+    let sixth = nat.send(&udp6((CLIENT, 1), (SERVER, 7), b"x")).reply();
+    assert_eq!(sixth, (Why::State(DropReason::AddressSessions), 1, 3));
+    // Those that are live go on.
+    nat.send(&udp4((SERVER, 3), seen, b"x")).packet();
+    nat.udp((CLIENT, 1), (SERVER, 6));
+}
+
+/// RFC 6888 REQ-11: of a flood, everything above the quota is refused; nothing of anybody is lost.
+#[test]
+fn natb_6888_02_a_greedy_client_hurts_nobody_and_is_known() {
+    let mut config = config();
+    config.limits.sessions = 400;
+    let ports = PortRange::new(2000, 2399).unwrap();
+    config.pool = vec![PoolEntry {
+        address: POOL,
+        ports,
+    }];
+    config.quotas = Quotas::of_capacity(ports.len(), config.limits.sessions);
+    let mut nat = Nat::new(config);
+    let before = nat.udp((STRANGER, 7), (SERVER, 53));
+    let mut refused = 0;
+    for port in 1..1000 {
+        let fate = nat.send(&udp6((CLIENT, port), (SERVER, 53), b"x"));
+        refused += u64::from(matches!(fate, Fate::Replied(..)));
+    }
+    assert_eq!(refused, 999 - 50, "an eighth of the sessions");
+    assert_eq!(nat.udp((STRANGER, 7), (SERVER, 53)), before);
+    for port in 10..40 {
+        nat.udp((STRANGER, port), (SERVER, 53));
+    }
+    nat.wait(5);
+    nat.send(&udp6((OTHER, 1), (SERVER, 53), b"x")).packet();
+    let [known] = nat.engine.refused()[..] else {
+        panic!("{:?}", nat.engine.refused());
+    };
+    assert_eq!(known.subscriber.to_string(), "2001:db8:1:1::/64");
+    assert_eq!(known.packets, refused);
+    assert_eq!(known.why, DropReason::AddressSessions);
+    assert_eq!(known.first, known.last);
+    let counted = &nat.engine.stats().from_v6.dropped_by_state;
+    assert_eq!(counted.get(DropReason::AddressSessions), refused);
+}
+
+#[test]
+fn natb_6888_01_networks_on_the_pass_through_list_have_no_quota() {
+    let mut config = quotas(bindings(1), bindings(1));
+    config.quotas.exempt = vec!["2001:db8:2::/48".parse().unwrap()];
+    let mut nat = Nat::new(config);
+    for port in 1..5 {
+        nat.udp((STRANGER, port), (SERVER, 53));
+    }
+    nat.udp((CLIENT, 1), (SERVER, 53));
+    nat.send(&udp6((CLIENT, 2), (SERVER, 53), b"x")).reply();
+}
+
+/// A flood of fragments from one side leaves the memory of the other alone.
+#[test]
+fn plat_5_3_01_fragments_of_the_two_sides_do_not_share_memory() {
+    let mut config = config();
+    config.limits.fragments.datagrams = 8;
+    let mut nat = Nat::new(config);
+    let seen = nat.udp((CLIENT, 5000), (SERVER, 53));
+    let packet = udp6((CLIENT, 5000), (SERVER, 53), &[0; 2000]);
+    let no_memory = Fate::Dropped(Why::Translation(xlat::DropReason::FragmentMemory));
+    for id in 0..4 {
+        let fate = nat.send(&in_fragments6(&packet, id)[0]);
+        assert_eq!(fate, Fate::Forwarded(vec![]));
+    }
+    assert_eq!(nat.send(&in_fragments6(&packet, 4)[0]), no_memory);
+    let mut header = V4::new(SERVER, seen.0, 17);
+    header.mf = true;
+    let fate = nat.send(&header.carrying(&[0; 24]));
+    assert_eq!(fate, Fate::Forwarded(vec![]));
+}
