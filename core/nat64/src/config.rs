@@ -190,7 +190,7 @@ impl Timers {
 pub struct Limits {
     /// Bindings, about 70 bytes each. Default 1 000 000.
     pub bindings: usize,
-    /// Sessions, about 40 bytes each. Default 1 000 000.
+    /// Sessions, about 50 bytes each. Default 1 000 000.
     pub sessions: usize,
     /// SYNs from outside that no client expects. Default 1000.
     pub stored_syns: usize,

@@ -249,3 +249,47 @@ fn plat_5_3_01_a_session_with_its_binding_takes_at_most_120_bytes() {
     let binding = crate::bib::BYTES_EACH;
     assert!(session + binding <= 120, "{session} + {binding}");
 }
+
+/// Table 7a, rows CLOSED: what is there before, the packet, what becomes of it and what is there
+/// then, with its lifetime in seconds (and the one that was running).
+#[test]
+fn plat_3_5_2_01_what_comes_to_a_closed_connection() {
+    let mut rows = Vec::new();
+    for (before, strict) in [("free", false), ("bound", false), ("bound+filter", true)] {
+        for (side, flags, name) in [
+            ("v6", SYN, "SYN"),
+            ("v6", ACK, "other"),
+            ("v6", RST, "RST"),
+            ("v4", SYN, "SYN"),
+            ("v4", SYN | ACK, "SYN+ACK"),
+            ("v4", ACK, "other"),
+            ("v4", FIN, "FIN"),
+            ("v4", RST, "RST"),
+        ] {
+            let mut config = config();
+            if strict {
+                config.filtering.tcp = Filtering::AddressDependent;
+            }
+            let mut nat = Nat::new(config);
+            if before != "free" {
+                nat.send(&tcp6(HERE, (SERVER2, 80), SYN)).packet();
+            }
+            let packet = match side {
+                "v6" => tcp6(HERE, THERE, flags),
+                _ => tcp4(THERE, OUTSIDE, flags),
+            };
+            let fate = match nat.send(&packet) {
+                Fate::Forwarded(packets) if packets.is_empty() => "stored",
+                Fate::Forwarded(_) => "forwarded",
+                _ => "dropped",
+            };
+            let made = nat.engine.sessions(nat.now);
+            let made = made.filter(|it| it.remote.address == SERVER);
+            let made: Vec<_> = made
+                .map(|it| format!(" {:?} {}", it.state, it.expires_in.as_secs()))
+                .collect();
+            rows.push(format!("{before} {side} {name}: {fate}{}", made.concat()));
+        }
+    }
+    assert_eq!(rows.join("\n"), include_str!("closed.txt").trim_end());
+}
