@@ -71,6 +71,16 @@ impl<'a> Victim<'a> {
         }
     }
 
+    /// With another configuration. The packets of the lab's server need not get through.
+    fn plat_with(network: &'a Network, config: &str) -> Self {
+        let file = network.path("victim.toml");
+        fs::write(&file, config).unwrap();
+        Self {
+            arguments: vec!["--config".to_owned(), file.display().to_string()],
+            ..Self::plat(network)
+        }
+    }
+
     fn command(&self, subcommand: &str, fault_point: Option<u32>) -> Command {
         let mut command = match fault_point {
             Some(_) => command(program_with_fault_points(self.name)),
@@ -231,6 +241,43 @@ fn plat_killed_at_any_point_is_cleaned_up_after() {
     victim.die_again_while_cleaning_up();
     pings.assert_none_lost();
     let _plat = victim.network.start_plat();
+}
+
+/// The ports of a host's own address, with some that were reserved before.
+#[test]
+fn plat_with_shared_ports_killed_at_any_point_is_cleaned_up_after() {
+    let network = settled("fault-points-ports");
+    let reserved = "net/ipv4/ip_local_reserved_ports";
+    network.plat.set(reserved, "8080,62000-62010");
+    let victim = Victim::plat_with(&network, "pool_mode = \"host-ports\"\n");
+    let pings = Pings::start(&victim);
+    victim.die_everywhere();
+    victim.die_again_while_cleaning_up();
+    pings.assert_none_lost();
+    refuse_everything(&victim, 8);
+}
+
+#[test]
+fn plat_with_spare_addresses_killed_at_any_point_is_cleaned_up_after() {
+    let network = settled("fault-points-arp");
+    // One that somebody else answers for already.
+    network.plat.must("ip neigh add proxy 192.0.2.3 dev p1");
+    let victim = Victim::plat_with(
+        &network,
+        "pool_mode = \"arp\"\npool = [\"192.0.2.3-192.0.2.4\"]\n",
+    );
+    victim.die_everywhere();
+    victim.die_again_while_cleaning_up();
+    refuse_everything(&victim, 8);
+}
+
+#[test]
+fn plat_with_a_private_pool_killed_at_any_point_is_cleaned_up_after() {
+    let network = settled("fault-points-nat");
+    let victim = Victim::plat_with(&network, "pool_mode = \"masquerade\"\n");
+    victim.die_everywhere();
+    victim.die_again_while_cleaning_up();
+    refuse_everything(&victim, 8);
 }
 
 /// Two are started in the same moment: one works, and the other says why it does not.
