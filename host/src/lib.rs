@@ -7,6 +7,7 @@
 //! * [`ra`]: router advertisements, as they arrive;
 //! * [`dns`]: which DNS servers a link has, and sockets to ask them by it;
 //! * [`probe`]: echo requests by the virtual interface;
+//! * [`arp`]: whether IPv4 addresses of a link are free;
 //! * [`sockets`]: which ports local programs have for themselves;
 //! * [`signals`]: what people tell a program while it runs;
 //! * [`fault`]: points at which tests kill the process;
@@ -21,6 +22,7 @@
 //! `unsafe` and `cfg(target_os)` live here and nowhere else. What one system needs is in the file
 //! named after it.
 
+pub mod arp;
 #[cfg(target_os = "linux")]
 mod capabilities;
 pub mod clock;

@@ -21,6 +21,7 @@ mod lan;
 mod pool_mode;
 mod report;
 mod run;
+mod spare;
 mod workers;
 
 /// What a program that starts this one wants to know.

@@ -34,6 +34,7 @@ use crate::{
     lan,
     pool_mode::{PoolMode, on_host},
     report,
+    spare::Spare,
     workers::{Orders, Shared, Workers, how_many},
 };
 
@@ -65,6 +66,9 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     let config = on_host(&config, &snapshot, sockets::in_use)?;
     check_host(&config, &snapshot)?;
 
+    let Some(spare) = Spare::claim(&config, &snapshot, &mut signals).await? else {
+        return Ok(Exit::Ok);
+    };
     warn_of_overlaps(&config);
     let shared = Arc::new(Shared::default());
     let own = own_ipv4(&snapshot);
@@ -79,6 +83,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
         own,
         orders: None,
         host: Arc::default(),
+        spare,
     };
     let arranged = surroundings.arrange(&snapshot).await;
     let arranged = arranged.map_err(|error| netcfg_failure(&error));
@@ -93,6 +98,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
             }
             cli::say(lan::instructions(&config));
             surroundings.orders = Some(workers.orders());
+            surroundings.spare.used();
             surroundings.host.note(&snapshot, &config.interface);
             let control = Control::start(&workers, &config, &surroundings.host, &shared, journal);
             let control = control.await;
@@ -124,6 +130,7 @@ async fn serve(
                 changed.map_err(|error| Failure::io("cannot watch the network", &error))?;
                 surroundings.follow().await;
             }
+            () = surroundings.spare.watch() => {}
             () = tokio::time::sleep(LOOK) => {
                 for worker in pulse.missing() {
                     tracing::warn!("worker {worker} does nothing: its packets wait");
@@ -161,6 +168,8 @@ struct Surroundings<'a, W, S> {
     orders: Option<Orders>,
     /// What the control socket tells of the host.
     host: Arc<admin::Host>,
+    /// Addresses of the link that are used.
+    spare: Spare,
 }
 
 impl<W: Network, S: System> Surroundings<'_, W, S> {

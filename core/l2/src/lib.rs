@@ -6,6 +6,8 @@
 //! [`filter`] is the packet filter in front of it, and [`next_hop`] chooses the router that
 //! packets go to.
 //!
+//! [`claim`] does the same for IPv4 addresses that the kernel answers for (RFC 5227).
+//!
 //! Sans-IO: frames and times go in, packets and events come out.
 //!
 //! ```text
@@ -19,6 +21,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+pub mod claim;
 pub mod filter;
 pub mod link;
 pub mod next_hop;

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+pub mod arp;
 pub mod checksum;
 #[cfg(feature = "compose")]
 #[expect(

@@ -28,6 +28,8 @@ const SHARED: std::ops::RangeInclusive<u16> = 61_001..=65_535;
 
 const STARTED: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(3);
+/// Including the time to ask a link for addresses (RFC 5227).
+const ASKED: Duration = Duration::from_secs(15);
 
 /// An IPv4 address under the well-known prefix.
 fn mapped(address: Ipv4Addr) -> Ipv6Addr {
@@ -379,10 +381,29 @@ fn spare_addresses_of_the_link_are_answered_for() {
         .plat
         .must("ip route replace default via 192.0.2.2 dev p1");
     let before = State::of(&network.plat);
+    // Somebody has one of them.
+    network.isp.add_address("i0", "192.0.2.17/32");
     let config = "pool_mode = \"arp\"\npool = [\"192.0.2.16/30\"]\n";
-    let mut plat = plat(&network, Some(config));
+    let mut refused = launch(&network, Some(config));
+    assert_eq!(refused.wait(ASKED).code(), Some(1));
+    let mac = network.isp.mac("i0");
+    refused.wait_for(&format!("192.0.2.17 is in use by {mac}"), SOON);
+    State::of(&network.plat).assert_is(&before, "refused");
+    network.isp.remove_address("i0", "192.0.2.17/32");
+
+    let mut plat = launch(&network, Some(config));
+    plat.wait_for("running", ASKED);
+    // It says that they are used, and how long it takes until it answers is up to the kernel.
+    let neighbours = || network.isp.must("ip neigh show dev i0");
     everything_works(&network, "192.0.2.1");
+    assert!(neighbours().contains("192.0.2.1"), "{}", neighbours());
     host_is_itself(&network);
+    // Somebody comes later.
+    network.isp.add_address("i0", "192.0.2.18/32");
+    network.isp.must("ip neigh flush dev i0");
+    let _ = network.isp.sh("ping -n -c 1 -W 1 -I 192.0.2.18 192.0.2.1");
+    plat.wait_for("192.0.2.18 is also used by", SOON);
+    network.isp.remove_address("i0", "192.0.2.18/32");
     assert!(plat.stop().success());
     State::of(&network.plat).assert_is(&before, "in the end");
 }

@@ -1,0 +1,113 @@
+//! Spare addresses of a link (`pool_mode = "arp"`): asked for before they are used, and watched
+//! while they are.
+
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure};
+use host::{
+    arp::Claimed,
+    netwatch::Snapshot,
+    signals::{Signals, Told},
+};
+
+use crate::{config::Config, pool_mode::PoolMode};
+
+/// A conflict that lasts is told of so often.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// The addresses of the pool, if they are spare ones of a link.
+pub(crate) struct Spare {
+    claimed: Option<Claimed>,
+    told: Option<Instant>,
+}
+
+impl Spare {
+    /// Asks the link whether the addresses of the pool are free, if they are of a link, and waits
+    /// for silence. `None` if a signal ended that.
+    ///
+    /// # Errors
+    /// Somebody has one of them, or the link cannot be asked.
+    pub(crate) async fn claim(
+        config: &Config,
+        snapshot: &Snapshot,
+        signals: &mut impl Signals,
+    ) -> Result<Option<Self>, Failure> {
+        let mut claimed = None;
+        if config.pool_mode == PoolMode::Arp {
+            let mut asking = begin(config, snapshot)?;
+            tracing::info!("asking whether the pool's addresses are free, for some seconds");
+            tokio::select! {
+                free = free(&mut asking) => free?,
+                () = ended(signals) => return Ok(None),
+            }
+            claimed = Some(asking);
+        }
+        Ok(Some(Self {
+            claimed,
+            told: None,
+        }))
+    }
+
+    /// They are used from now on.
+    pub(crate) fn used(&mut self) {
+        if let Some(claimed) = &mut self.claimed {
+            claimed.used();
+        }
+    }
+
+    /// Tells the link of them and watches it. Never returns; nothing is lost if it is dropped.
+    pub(crate) async fn watch(&mut self) {
+        while let Some(claimed) = &mut self.claimed {
+            match claimed.watch().await {
+                Ok(conflict) if self.told.is_none_or(|told| told.elapsed() > REMIND) => {
+                    self.told = Some(Instant::now());
+                    tracing::warn!(
+                        "{} is also used by {}: give one of the two another address",
+                        conflict.address,
+                        conflict.by
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!("conflicts of the pool's addresses go unseen: {error}");
+                    self.claimed = None;
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+fn begin(config: &Config, snapshot: &Snapshot) -> Result<Claimed, Failure> {
+    let name = config.uplink.as_deref().unwrap_or_default();
+    let found = snapshot.by_name(name);
+    let Some((index, mac)) = found.and_then(|it| Some((it.index, it.mac?))) else {
+        let what = format_args!("{name} is no Ethernet interface: there is no ARP on it");
+        return Err(Failure::new(Exit::Usage, what)
+            .hint("name another with `uplink`, or have the pool routed to this host"));
+    };
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::error(format_args!("no randomness: {error}")))?;
+    let addresses = config.pool_addresses().collect();
+    Claimed::begin(index, mac, addresses, u64::from_ne_bytes(seed)).map_err(|error| {
+        Failure::io("cannot listen to ARP", &error)
+            .permission_hint("run it as root, or with CAP_NET_RAW")
+    })
+}
+
+async fn free(claimed: &mut Claimed) -> Result<(), Failure> {
+    match claimed.free().await {
+        Ok(None) => Ok(()),
+        Ok(Some(conflict)) => {
+            let what = format_args!("{} is in use by {}", conflict.address, conflict.by);
+            Err(Failure::error(what).hint("leave it out of `pool`, or take it from that host"))
+        }
+        Err(error) => Err(Failure::io("cannot ask by ARP", &error)),
+    }
+}
+
+/// Waits for the signal to end.
+async fn ended(signals: &mut impl Signals) {
+    while signals.next().await != Told::End {}
+}
