@@ -194,6 +194,12 @@ impl Dispatch {
         self.assigned.retain(|_, outside| !gone(*outside));
     }
 
+    /// Takes back what [`Self::assign`] said of one port.
+    pub(crate) fn forget_of(&mut self, protocol: Protocol, outside: Endpoint4) {
+        self.assigned
+            .retain(|(of, _), known| (*of, *known) != (protocol, outside));
+    }
+
     /// Takes back what [`Self::assign`] said.
     pub(crate) fn forget(&mut self, protocol: Protocol, inside: Endpoint6) {
         self.assigned.remove(&(protocol, inside));

@@ -122,6 +122,20 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Ends the binding of T,t, static or not, and its sessions. Whether there was one.
+    ///
+    /// All shards must be told; only one of them has it.
+    pub fn remove_binding_of(&mut self, protocol: Protocol, outside: Endpoint4) -> bool {
+        self.part.dispatch.forget_of(protocol, outside);
+        let Some(id) = self.tables.bib.of_outside(protocol, outside) else {
+            return false;
+        };
+        let inside = self.tables.bib.get(id).inside;
+        self.tables.remove_binding(protocol, inside)
+    }
+}
+
 impl Tables {
     pub(crate) fn add_static(&mut self, wanted: StaticBinding) -> Result<(), StaticError> {
         let StaticBinding {

@@ -117,14 +117,8 @@ pub(super) fn static_binding(binding: &StaticBinding) -> nat64::static_bib::Stat
 /// Removes the binding that one of these ends belongs to. Whether there was one.
 pub(super) fn remove(engine: &mut Engine, protocol: Protocol, end: SocketAddr) -> bool {
     let protocol = engine_protocol(protocol);
-    let client = match end {
-        SocketAddr::V6(client) => Some(inside(client)),
-        SocketAddr::V4(pool) => {
-            let pool = outside(pool);
-            let mut all = engine.bindings();
-            let found = all.find(|it| it.protocol == protocol && it.outside == pool);
-            found.map(|it| it.inside)
-        }
-    };
-    client.is_some_and(|client| engine.remove_binding(protocol, client))
+    match end {
+        SocketAddr::V6(client) => engine.remove_binding(protocol, inside(client)),
+        SocketAddr::V4(pool) => engine.remove_binding_of(protocol, outside(pool)),
+    }
 }

@@ -320,11 +320,18 @@ fn plat_3_1_01_static_bindings_in_shards() {
         |shards: &Shards| -> usize { shards.engines.iter().map(|it| it.table_sizes().0).sum() };
     assert_eq!(bindings(&shards), 40);
     for n in 0..40 {
-        let inside = binding(100 + n, 0).inside;
+        let StaticBinding {
+            inside, outside, ..
+        } = binding(100 + n, 2000 + 16 * n);
+        // By either end.
+        let remove = |it: &mut Engine| match n % 2 {
+            0 => it.remove_binding(Protocol::Udp, inside),
+            _ => it.remove_binding_of(Protocol::Udp, outside),
+        };
         let removed = shards
             .engines
             .iter_mut()
-            .filter_map(|it| it.remove_binding(Protocol::Udp, inside).then_some(()))
+            .filter_map(|it| remove(it).then_some(()))
             .count();
         assert_eq!(removed, 1);
     }
