@@ -26,6 +26,7 @@ mod probe;
 mod stateless;
 mod stun;
 mod traffic;
+mod workers;
 
 use lab::{
     pair::Pair,
