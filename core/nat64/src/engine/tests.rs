@@ -30,6 +30,7 @@ mod reconfigure;
 mod reference;
 mod shards;
 mod simultaneous_open;
+mod small_pool;
 mod stateless;
 mod static_bindings;
 mod views;
