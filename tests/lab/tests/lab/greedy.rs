@@ -1,4 +1,5 @@
-//! One client opens more flows than all others together: they do not notice.
+//! One client opens more flows than there is room for: the others do not notice, because it gets no
+//! more than its share.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
@@ -27,6 +28,8 @@ const GREEDY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0x8000, 0, 0, 0, 1);
 /// Ports of the server that take datagrams and say nothing.
 const SILENT: [u16; 4] = [4001, 4002, 4003, 4004];
 const FLOWS: u64 = 200_000;
+/// Half of what it wants.
+const LIMITS: &str = "[limits]\nbindings = 100000\nsessions = 100000\n";
 /// What the queue before the PLAT holds for sure.
 const BURST: u64 = 200;
 /// How often a connection is opened in one measurement.
@@ -99,7 +102,7 @@ fn one_client_with_200_000_flows_hurts_no_other() {
     network
         .router
         .must("ip -6 route add blackhole 2001:db8:1:8000::/64");
-    let plat = network.start_plat();
+    let plat = network.start_plat_with(LIMITS);
     let _silent = network
         .server
         .run(|| SILENT.map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap()));
@@ -136,6 +139,8 @@ fn one_client_with_200_000_flows_hurts_no_other() {
         "{overflowed} lost before the PLAT"
     );
     assert!(from_v6.came - from_v6.passed <= dropped, "{counters:?}");
+    let refused = counters.dropped("address-sessions") + counters.dropped("address-bindings");
+    assert!(refused > FLOWS / 2, "{counters:?}");
     let slower = after_past.as_secs_f64() / before_past.as_secs_f64();
     let allowed = before.mul_f64(2.0 * slower.max(1.0)) + Duration::from_millis(2);
     assert!(
