@@ -28,7 +28,7 @@ use plan::Plan;
 
 use crate::{
     admin::{self, Control},
-    config::{self, Config},
+    config::{self, Config, pool::PoolRange},
     decisions,
     host_plan::{self, Forwarding},
     lan,
@@ -63,7 +63,8 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
         .await
         .map_err(|error| netcfg_failure(&error))?;
     let snapshot = read(&watch).await?;
-    let config = on_host(&config, &snapshot, sockets::in_use)?;
+    let asked = config;
+    let config = on_host(&asked, &snapshot, sockets::in_use)?;
     check_host(&config, &snapshot)?;
 
     let Some(spare) = Spare::claim(&config, &snapshot, &mut signals).await? else {
@@ -76,7 +77,9 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     let queues = open_tun(host, &config.interface, &shards)?;
     fault::point("TUN opened");
     let mut surroundings = Surroundings {
-        config: &config,
+        asked: &asked,
+        config: config.clone(),
+        speaks_from: own_ipv6(&snapshot)?,
         watch,
         netcfg,
         forwarding: Forwarding::default(),
@@ -158,7 +161,12 @@ async fn serve(
 
 /// The host around the PLAT, which changes while it runs.
 struct Surroundings<'a, W, S> {
-    config: &'a Config,
+    /// As it was configured.
+    asked: &'a Config,
+    /// As it holds on this host.
+    config: Config,
+    /// The source of errors to clients.
+    speaks_from: Ipv6Addr,
     watch: W,
     netcfg: NetCfg<S>,
     forwarding: Forwarding,
@@ -177,8 +185,9 @@ impl<W: Network, S: System> Surroundings<'_, W, S> {
     async fn arrange(&mut self, snapshot: &Snapshot) -> Result<(), netcfg::Error> {
         self.host.note(snapshot, &self.config.interface);
         self.tell_own_addresses(own_ipv4(snapshot)).await;
-        self.forwarding.follow(self.config, snapshot);
-        let plan = host_plan::plan(self.config, &self.forwarding);
+        self.follow_addresses(snapshot).await;
+        self.forwarding.follow(&self.config, snapshot);
+        let plan = host_plan::plan(&self.config, &self.forwarding);
         self.netcfg.apply(&plan).await
     }
 
@@ -193,6 +202,47 @@ impl<W: Network, S: System> Surroundings<'_, W, S> {
         match told.await {
             Ok(_) => self.own = own,
             Err(error) => tracing::warn!("cannot tell the host's own addresses: {error}"),
+        }
+    }
+
+    /// A new address to share, or one to speak from. What went by the old one ends at once. While
+    /// there is none, nothing changes; workers that cannot be told are told with the next look.
+    async fn follow_addresses(&mut self, snapshot: &Snapshot) {
+        let Some(orders) = &self.orders else {
+            return;
+        };
+        let mut config = self.config.clone();
+        if shared_address_is_gone(&config, snapshot) {
+            match on_host(self.asked, snapshot, sockets::in_use) {
+                Ok(new) => config = new,
+                Err(failure) => tracing::warn!("still with the old address: {failure}"),
+            }
+        }
+        let speaks_from = match own_ipv6(snapshot) {
+            Ok(new) if !has_ipv6(snapshot, self.speaks_from) => new,
+            Ok(_) | Err(_) => self.speaks_from,
+        };
+        if config.pool == self.config.pool && speaks_from == self.speaks_from {
+            return;
+        }
+        let engine = config.for_engine(speaks_from, self.own.clone());
+        let told = orders.each(move |it, _| it.reconfigure(engine.clone()).is_ok());
+        match told.await {
+            Ok(all) if all.iter().all(|done| *done) => {
+                for range in config
+                    .pool
+                    .iter()
+                    .filter(|_| config.pool != self.config.pool)
+                {
+                    tracing::info!(
+                        "the address is {range} now; what went by the old one has ended"
+                    );
+                }
+                self.config = config;
+                self.speaks_from = speaks_from;
+            }
+            Ok(_) => tracing::warn!("the new address cannot be used"),
+            Err(error) => tracing::warn!("cannot tell the new address: {error}"),
         }
     }
 
@@ -225,6 +275,18 @@ async fn read(watch: &impl Network) -> Result<Snapshot, Failure> {
 fn own_ipv4(snapshot: &Snapshot) -> Vec<Ipv4Addr> {
     let all = snapshot.interfaces.iter().flat_map(|it| it.ipv4.iter());
     all.copied().collect()
+}
+
+/// Whether the address whose ports are shared is no longer this host's.
+fn shared_address_is_gone(config: &Config, snapshot: &Snapshot) -> bool {
+    let shared = config.pool.first().map(PoolRange::first);
+    let is_own = |address| own_ipv4(snapshot).contains(&address);
+    config.pool_mode == PoolMode::HostPorts && !shared.is_some_and(is_own)
+}
+
+fn has_ipv6(snapshot: &Snapshot, address: Ipv6Addr) -> bool {
+    let all = snapshot.interfaces.iter().flat_map(|it| &it.addresses);
+    all.into_iter().any(|it| it.address == address)
 }
 
 /// What cannot work on this host, although the configuration is right by itself.

@@ -407,3 +407,28 @@ fn spare_addresses_of_the_link_are_answered_for() {
     assert!(plat.stop().success());
     State::of(&network.plat).assert_is(&before, "in the end");
 }
+
+/// A WAN whose address changes: what went by the old one ends, and what comes goes by the new one.
+#[test]
+fn a_new_address_of_the_uplink_is_shared_at_once() {
+    let network = network("renumbered", &Options::default());
+    let mut plat = plat(&network, None);
+    assert!(SHARED.contains(&source_port(&network)));
+    network.plat.remove_address("p1", "192.0.2.1/30");
+    network.isp.must("ip addr add 192.0.2.6/30 dev i0");
+    network.plat.add_address("p1", "192.0.2.5/30");
+    network
+        .plat
+        .must("ip route replace default via 192.0.2.6 dev p1");
+    plat.wait_for("the address is 192.0.2.5 now", Duration::from_secs(10));
+    let url = format!("http://[{}]/address", mapped(PUBLIC));
+    let seen = || network.host.sh(&format!("curl -6 -sS -m 2 '{url}'")).stdout;
+    assert!(
+        eventually(STARTED, || seen().starts_with("192.0.2.5")),
+        "{}",
+        seen()
+    );
+    assert!(plat.stop().success());
+    let left = State::of(&network.plat);
+    assert!(!left.mentions("openclat") && !left.mentions("240.0."));
+}
