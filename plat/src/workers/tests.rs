@@ -248,3 +248,42 @@ fn as_many_workers_as_there_are_processors_and_ports_for() {
     assert_eq!(how_many(None, n(1)), n(1));
     assert!(how_many(None, n(200)) <= n(8));
 }
+
+/// A sleeping worker is woken by the first packet that is passed on to it, and not by the next ones:
+/// it is awake, and a wake costs a system call.
+#[test]
+fn a_sleeping_worker_is_woken_once() {
+    let ports: Vec<_> = (0..2).map(|_| Arc::new(FakeTun::new())).collect();
+    let queues: Vec<_> = ports
+        .iter()
+        .map(|it| Arc::clone(it) as Arc<dyn Tun>)
+        .collect();
+    let peers = Arc::new(Peers::new(&queues));
+    let seat = Seat::all(&peers).nth(1).unwrap();
+    let clock = Clock::start();
+    let mut engine = shards(clock, 2).remove(0);
+    let mut buf = wire::packet::PacketBuf::new();
+    let mut ports_tried = 1..5000;
+    let mut pass_one_on = || loop {
+        let port = ports_tried.next().unwrap();
+        buf.set(&datagram_from(port).bytes).unwrap();
+        let handled = engine.handle(&mut buf, clock.now());
+        if let nat64::dispatch::Handled::Elsewhere(passage) = handled {
+            assert!(peers.pass_on(&mut buf, passage));
+            break;
+        }
+    };
+    let was_woken = || {
+        let received = queues[1].recv(&mut wire::packet::PacketBuf::new(), Some(Duration::ZERO));
+        matches!(received, Ok(host::tun::Received::Woken))
+    };
+    pass_one_on();
+    assert!(!was_woken(), "it was awake");
+    assert!(!seat.lie_down(), "something was there");
+    assert!(seat.next().is_some());
+    assert!(seat.lie_down());
+    pass_one_on();
+    assert!(was_woken());
+    pass_one_on();
+    assert!(!was_woken(), "it was woken already");
+}
