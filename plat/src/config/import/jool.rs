@@ -166,6 +166,33 @@ impl<'a> Reader<'a> {
                 }
                 Some(_) | None => Err("it must be from 1280 to 65535 here".to_owned()),
             },
+            "address-dependent-filtering" => {
+                let by = match value.as_bool().ok_or("this is neither true nor false")? {
+                    true => "address-dependent",
+                    false => "endpoint-independent",
+                };
+                for protocol in ["tcp", "udp", "icmp"] {
+                    let line = format!("filtering.{protocol} = {by:?}");
+                    self.import.lines.push(line);
+                }
+                Ok(())
+            }
+            "handle-rst-during-fin-rcv" => {
+                let value = value.as_bool().ok_or("this is neither true nor false")?;
+                self.import
+                    .lines
+                    .push(format!("tcp.reset_after_fin = {value}"));
+                Ok(())
+            }
+            "maximum-simultaneous-opens" => match value.as_u64() {
+                Some(most @ 1..=100_000_000) => {
+                    self.import
+                        .lines
+                        .push(format!("limits.stored_syns = {most}"));
+                    Ok(())
+                }
+                Some(_) | None => Err("it must be from 1 to 100000000 here".to_owned()),
+            },
             "comment" => Ok(()),
             _ => match DEFAULTS.iter().find(|(name, ..)| *name == key) {
                 Some((_, same, why)) if !is(value, same) => Err((*why).to_owned()),

@@ -2,7 +2,7 @@
 
 /// Settings that plat has no key for: how plat does it, as Jool would write it, and why not
 /// otherwise.
-pub(super) const DEFAULTS: [(&str, &str, &str); 18] = [
+pub(super) const DEFAULTS: [(&str, &str, &str); 15] = [
     ("manually-enabled", "true", "stop the service instead"),
     ("trace", "false", "see OPENCLAT_LOG"),
     ("zeroize-traffic-class", "false", TRAFFIC_CLASS),
@@ -12,11 +12,6 @@ pub(super) const DEFAULTS: [(&str, &str, &str); 18] = [
         "mtu-plateaus",
         PLATEAUS,
         "the plateaus are those of RFC 1191",
-    ),
-    (
-        "address-dependent-filtering",
-        "false",
-        "plat filters independently of the endpoint",
     ),
     (
         "drop-externally-initiated-tcp",
@@ -29,17 +24,7 @@ pub(super) const DEFAULTS: [(&str, &str, &str); 18] = [
         "true",
         "errors from IPv4 are shown under the prefix",
     ),
-    (
-        "handle-rst-during-fin-rcv",
-        "false",
-        "the states of TCP are those of RFC 6146 section 3.5.2.2",
-    ),
     ("f-args", "11", "plat chooses ports by a keyed hash"),
-    (
-        "maximum-simultaneous-opens",
-        "10",
-        "plat's limit has no key",
-    ),
     ("logging-bib", "false", LOGGING),
     ("logging-session", "false", LOGGING),
     ("logging-debug", "false", "see OPENCLAT_LOG"),

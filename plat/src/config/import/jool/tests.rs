@@ -41,6 +41,7 @@ fn a_usual_file_is_taken_over_and_the_rest_refused_by_line() {
         "{ cidr = \"198.51.100.1/32\", tcp = \"1024-65535\", udp = \"1024-65535\"",
         "\ntcp_established = 9000\ntcp_transitory = 240\nicmp = 61\n",
         "\nfragment_above = 1500\n",
+        "\nfiltering.udp = \"address-dependent\"\n",
         "[[bib]]\nprotocol = \"tcp\"\nipv6 = \"[2001:db8::1]:80\"\nipv4 = \"198.51.100.1:8080\"",
     ] {
         assert!(text.contains(wanted), "{wanted}\n{text}");
@@ -55,7 +56,6 @@ fn a_usual_file_is_taken_over_and_the_rest_refused_by_line() {
             .unwrap()
     });
     let starts = [
-        "line 8: address-dependent-filtering true: plat filters",
         "line 11: udp-timeout \"0:01:00\": it must be from 120 ",
         "line 15: frobnicate 1: plat has nothing like it",
         "line 21: pool4 198.51.100.2/32: plat gives every address",
@@ -93,5 +93,20 @@ fn what_is_no_json_is_said_with_its_line() {
     ] {
         let error = import(From::Jool, "x", text).unwrap_err().to_string();
         assert!(error.contains(wanted), "{text}: {error}");
+    }
+}
+
+proptest::proptest! {
+    /// Whatever the files hold, and however they are broken, it is an answer and no panic.
+    #[test]
+    fn no_file_panics(at in 0..USUAL.len(), with in ".{0,3}", any in ".*", line in "[a-z0-9 :./-]{0,40}") {
+        let broken = format!("{}{with}{}", &USUAL[..at], &USUAL[at..]);
+        let cut = &USUAL[..at];
+        for text in [broken.as_str(), cut, any.as_str(), line.as_str()] {
+            for from in [From::Jool, From::Tayga] {
+                let _ = import(from, "x", text);
+            }
+            let _ = super::super::super::settled(cli::config::Document::new("x", text));
+        }
     }
 }
