@@ -9,6 +9,7 @@
 //! * [`probe`]: echo requests by the virtual interface;
 //! * [`arp`]: whether IPv4 addresses of a link are free;
 //! * [`sockets`]: which ports local programs have for themselves;
+//! * [`service`]: what the service manager is told;
 //! * [`signals`]: what people tell a program while it runs;
 //! * [`fault`]: points at which tests kill the process;
 //! * [`clock`]: a clock that keeps going while the machine sleeps.
@@ -37,6 +38,7 @@ mod netlink;
 pub mod netwatch;
 pub mod probe;
 pub mod ra;
+pub mod service;
 pub mod signals;
 pub mod sockets;
 #[cfg(target_os = "linux")]

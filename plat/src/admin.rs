@@ -8,13 +8,19 @@ mod control;
 mod facts;
 mod feed;
 mod lists;
+mod log;
 mod marks;
+mod metrics;
 mod rows;
 mod stats;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use ::control::{
     Problem, ProblemCode,
@@ -32,6 +38,7 @@ use crate::workers::{Orders, Unanswered};
 pub(crate) use self::control::{Control, refuse};
 pub(crate) use facts::{Facts, Host};
 use feed::{Feed, Follower};
+pub(crate) use log::EventLog;
 use marks::Marks;
 use stats::Counters;
 
@@ -75,6 +82,9 @@ pub(crate) struct Admin {
     feed: Feed,
     started: Instant,
     reload: mpsc::Sender<ReloadOrder>,
+    log: Option<EventLog>,
+    /// What was above its threshold when it was looked last.
+    exceeded: Mutex<Vec<String>>,
 }
 
 impl Admin {
@@ -97,13 +107,52 @@ impl Admin {
             facts,
             host,
             reload,
+            log: None,
+            exceeded: Mutex::default(),
         })
     }
 
-    /// Looks how much is in use, for the high-water marks. Best done every few seconds.
+    /// Writes what becomes of the tables into a log, from now on.
+    pub(crate) async fn log_to(&mut self, log: EventLog) {
+        self.feed.listen(Box::new(log.clone())).await;
+        self.log = Some(log);
+    }
+
+    /// Looks how much is in use: for the high-water marks, for thresholds, and for the service
+    /// manager, which is told that every worker lives. Best done every few seconds.
     pub(crate) async fn look(&self) {
-        if let Err(problem) = self.pool().await {
-            tracing::debug!("the pool: {problem}");
+        match self.pool().await {
+            Ok(_) => host::service::notify(&format!(
+                "WATCHDOG=1\nSTATUS={} sessions, {} bindings",
+                self.counters.sessions().total(),
+                self.counters.bindings().total()
+            )),
+            Err(problem) => {
+                tracing::warn!("{problem}");
+                host::service::notify(&format!("STATUS={problem}"));
+            }
+        }
+        self.tell_thresholds();
+    }
+
+    /// Tells of thresholds that were passed since the last look, in either direction.
+    fn tell_thresholds(&self) {
+        let mut known = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
+        for now in facts::thresholds(&self.facts, &self.counters) {
+            let before = known.contains(&now.what);
+            if before == now.exceeded {
+                continue;
+            }
+            if now.exceeded {
+                tracing::warn!("{} of {} {} are in use", now.value, now.limit, now.what);
+                known.push(now.what.clone());
+            } else {
+                tracing::info!("{} of {} {} are in use", now.value, now.limit, now.what);
+                known.retain(|it| *it != now.what);
+            }
+            if let Some(log) = &self.log {
+                log.threshold(&now);
+            }
         }
     }
 
@@ -158,7 +207,7 @@ impl Admin {
             bindings: self.counters.bindings(),
             sessions_limit: facts.sessions_limit,
             bindings_limit: facts.bindings_limit,
-            thresholds: facts::thresholds(facts, &self.counters, &self.marks),
+            thresholds: facts::thresholds(facts, &self.counters),
             health,
         })
     }

@@ -28,6 +28,7 @@ pub mod diff;
 mod eam;
 mod file;
 mod import;
+pub(crate) mod log;
 mod networks;
 mod own;
 mod place;
@@ -70,6 +71,10 @@ pub struct Config {
     /// How many workers; as many as the machine has processors for if it is left open.
     pub(crate) workers: Option<NonZeroU8>,
     pub(crate) quota: quota::QuotaConfig,
+    /// The event log, if there is one.
+    pub(crate) log: Option<log::Log>,
+    /// Where Prometheus comes, if it does.
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Reads the file and those of the directory beside it. Where nobody wrote one, everything is left to

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use ::control::{Problem, ProblemCode};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Admin, Facts, Host, ReloadOrder, SOCKET};
+use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, metrics};
 use crate::{
     config::Config,
     workers::{Shared, Workers},
@@ -32,7 +32,14 @@ impl Control {
         let facts = Facts::of(config, &instance(journal), Arc::clone(shared));
         let admin = Admin::new(workers.orders(), facts, Arc::clone(host), sender).await;
         let admin = admin.inspect_err(|error| tracing::warn!("no control socket: {error}"));
-        let admin = admin.ok().map(Arc::new);
+        let mut admin = admin.ok();
+        if let (Some(admin), Some(log)) = (&mut admin, &config.log) {
+            match EventLog::open(log, &instance(journal)) {
+                Ok(log) => admin.log_to(log).await,
+                Err(error) => tracing::warn!("{}: {error}", log.file.display()),
+            }
+        }
+        let admin = admin.map(Arc::new);
         let mut tasks = JoinSet::new();
         if let Some(admin) = &admin {
             let socket = journal.with_file_name(SOCKET);
@@ -40,7 +47,12 @@ impl Control {
             tasks.spawn(async move { super::serve(served, &socket).await });
             let followed = Arc::clone(admin);
             tasks.spawn(async move { followed.follow().await });
+            if let Some(address) = config.metrics {
+                let asked = Arc::clone(admin);
+                tasks.spawn(async move { metrics::serve(asked, address).await });
+            }
         }
+        host::service::notify("READY=1");
         Self {
             admin,
             reloads,
@@ -58,6 +70,7 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
+        host::service::notify("STOPPING=1");
         self.tasks.abort_all();
     }
 }

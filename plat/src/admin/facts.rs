@@ -6,7 +6,7 @@ use control::plat::Threshold;
 use host::netwatch::Snapshot;
 use nat64::tuple::Protocol;
 
-use super::{marks::Marks, stats::Counters};
+use super::stats::Counters;
 use crate::{config::Config, workers::Shared};
 
 /// What the configuration says.
@@ -90,7 +90,7 @@ pub(super) fn pool_check(free: &[[usize; 3]]) -> (bool, String) {
 const HIGH: u8 = 80;
 
 /// How near the tables are to their limits.
-pub(super) fn thresholds(facts: &Facts, counters: &Counters, _marks: &Marks) -> Vec<Threshold> {
+pub(super) fn thresholds(facts: &Facts, counters: &Counters) -> Vec<Threshold> {
     let of = |what: &str, value: u64, limit: u64| Threshold {
         what: what.to_owned(),
         value,

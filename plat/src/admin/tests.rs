@@ -287,3 +287,42 @@ async fn health_sees_workers_that_have_ended() {
     let health = fixture.admin.health().await;
     assert!(!check(&health, "workers") && !check(&health, "pool"));
 }
+
+/// As Prometheus asks, and as the documents name them.
+#[tokio::test]
+async fn metrics_are_served_and_documented() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let fixture = Fixture::new().await;
+    fixture.flow(5000);
+    // A port that is free now.
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let served = tokio::spawn(metrics::serve(Arc::clone(&fixture.admin), address));
+    let ask = async |line: &str| {
+        let mut stream = loop {
+            match tokio::net::TcpStream::connect(address).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
+        };
+        let request = format!("{line}\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = ask("GET /metrics HTTP/1.1").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    for line in [
+        "openclat_plat_sessions{protocol=\"udp\",instance=\"test\"} 1\n",
+        "openclat_plat_translated_packets_total{direction=\"from-v6\",instance=\"test\"} 1\n",
+        "openclat_plat_healthy{check=\"workers\",instance=\"test\"} 1\n",
+    ] {
+        assert!(answer.contains(line), "no {line} in {answer}");
+    }
+    metrics::tests::check_documents(&answer);
+    assert!(ask("GET / HTTP/1.1").await.starts_with("HTTP/1.1 404 "));
+    served.abort();
+}

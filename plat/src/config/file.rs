@@ -12,6 +12,7 @@ use serde::{
 use super::{
     bib::BibFile,
     eam::EamFile,
+    log::{LogFile, MetricsFile},
     policy::{FilteringFile, TcpFile},
 };
 use crate::pool_mode::PoolMode;
@@ -80,6 +81,10 @@ pub(super) struct File {
     pub(super) limits: LimitsFile,
     #[serde(default)]
     pub(super) quota: QuotaFile,
+    #[serde(default)]
+    pub(super) log: LogFile,
+    #[serde(default)]
+    pub(super) metrics: MetricsFile,
 }
 
 /// What becomes of packets to private and other special IPv4 addresses under `64:ff9b::/96`.

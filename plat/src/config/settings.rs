@@ -25,7 +25,7 @@ impl Config {
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
         let seconds = |it: Duration| it.as_secs().into();
-        let (timers, limits) = (&self.timers, &self.limits);
+        let (timers, limits, log) = (&self.timers, &self.limits, self.log.as_ref());
         let eam = self.eam.iter().map(|it| {
             let ((v4, v4_len), (v6, v6_len)) = (it.ipv4(), it.ipv6());
             let texts = [
@@ -46,7 +46,7 @@ impl Config {
             NonGlobal::Translate => "translate",
         };
         let quota = &self.quota;
-        let all: [(&'static str, Value); 44] = [
+        let all: [(&'static str, Value); 49] = [
             ("prefixes", texts(self.prefixes.iter())),
             ("clients", texts(self.clients.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
@@ -112,6 +112,17 @@ impl Config {
                 "quota.address.new_per_second",
                 quota.address.new_per_second.into(),
             ),
+            ("log.file", optional(log.map(|it| it.file.display()))),
+            (
+                "log.max_bytes",
+                log.map_or(Value::Null, |it| it.max_bytes.into()),
+            ),
+            ("log.keep", log.map_or(Value::Null, |it| it.keep.into())),
+            (
+                "log.destinations",
+                log.is_some_and(|it| it.destinations).into(),
+            ),
+            ("metrics.listen", optional(self.metrics)),
         ];
         let setting = |(key, value)| Setting { key, value };
         all.into_iter().map(setting).collect()

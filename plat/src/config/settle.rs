@@ -88,6 +88,8 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         limits: limits(&file.limits),
         workers: workers(document, file.workers.as_ref())?,
         quota: quota::read(&file.quota, values(&networks.quota_exempt)),
+        log: file.log.settle(document)?,
+        metrics: file.metrics.settle(document)?,
     };
     // What depends on the host is not checked by this.
     let mut engine = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new());

@@ -1,0 +1,509 @@
+//! The event log: who had which address and port of the pool when, and what there was not enough
+//! of, by the names and numbers of RFC 8158, one JSON object per line.
+//!
+//! Where clients went to is not written down (RFC 6888 REQ-12) unless `[log] destinations` says so;
+//! then sessions are written instead of bindings, never both (RFC 8158 §4). A file that is full is
+//! renamed, and the oldest is removed. The thread that writes is given lines by a queue of bounded
+//! length, in which nothing ever waits for it: what does not fit is lost, counted, and said.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use ::control::plat::Threshold;
+use nat64::{
+    bib::Binding,
+    journal::{Change, Refusal, SessionRecord},
+};
+use serde_json::{Map, Value};
+use wire::verdict::Reason;
+
+use super::{feed::Listener, rows};
+use crate::config::log::Log as Config;
+
+/// Lines that wait for the thread that writes.
+const WAITING: usize = 1 << 14;
+
+/// What there is not enough of is written down once in this time, per kind.
+const SELDOM: Duration = Duration::from_secs(1);
+
+/// The log.
+#[derive(Clone, Debug)]
+pub(crate) struct EventLog {
+    lines: SyncSender<String>,
+    lost: Arc<AtomicU64>,
+    lost_in_all: Arc<AtomicU64>,
+    destinations: bool,
+    instance: String,
+    /// When each kind of exhaustion was written last, and how often it was not since.
+    told: HashMap<(u8, u8), (Instant, u64)>,
+}
+
+impl EventLog {
+    /// Begins to write.
+    ///
+    /// # Errors
+    /// The system's, if the file cannot be opened or there are no more threads.
+    pub(crate) fn open(config: &Config, instance: &str) -> io::Result<Self> {
+        let writer = Rotating::open(&config.file, config.max_bytes, config.keep)?;
+        let (lines, queue) = sync_channel(WAITING);
+        let thread = thread::Builder::new().name("plat-log".to_owned());
+        thread.spawn(move || write_all(&queue, writer))?;
+        Ok(Self::to(lines, config.destinations, instance))
+    }
+
+    fn to(lines: SyncSender<String>, destinations: bool, instance: &str) -> Self {
+        Self {
+            lines,
+            lost: Arc::default(),
+            lost_in_all: Arc::default(),
+            destinations,
+            instance: instance.to_owned(),
+            told: HashMap::new(),
+        }
+    }
+
+    /// How many events were lost so far.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost_in_all.load(Ordering::Relaxed)
+    }
+
+    /// Something came near to its limit, or is no longer near.
+    pub(crate) fn threshold(&self, threshold: &Threshold) {
+        let mut event = self.event(18, "Threshold Reached");
+        event.insert("what".to_owned(), threshold.what.clone().into());
+        event.insert("value".to_owned(), threshold.value.into());
+        event.insert("limit".to_owned(), threshold.limit.into());
+        event.insert("exceeded".to_owned(), threshold.exceeded.into());
+        self.write(event);
+    }
+
+    fn event(&self, id: u8, name: &str) -> Map<String, Value> {
+        let mut event = Map::new();
+        event.insert("time".to_owned(), timestamp(SystemTime::now()).into());
+        event.insert("instance".to_owned(), self.instance.clone().into());
+        event.insert("event".to_owned(), id.into());
+        event.insert("name".to_owned(), name.into());
+        event
+    }
+
+    fn write(&self, event: Map<String, Value>) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 && !self.queue(self.lost_line(lost)) {
+            // Not told: what is lost now comes on top.
+            self.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+        if !self.queue(event) {
+            self.lose(1);
+        }
+    }
+
+    fn lost_line(&self, count: u64) -> Map<String, Value> {
+        let mut event = self.event(0, "lost");
+        event.insert("count".to_owned(), count.into());
+        event
+    }
+
+    fn queue(&self, event: Map<String, Value>) -> bool {
+        let line = Value::Object(event).to_string();
+        self.lines.try_send(line).is_ok()
+    }
+
+    fn lose(&self, count: u64) {
+        self.lost.fetch_add(count, Ordering::Relaxed);
+        self.lost_in_all.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn binding(&self, id: u8, name: &str, binding: &Binding) {
+        if self.destinations {
+            return;
+        }
+        let mut event = self.event(id, name);
+        let row = rows::binding(binding);
+        client(&mut event, row.protocol, row.client, row.pool);
+        event.insert("static".to_owned(), row.is_static.into());
+        self.write(event);
+    }
+
+    fn session(&self, id: u8, name: &str, record: &SessionRecord) {
+        if !self.destinations {
+            return;
+        }
+        let mut event = self.event(id, name);
+        let protocol = rows::protocol(record.state.protocol());
+        let pool = rows::end4(record.outside);
+        client(&mut event, protocol, rows::end6(record.inside), pool);
+        let remote = rows::end4(record.remote);
+        event.insert("remote".to_owned(), remote.ip().to_string().into());
+        event.insert("remote_port".to_owned(), remote.port().into());
+        self.write(event);
+    }
+
+    fn refused(&mut self, refusal: &Refusal, now: Instant) {
+        let Some((id, quota)) = exhaustion(refusal.why.code()) else {
+            return;
+        };
+        let mut suppressed = 0;
+        if let Some((at, count)) = self.told.get_mut(&(id, quota)) {
+            if now.saturating_duration_since(*at) < SELDOM {
+                *count += 1;
+                return;
+            }
+            suppressed = *count;
+        }
+        self.told.insert((id, quota), (now, 0));
+        let name = match id {
+            3 => "NAT Addresses exhausted",
+            12 => "NAT Ports exhausted",
+            _ => "Quota Exceeded",
+        };
+        let mut event = self.event(id, name);
+        let protocol = rows::protocol(refusal.protocol);
+        event.insert("protocol".to_owned(), protocol.name().into());
+        event.insert("reason".to_owned(), refusal.why.code().into());
+        event.insert("suppressed".to_owned(), suppressed.into());
+        if quota > 0 {
+            event.insert("quota".to_owned(), quota.into());
+        }
+        if let Some(inside) = refusal.inside {
+            event.insert("client".to_owned(), inside.address.to_string().into());
+            event.insert("client_port".to_owned(), inside.id.into());
+        }
+        self.write(event);
+    }
+}
+
+/// The event and, of a quota, which (RFC 8158 §5), by the code of a drop reason.
+fn exhaustion(code: &str) -> Option<(u8, u8)> {
+    match code {
+        "pool-exhausted" => Some((3, 0)),
+        "too-many-sessions" => Some((13, 1)),
+        "too-many-bindings" => Some((13, 2)),
+        _ if code.contains("port") => Some((12, 0)),
+        _ if code.contains("fragment") => Some((13, 5)),
+        _ if code.contains("quota") || code.contains("subscriber") => Some((13, 3)),
+        _ => None,
+    }
+}
+
+fn client(
+    event: &mut Map<String, Value>,
+    protocol: ::control::plat::Protocol,
+    client: std::net::SocketAddrV6,
+    pool: std::net::SocketAddrV4,
+) {
+    event.insert("protocol".to_owned(), protocol.name().into());
+    event.insert("client".to_owned(), client.ip().to_string().into());
+    event.insert("client_port".to_owned(), client.port().into());
+    event.insert("pool".to_owned(), pool.ip().to_string().into());
+    event.insert("pool_port".to_owned(), pool.port().into());
+}
+
+impl Listener for EventLog {
+    fn told(&mut self, change: &Change, now: Instant) -> bool {
+        match change {
+            Change::BindingMade(binding) => self.binding(10, "NAT64 BIB create", binding),
+            Change::BindingEnded(binding) => self.binding(11, "NAT64 BIB delete", binding),
+            Change::SessionMade(record) => self.session(6, "NAT64 session create", record),
+            Change::SessionEnded(record, _) => self.session(7, "NAT64 session delete", record),
+            Change::Refused(refusal) => self.refused(refusal, now),
+            Change::Lost(count) => self.lose(*count),
+            Change::BindingChanged(_) | Change::SessionChanged(_) => {}
+        }
+        true
+    }
+}
+
+/// A time as RFC 3339 writes it, in UTC.
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (seconds, millis) = (since.as_secs(), since.subsec_millis());
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// The date so many days after 1970-01-01. Years are counted from March, so that the leap day is
+/// the last of one.
+fn date(days: u64) -> (u64, u64, u64) {
+    // Days from 0000-03-01 to 1970-01-01.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+fn write_all(queue: &Receiver<String>, mut writer: Rotating) {
+    let mut failing = false;
+    for line in queue {
+        match writer.write(&line) {
+            Ok(()) => failing = false,
+            Err(error) => {
+                // Once, not for each line.
+                if !failing {
+                    tracing::warn!("the event log: {error}");
+                }
+                failing = true;
+            }
+        }
+    }
+}
+
+/// A file that is renamed when it is full: `log`, `log.1` and so on; the oldest is removed.
+#[derive(Debug)]
+struct Rotating {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    max: u64,
+    keep: u32,
+}
+
+impl Rotating {
+    fn open(path: &Path, max: u64, keep: u32) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let file = append(path)?;
+        Ok(Self {
+            size: file.metadata()?.len(),
+            path: path.to_owned(),
+            file,
+            max,
+            keep,
+        })
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        let line = format!("{line}\n");
+        let len = line.len() as u64;
+        if self.size > 0 && self.size + len > self.max {
+            self.rotate()?;
+        }
+        self.file.write_all(line.as_bytes())?;
+        self.size += len;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for number in (0..self.keep).rev() {
+            match fs::rename(self.numbered(number), self.numbered(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if self.keep == 0 {
+            fs::remove_file(&self.path)?;
+        }
+        self.file = append(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        if number == 0 {
+            return self.path.clone();
+        }
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nat64::{
+        DropReason,
+        session::State,
+        tuple::{Endpoint4, Endpoint6, Protocol},
+    };
+
+    const CLIENT: Endpoint6 = Endpoint6 {
+        address: std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+        id: 5000,
+    };
+    const POOL: Endpoint4 = Endpoint4 {
+        address: std::net::Ipv4Addr::new(203, 0, 113, 1),
+        id: 6000,
+    };
+    const SERVER: Endpoint4 = Endpoint4 {
+        address: std::net::Ipv4Addr::new(198, 51, 100, 10),
+        id: 53,
+    };
+
+    fn binding() -> Binding {
+        Binding {
+            protocol: Protocol::Udp,
+            inside: CLIENT,
+            outside: POOL,
+            prefix: 0,
+            sessions: 1,
+            is_static: false,
+        }
+    }
+
+    fn session(now: Instant) -> SessionRecord {
+        SessionRecord {
+            inside: CLIENT,
+            outside: POOL,
+            remote: SERVER,
+            prefix: 0,
+            state: State::Udp,
+            expires: now,
+        }
+    }
+
+    fn refused(why: DropReason) -> Change {
+        Change::Refused(Refusal {
+            protocol: Protocol::Udp,
+            inside: Some(CLIENT),
+            outside: None,
+            remote: SERVER,
+            why,
+        })
+    }
+
+    /// What is written of these changes.
+    fn written(destinations: bool, changes: &[Change], now: Instant) -> Vec<Value> {
+        let (lines, queue) = sync_channel(100);
+        let mut log = EventLog::to(lines, destinations, "lab");
+        for change in changes {
+            assert!(log.told(change, now));
+        }
+        let lines: Vec<_> = queue.try_iter().collect();
+        lines
+            .iter()
+            .map(|it| serde_json::from_str(it).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn log_8158_01_bindings_are_written_and_no_destination() {
+        let now = Instant::now();
+        let changes = [
+            Change::BindingMade(binding()),
+            Change::SessionMade(session(now)),
+            Change::BindingEnded(binding()),
+        ];
+        let events = written(false, &changes, now);
+        let ids: Vec<_> = events.iter().map(|it| it["event"].as_u64()).collect();
+        assert_eq!(ids, [Some(10), Some(11)]);
+        let event = &events[0];
+        assert_eq!(event["client"], "2001:db8::1");
+        assert_eq!(
+            (&event["client_port"], &event["pool_port"]),
+            (&5000.into(), &6000.into())
+        );
+        assert_eq!(
+            (&event["pool"], &event["protocol"]),
+            (&"203.0.113.1".into(), &"udp".into())
+        );
+        assert_eq!(event["instance"], "lab");
+        assert!(
+            !events
+                .iter()
+                .any(|it| it.to_string().contains("198.51.100"))
+        );
+        // Sessions instead of bindings, never both.
+        let events = written(true, &changes, now);
+        assert_eq!(events.len(), 1);
+        assert_eq!(
+            (&events[0]["event"], &events[0]["remote"]),
+            (&6.into(), &"198.51.100.10".into())
+        );
+    }
+
+    #[test]
+    fn log_8158_01_exhaustion_is_written_seldom() {
+        let now = Instant::now();
+        let full = refused(DropReason::PoolExhausted);
+        let bindings = refused(DropReason::TooManyBindings);
+        let events = written(false, &[full, full, full, bindings], now);
+        let of = |n: usize| (events[n]["event"].as_u64(), events[n]["quota"].as_u64());
+        assert_eq!(events.len(), 2);
+        assert_eq!((of(0), of(1)), ((Some(3), None), (Some(13), Some(2))));
+        let (lines, queue) = sync_channel(100);
+        let mut log = EventLog::to(lines, false, "lab");
+        log.told(&full, now);
+        log.told(&full, now);
+        log.told(&full, now + SELDOM);
+        assert!(
+            queue
+                .try_iter()
+                .last()
+                .unwrap()
+                .contains("\"suppressed\":1")
+        );
+    }
+
+    /// A thread that does not write holds up nobody.
+    #[test]
+    fn what_does_not_fit_is_lost_and_said() {
+        let (lines, queue) = sync_channel(2);
+        let mut log = EventLog::to(lines, false, "lab");
+        let now = Instant::now();
+        for _ in 0..5 {
+            log.told(&Change::BindingMade(binding()), now);
+        }
+        log.told(&Change::Lost(7), now);
+        assert_eq!(log.lost(), 10);
+        assert_eq!(queue.try_iter().count(), 2);
+        log.told(&Change::BindingMade(binding()), now);
+        let said = queue.try_iter().next().unwrap();
+        assert!(
+            said.contains("\"name\":\"lost\"") && said.contains("\"count\":10"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn files_that_are_full_are_renamed_and_the_oldest_is_gone() {
+        let directory = std::env::temp_dir().join(format!("plat-log-{}", std::process::id()));
+        let path = directory.join("events");
+        let mut file = Rotating::open(&path, 10, 2).unwrap();
+        for line in ["one-one", "two-two", "three-3", "four-44"] {
+            file.write(line).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+        assert_eq!(read("events"), "four-44\n");
+        assert_eq!(
+            (read("events.1").as_str(), read("events.2").as_str()),
+            ("three-3\n", "two-two\n")
+        );
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 3);
+        // It goes on where it was.
+        let mut file = Rotating::open(&path, 10, 2).unwrap();
+        file.write("five-55").unwrap();
+        assert_eq!(read("events.1"), "four-44\n");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn times_are_written_as_everybody_reads_them() {
+        let at = |seconds: u64| timestamp(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 5));
+        assert_eq!(at(0), "1970-01-01T00:00:00.005Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.005Z");
+        assert_eq!(at(1_709_251_199), "2024-02-29T23:59:59.005Z");
+        assert_eq!(at(4_102_444_800), "2100-01-01T00:00:00.005Z");
+    }
+}

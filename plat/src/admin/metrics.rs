@@ -1,0 +1,321 @@
+//! Metrics for Prometheus, at a loopback address. What they are is in `docs/monitoring`.
+//!
+//! There is one thing to get, and no reason for more HTTP than that takes: one request per
+//! connection, of bounded length, within bounded time, from a bounded number of clients.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use ::control::plat::{Health, PoolRow, StatsRow};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+
+use super::Admin;
+
+/// Connections at once.
+const CONNECTIONS: usize = 8;
+
+/// How long one may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of a request.
+const LONGEST: usize = 8 << 10;
+
+/// Serves until it is dropped. The NAT64 does its work without it if it must.
+pub(super) async fn serve(admin: Arc<Admin>, address: SocketAddr) {
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => return tracing::warn!("no metrics at {address}: {error}"),
+    };
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let admin = Arc::clone(&admin);
+                tokio::spawn(async move {
+                    // Whoever is too slow, or gone, gets nothing.
+                    let _ = timeout(PATIENCE, answer(stream, &admin)).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!("metrics: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: TcpStream, admin: &Admin) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|it| it == b"\r\n\r\n") {
+        if request.len() >= LONGEST || stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    let line = request.split(|it| *it == b'\r').next().unwrap_or_default();
+    let (status, body) = match line {
+        b"GET /metrics HTTP/1.1" | b"GET /metrics HTTP/1.0" => ("200 OK", encode(admin).await),
+        _ => ("404 Not Found", "only /metrics is here\n".to_owned()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/openmetrics-text; version=1.0.0; \
+         charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+async fn encode(admin: &Admin) -> String {
+    let seen = Seen {
+        instance: admin.facts.instance.clone(),
+        rows: admin.counters.rows(),
+        pool: admin.pool().await.unwrap_or_default(),
+        health: admin.health().await,
+        limits: (admin.facts.sessions_limit, admin.facts.bindings_limit),
+        log_lost: admin.log.as_ref().map_or(0, super::EventLog::lost),
+    };
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(seen));
+    let mut body = String::new();
+    match text::encode(&mut body, &registry) {
+        Ok(()) => body,
+        Err(error) => format!("# {error}\n"),
+    }
+}
+
+/// What was seen at one moment.
+#[derive(Debug)]
+struct Seen {
+    instance: String,
+    rows: Vec<StatsRow>,
+    pool: Vec<PoolRow>,
+    health: Health,
+    limits: (u64, u64),
+    log_lost: u64,
+}
+
+/// A metric: its name without the prefix, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    name: &'static str,
+    help: &'static str,
+    grows: bool,
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Name {
+    Name {
+        name,
+        help,
+        grows: false,
+    }
+}
+
+/// Prometheus' text adds `_total` to what grows.
+const fn counter(name: &'static str, help: &'static str) -> Name {
+    Name {
+        name,
+        help,
+        grows: true,
+    }
+}
+
+const SESSIONS: Name = gauge("sessions", "Current sessions");
+const BINDINGS: Name = gauge("bindings", "Current bindings");
+const SESSIONS_LIMIT: Name = gauge("sessions_limit", "Sessions that there may be");
+const BINDINGS_LIMIT: Name = gauge("bindings_limit", "Bindings that there may be");
+const HEALTHY: Name = gauge("healthy", "Whether a check passes");
+const POOL_PORTS: Name = gauge("pool_ports", "Ports that the pool has");
+const POOL_USED: Name = gauge("pool_ports_used", "Ports of the pool in use");
+const SESSIONS_MADE: Name = counter("sessions_made", "Sessions that were ever made");
+const BINDINGS_MADE: Name = counter("bindings_made", "Bindings that were ever made");
+const PACKETS: Name = counter("packets", "Packets that came in");
+const BYTES: Name = counter("bytes", "Bytes that came in");
+const TRANSLATED: Name = counter("translated_packets", "Successful translations");
+const DROPPED: Name = counter("dropped_packets", "Packets that did not pass, by reason");
+const ERRORS: Name = counter(
+    "icmp_errors_sent",
+    "Senders that were told with an ICMP error",
+);
+const HOST_REFUSED: Name = counter("host_refused_packets", "Packets that the host did not take");
+const UNREADABLE: Name = counter("unreadable_packets", "Packets that could not be understood");
+const JOURNAL_LOST: Name = counter("journal_lost_changes", "Changes of the tables not told");
+const LOG_LOST: Name = counter("log_lost_events", "Events that the log has lost");
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The metric that a row is, if it is one.
+fn metric(code: &str) -> Option<(Name, Labels)> {
+    if let Some(name) = match code {
+        "host.refused" => Some(HOST_REFUSED),
+        "host.unreadable" => Some(UNREADABLE),
+        "journal.lost" => Some(JOURNAL_LOST),
+        _ => None,
+    } {
+        return Some((name, Vec::new()));
+    }
+    let (first, rest) = code.split_once('.')?;
+    if let Some(name) = match first {
+        "sessions" => Some(SESSIONS),
+        "bindings" => Some(BINDINGS),
+        "sessions-made" => Some(SESSIONS_MADE),
+        "bindings-made" => Some(BINDINGS_MADE),
+        _ => None,
+    } {
+        return Some((name, vec![("protocol", rest.to_owned())]));
+    }
+    let direction = ("direction", first.to_owned());
+    let name = match rest {
+        "packets" => PACKETS,
+        "bytes" => BYTES,
+        "passed" => TRANSLATED,
+        "errors-sent" => ERRORS,
+        _ => {
+            let (kind, reason) = rest.split_once('.')?;
+            let labels = [("kind", kind.to_owned()), ("reason", reason.to_owned())];
+            return Some((DROPPED, [direction].into_iter().chain(labels).collect()));
+        }
+    };
+    Some((name, vec![direction]))
+}
+
+impl Seen {
+    fn metrics(&self) -> BTreeMap<Name, Vec<(Labels, u64)>> {
+        let mut all: BTreeMap<Name, Vec<_>> = BTreeMap::new();
+        let mut add = |name: Name, mut labels: Labels, value: u64| {
+            labels.push(("instance", self.instance.clone()));
+            all.entry(name).or_default().push((labels, value));
+        };
+        for row in &self.rows {
+            if let Some((name, labels)) = metric(&row.code) {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "it was a count"
+                )]
+                add(name, labels, row.value as u64);
+            }
+        }
+        for row in &self.pool {
+            let labels = || {
+                vec![
+                    ("address", row.address.to_string()),
+                    ("protocol", row.protocol.to_string()),
+                ]
+            };
+            add(POOL_PORTS, labels(), row.ports);
+            add(POOL_USED, labels(), row.used);
+        }
+        for check in &self.health.checks {
+            let labels = vec![("check", check.name.clone())];
+            add(HEALTHY, labels, check.passed.into());
+        }
+        add(SESSIONS_LIMIT, Vec::new(), self.limits.0);
+        add(BINDINGS_LIMIT, Vec::new(), self.limits.1);
+        add(LOG_LOST, Vec::new(), self.log_lost);
+        all
+    }
+}
+
+impl Collector for Seen {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, values) in self.metrics() {
+            let mut full = String::new();
+            write!(full, "openclat_plat_{}", name.name)?;
+            let kind = if name.grows {
+                MetricType::Counter
+            } else {
+                MetricType::Gauge
+            };
+            let mut metric = encoder.encode_descriptor(&full, name.help, None, kind)?;
+            for (labels, value) in values {
+                let one = metric.encode_family(&labels)?;
+                if name.grows {
+                    ConstCounter::new(value).encode(one)?;
+                } else {
+                    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(one)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Every name that begins with ours.
+    fn names(text: &str) -> BTreeSet<&str> {
+        let is_part = |it: char| it.is_ascii_lowercase() || it == '_';
+        text.match_indices("openclat_plat_")
+            .map(|(at, _)| &text[at..])
+            .map(|it| &it[..it.find(|c| !is_part(c)).unwrap_or(it.len())])
+            .collect()
+    }
+
+    /// A dashboard or a rule with a metric that there is not shows nothing, and says nothing.
+    pub(in super::super) fn check_documents(exposed: &str) {
+        let exposed = names(exposed);
+        for (file, text) in [
+            (
+                "dashboard",
+                include_str!("../../../docs/monitoring/plat-dashboard.json"),
+            ),
+            (
+                "alerts",
+                include_str!("../../../docs/monitoring/plat-alerts.yml"),
+            ),
+            (
+                "metrics.md",
+                include_str!("../../../docs/monitoring/metrics.md"),
+            ),
+        ] {
+            let named = names(text);
+            let unknown: Vec<_> = named.difference(&exposed).collect();
+            assert!(
+                unknown.is_empty() && !named.is_empty(),
+                "{file}: {unknown:?}"
+            );
+        }
+        let documented = names(include_str!("../../../docs/monitoring/metrics.md"));
+        let samples: BTreeSet<_> = exposed
+            .iter()
+            .copied()
+            .filter(|it| !exposed.contains(format!("{it}_total").as_str()))
+            .collect();
+        let missing: Vec<_> = samples.difference(&documented).collect();
+        assert!(missing.is_empty(), "not documented: {missing:?}");
+    }
+
+    #[test]
+    fn a_drop_keeps_its_reason() {
+        let (name, labels) = metric("from-v6.drop.no-binding").unwrap();
+        assert_eq!(name, DROPPED);
+        assert_eq!(labels[0], ("direction", "from-v6".to_owned()));
+        assert_eq!(labels[2], ("reason", "no-binding".to_owned()));
+        assert_eq!(metric("from-v6.dropped"), None);
+        assert_eq!(metric("sessions"), None);
+    }
+}
