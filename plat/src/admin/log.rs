@@ -164,7 +164,6 @@ impl EventLog {
         self.told.insert((id, quota), (now, 0));
         let name = match id {
             3 => "NAT Addresses exhausted",
-            12 => "NAT Ports exhausted",
             _ => "Quota Exceeded",
         };
         let mut event = self.event(id, name);
@@ -189,9 +188,7 @@ fn exhaustion(code: &str) -> Option<(u8, u8)> {
         "pool-exhausted" => Some((3, 0)),
         "too-many-sessions" => Some((13, 1)),
         "too-many-bindings" => Some((13, 2)),
-        _ if code.contains("port") => Some((12, 0)),
-        _ if code.contains("fragment") => Some((13, 5)),
-        _ if code.contains("quota") || code.contains("subscriber") => Some((13, 3)),
+        _ if code.starts_with("subscriber-") || code.starts_with("address-") => Some((13, 3)),
         _ => None,
     }
 }
@@ -441,6 +438,9 @@ mod tests {
         let events = written(false, &[full, full, full, bindings], now);
         let of = |n: usize| (events[n]["event"].as_u64(), events[n]["quota"].as_u64());
         assert_eq!(events.len(), 2);
+        assert_eq!(exhaustion("subscriber-bindings"), Some((13, 3)));
+        assert_eq!(exhaustion("address-rate"), Some((13, 3)));
+        assert_eq!(exhaustion("no-binding"), None);
         assert_eq!((of(0), of(1)), ((Some(3), None), (Some(13), Some(2))));
         let (lines, queue) = sync_channel(100);
         let mut log = EventLog::to(lines, false, "lab");
