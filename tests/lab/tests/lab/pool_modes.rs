@@ -432,3 +432,51 @@ fn a_new_address_of_the_uplink_is_shared_at_once() {
     let left = State::of(&network.plat);
     assert!(!left.mentions("openclat") && !left.mentions("240.0."));
 }
+
+/// Nothing special is reached through the place of the PLAT's host in the network: each packet is
+/// dropped for that reason, and the addresses of all its interfaces are closed.
+#[test]
+fn special_destinations_are_refused_by_default() {
+    let network = network("special", &Options::default());
+    network.plat.add_address("lo", "9.9.7.1/32");
+    serve_web(&network.plat);
+    let prefix = "prefixes = [\"2001:db8:64::/96\"]\n";
+    let mut plat = plat(&network, Some(prefix));
+    for destination in [
+        "127.0.0.1",
+        "169.254.169.254",
+        "169.254.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.0.1",
+        "100.64.0.1",
+        "192.0.0.8",
+        "192.0.2.2",
+        "198.51.100.10",
+        "203.0.113.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "0.0.0.0",
+        // This host's own, on another interface.
+        "9.9.7.1",
+    ] {
+        let before = plat.counters().dropped("destination-refused");
+        let line = format!("ping -6 -n -c 1 -W 1 2001:db8:64::{destination}");
+        let pinged = network.host.sh(&line);
+        assert!(!pinged.ok(), "{destination}: {pinged:?}");
+        let after = plat.counters().dropped("destination-refused");
+        assert_eq!(after - before, 1, "{destination}: {}", plat.output());
+    }
+    // The shared one is one of the pool: what is no mapping of a client ends in the PLAT.
+    for line in [
+        "ping -6 -n -c 1 -W 1 2001:db8:64::192.0.2.1",
+        "curl -6 -sS -m 1 'http://[2001:db8:64::192.0.2.1]/hello'",
+    ] {
+        assert!(!network.host.sh(line).ok(), "{line}");
+    }
+    let public = format!("ping -6 -n -c 1 -W 1 2001:db8:64::{PUBLIC}");
+    network.host.must(&public);
+    assert!(plat.stop().success());
+}
