@@ -51,10 +51,11 @@ impl Engine {
         all
     }
 
-    /// Whether a packet's sender may use us. ICMPv6 errors come from any router on the way; they
+    /// Whether a packet's sender may use us. A host with an explicit mapping may by that. ICMPv6 errors come from any router on the way; they
     /// make no state, and pass only if they are about a session of a client's.
     pub(super) fn check_client(&self, packet: &Ipv6<'_>) -> Result<(), Refused> {
-        if self.may_use(packet.src()) || is_error(packet) {
+        let src = packet.src();
+        if self.may_use(src) || self.stateless.has_v6(src) || is_error(packet) {
             return Ok(());
         }
         let message = Message::plain(v6::UNREACHABLE, v6::PROHIBITED);

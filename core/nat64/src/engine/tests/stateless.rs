@@ -338,6 +338,21 @@ fn mapped_hosts_are_refused_special_destinations() {
     }
 }
 
+/// The table says who may: a mapped host need not be among the clients, and is no client by it.
+#[test]
+fn mapped_hosts_are_admitted_by_the_table() {
+    let mut nat = Nat::new(Config {
+        clients: vec!["2001:db8:1:1::/64".parse().unwrap()],
+        ..mapped()
+    });
+    let out = nat.send(&udp6((HOST6, 5000), (SERVER, 53), b"x")).packet();
+    assert_eq!(addresses4(&out), (HOST4, SERVER));
+    let stranger: Ipv6Addr = "2001:db8:aaaa::99".parse().unwrap();
+    let refused = nat.send(&udp6((stranger, 5000), (SERVER, 53), b"x"));
+    assert_eq!(refused.reply().0, Why::State(DropReason::ClientRefused));
+    assert_eq!(nat.udp((CLIENT, 5000), (SERVER, 53)), (POOL, 5000));
+}
+
 /// The loop guard holds for everybody.
 #[test]
 fn plat_3_5_01_a_mapping_is_no_way_past_the_loop_guard() {
