@@ -37,6 +37,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod filtering;
 mod filtering_and_updating;
+mod hold_down;
 mod incoming_tuple;
 pub mod journal;
 mod keepalive;

@@ -120,6 +120,9 @@ pub(super) struct TimersFile {
     /// A datagram of which fragments are missing. Default 5, at least 2.
     #[schemars(with = "Option<u64>")]
     pub(super) fragment: Option<Spanned<u64>>,
+    /// A UDP port or identifier that was given up, before another client gets it. Default 120.
+    #[schemars(with = "Option<u64>")]
+    pub(super) hold_down: Option<Spanned<u64>>,
 }
 
 /// How much of everything there may be; memory grows up to these and no further.

@@ -46,7 +46,7 @@ impl Config {
             NonGlobal::Translate => "translate",
         };
         let quota = &self.quota;
-        let all: [(&'static str, Value); 49] = [
+        let all: [(&'static str, Value); 50] = [
             ("prefixes", texts(self.prefixes.iter())),
             ("clients", texts(self.clients.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
@@ -79,6 +79,7 @@ impl Config {
             ("timers.tcp_transitory", seconds(timers.tcp_transitory)),
             ("timers.tcp_incoming_syn", seconds(timers.tcp_incoming_syn)),
             ("timers.fragment", seconds(timers.fragment)),
+            ("timers.hold_down", seconds(timers.hold_down)),
             ("limits.bindings", limits.bindings.into()),
             ("limits.sessions", limits.sessions.into()),
             ("limits.stored_syns", limits.stored_syns.into()),

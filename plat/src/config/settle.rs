@@ -224,6 +224,7 @@ fn timers(file: &TimersFile) -> Timers {
         tcp_transitory: or(&file.tcp_transitory, default.tcp_transitory),
         tcp_incoming_syn: or(&file.tcp_incoming_syn, default.tcp_incoming_syn),
         fragment: or(&file.fragment, default.fragment),
+        hold_down: or(&file.hold_down, default.hold_down),
     }
 }
 
