@@ -48,6 +48,7 @@ pub mod pool;
 mod random;
 pub mod reason;
 pub mod reconfigure;
+mod refused;
 mod sequence;
 pub mod session;
 mod stateless;
@@ -60,5 +61,5 @@ pub mod tuple;
 pub mod view;
 
 pub use config::Config;
-pub use engine::Engine;
+pub use engine::{Engine, RefusedSubscriber};
 pub use reason::{DropReason, Why};

@@ -40,7 +40,12 @@ fn only_the_networks_of_the_access_list_are_served() {
     assert_eq!(nat.engine.fragments_v6.datagrams(), 0);
     assert_eq!(nat.send(&echo6(STRANGER, 128, 1, SERVER)).reply(), refused);
     assert_eq!((nat.bindings(), nat.sessions()), (1, 1));
-    assert_eq!(nat.engine.refused(), []);
+    let [known] = nat.engine.refused()[..] else {
+        panic!("{:?}", nat.engine.refused());
+    };
+    let network = "2001:db8:2:1::/64".parse().unwrap();
+    let expected = (network, 3, DropReason::ClientRefused);
+    assert_eq!((known.subscriber, known.packets, known.why), expected);
 }
 
 /// Otherwise paths with a smaller MTU would be black holes.
