@@ -168,7 +168,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
                     self.carry_out(effects).await;
                 }
                 Happened::Told(Told::Report) => self.report(),
-                Happened::Told(Told::End) => return Ok(Exit::Ok),
+                Happened::Told(Told::End | Told::HangUp) => return Ok(Exit::Ok),
             }
         }
     }

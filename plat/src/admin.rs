@@ -33,9 +33,13 @@ use nat64::{Engine, static_bib::StaticError};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::workers::{Orders, Unanswered};
+use crate::{
+    config::Config,
+    workers::{Orders, Unanswered},
+};
 
-pub(crate) use self::control::{Control, refuse};
+pub(crate) use self::control::Control;
+use facts::CurrentFacts;
 pub(crate) use facts::{Facts, Host};
 use feed::{Feed, Follower};
 pub(crate) use log::EventLog;
@@ -75,7 +79,7 @@ pub(crate) enum Reload {
 /// What is served at the control socket.
 pub(crate) struct Admin {
     orders: Orders,
-    facts: Facts,
+    facts: CurrentFacts,
     host: Arc<Host>,
     counters: Counters,
     marks: Marks,
@@ -104,12 +108,17 @@ impl Admin {
             marks: Marks::default(),
             started: Instant::now(),
             orders,
-            facts,
+            facts: CurrentFacts::new(facts),
             host,
             reload,
             log: None,
             exceeded: Mutex::default(),
         })
+    }
+
+    /// Another configuration holds from now on.
+    fn now_by(&self, config: &Config) {
+        self.facts.replace(config);
     }
 
     /// Writes what becomes of the tables into a log, from now on.
@@ -138,7 +147,7 @@ impl Admin {
     /// Tells of thresholds that were passed since the last look, in either direction.
     fn tell_thresholds(&self) {
         let mut known = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
-        for now in facts::thresholds(&self.facts, &self.counters) {
+        for now in facts::thresholds(&self.facts.get(), &self.counters) {
             let before = known.contains(&now.what);
             if before == now.exceeded {
                 continue;
@@ -169,7 +178,7 @@ impl Admin {
             Verb::SessionFollow { filter } => {
                 let follower = Follower {
                     filter,
-                    prefixes: self.facts.prefixes.clone(),
+                    facts: self.facts.clone(),
                     subscriber: subscriber.clone(),
                 };
                 self.feed.add(follower).await?;
@@ -186,9 +195,6 @@ impl Admin {
                 rows: self.counters.rows(),
             }),
             Verb::Top { by, limit } => self.top(by, limit).await,
-            Verb::ClientRefused => Ok(Answer::Refused {
-                rows: self.refused().await?,
-            }),
             Verb::Health => Ok(Answer::Health(self.health().await)),
             Verb::Reload { confirm_within } => self.reload(Reload::Read { confirm_within }).await,
             Verb::ReloadConfirm => self.reload(Reload::Confirm).await,
@@ -197,7 +203,7 @@ impl Admin {
 
     async fn status(&self) -> Result<Status, Problem> {
         let health = self.health().await;
-        let facts = &self.facts;
+        let facts = self.facts.get();
         Ok(Status {
             instance: facts.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -210,8 +216,7 @@ impl Admin {
             bindings: self.counters.bindings(),
             sessions_limit: facts.sessions_limit,
             bindings_limit: facts.bindings_limit,
-            refused_clients: self.refused().await?.len() as u64,
-            thresholds: facts::thresholds(facts, &self.counters),
+            thresholds: facts::thresholds(&facts, &self.counters),
             health,
         })
     }
@@ -314,7 +319,7 @@ fn may_change(peer: &Peer) -> bool {
 impl Service for Admin {
     fn hello(&self) -> Hello<Value> {
         Hello::new("plat", env!("CARGO_PKG_VERSION"))
-            .with(serde_json::json!({ "instance": self.facts.instance }))
+            .with(serde_json::json!({ "instance": self.facts.get().instance }))
     }
 
     async fn call(

@@ -9,7 +9,7 @@ use std::{
 
 use cli::{Failure, text::is_interface_name};
 
-use crate::config::{self, Loaded};
+use crate::config::{self, Config, Loaded};
 
 /// The name of an instance. With `plat-` before it, it is that of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,33 @@ impl Instance {
             }
         }
         sentences
+    }
+}
+
+/// Where an instance has its configuration, to be read once and again.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    instance: Instance,
+    said: Option<PathBuf>,
+}
+
+impl Source {
+    /// The file that was named, or else the instance's own.
+    pub(crate) fn new(instance: Instance, said: Option<PathBuf>) -> Self {
+        Self { instance, said }
+    }
+
+    /// Reads it, and warns of what other instances have, too.
+    ///
+    /// # Errors
+    /// As [`config::find`].
+    pub(crate) fn read(&self) -> Result<Config, Failure> {
+        let said = self.said.as_deref();
+        let loaded = self.instance.load(said)?;
+        for common in self.instance.conflicts(said, &loaded) {
+            tracing::warn!("{common}");
+        }
+        Ok(loaded.config)
     }
 }
 

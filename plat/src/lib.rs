@@ -8,13 +8,12 @@ use clap::{Parser, Subcommand};
 use cli::{Exit, Failure};
 use host::{ThisHost, netcfg};
 
-use self::instance::Instance;
+use self::instance::{Instance, Source};
 
 mod admin;
 mod client;
 pub mod config;
 mod decisions;
-mod forwarding;
 mod host_plan;
 mod init;
 mod instance;
@@ -59,7 +58,7 @@ enum Command {
     /// Run in the foreground until SIGTERM or Ctrl-C
     ///
     /// Prints what the LAN needs besides it, and takes back every change to this host when it ends.
-    /// SIGUSR1 prints what was counted so far.
+    /// SIGUSR1 prints what was counted so far; SIGHUP is `plat reload`.
     #[command(after_long_help = EXAMPLE)]
     Run(Run),
     /// Write a configuration for this machine
@@ -111,14 +110,10 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match arguments.command {
                 Command::Run(arguments) => {
-                    let file = arguments.config.as_deref();
-                    let loaded = arguments.instance.load(file)?;
-                    for common in arguments.instance.conflicts(file, &loaded) {
-                        tracing::warn!("{common}");
-                    }
                     let state = arguments.state_dir.as_deref();
                     let state = arguments.instance.state_directory(state);
-                    run::run(&ThisHost, loaded.config, &run::journal(&state)).await
+                    let source = Source::new(arguments.instance, arguments.config);
+                    run::run(&ThisHost, source, &run::journal(&state)).await
                 }
                 Command::Init(init) => init::run(&ThisHost, init).await,
                 Command::Config(verb) => config::command::run(&ThisHost, &verb).await,

@@ -1,5 +1,7 @@
 //! `plat run`.
 
+mod reload;
+
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     num::NonZeroU8,
@@ -26,12 +28,14 @@ use nat64::{
 };
 use plan::Plan;
 
+use self::reload::{Unconfirmed, too_late};
 use crate::{
     admin::{self, Control},
     config::{self, Config, pool::PoolRange},
     decisions,
-    forwarding::Forwarding,
-    host_plan, lan,
+    host_plan::{self, Forwarding},
+    instance::Source,
+    lan,
     pool_mode::{PoolMode, on_host},
     report,
     spare::Spare,
@@ -50,7 +54,8 @@ pub(crate) fn journal(state_directory: &Path) -> PathBuf {
 ///
 /// # Errors
 /// What keeps it from starting or going on.
-pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Result<Exit, Failure> {
+pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Result<Exit, Failure> {
+    let asked = source.read()?;
     let cannot = |what: &'static str| move |error| Failure::io(what, &error);
     // Before anything is changed, so that no signal leaves changes behind.
     let mut signals = host.signals().map_err(cannot("signals"))?;
@@ -63,7 +68,6 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
         .await
         .map_err(|error| netcfg_failure(&error))?;
     let snapshot = read(&watch).await?;
-    let asked = config;
     let config = on_host(&asked, &snapshot, sockets::in_use)?;
     check_host(&config, &snapshot)?;
 
@@ -77,7 +81,9 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
     let queues = open_tun(host, &config.interface, &shards)?;
     fault::point("TUN opened");
     let mut surroundings = Surroundings {
-        asked: &asked,
+        asked,
+        source,
+        unconfirmed: None,
         config: config.clone(),
         speaks_from: own_ipv6(&snapshot)?,
         watch,
@@ -119,7 +125,7 @@ pub(crate) async fn run(host: &impl Host, config: Config, journal: &Path) -> Res
 
 async fn serve(
     workers: Workers,
-    surroundings: &mut Surroundings<'_, impl Network, impl System>,
+    surroundings: &mut Surroundings<impl Network, impl System>,
     signals: &mut impl Signals,
     shared: &Shared,
     mut control: Control,
@@ -141,9 +147,18 @@ async fn serve(
                 surroundings.follow().await;
                 control.look().await;
             }
-            Some(order) = control.reloads.recv() => admin::refuse(order),
+            Some(order) = control.reloads.recv() => {
+                surroundings.carry_out(order, &control, signals).await;
+            }
+            () = too_late(surroundings.unconfirmed.as_ref()) => {
+                surroundings.go_back(&control, signals).await;
+            }
             told = signals.next() => match told {
                 Told::End => break,
+                Told::HangUp => {
+                    // It is in the log, whatever came of it.
+                    let _ = surroundings.reload(None, &control, signals).await;
+                }
                 Told::Report => tracing::info!("so far\n{}", text(&workers.stats(), shared)),
             },
         }
@@ -160,9 +175,13 @@ async fn serve(
 }
 
 /// The host around the PLAT, which changes while it runs.
-struct Surroundings<'a, W, S> {
+struct Surroundings<W, S> {
+    /// Where its configuration is.
+    source: Source,
     /// As it was configured.
-    asked: &'a Config,
+    asked: Config,
+    /// What is to go again unless it is confirmed.
+    unconfirmed: Option<Unconfirmed>,
     /// As it holds on this host.
     config: Config,
     /// The source of errors to clients.
@@ -180,22 +199,13 @@ struct Surroundings<'a, W, S> {
     spare: Spare,
 }
 
-impl<W: Network, S: System> Surroundings<'_, W, S> {
+impl<W: Network, S: System> Surroundings<W, S> {
     /// Makes the host, as it is, what the PLAT needs.
     async fn arrange(&mut self, snapshot: &Snapshot) -> Result<(), netcfg::Error> {
         self.host.note(snapshot, &self.config.interface);
         self.tell_own_addresses(own_ipv4(snapshot)).await;
         self.follow_addresses(snapshot).await;
-        if self.forwarding.forget_replaced(snapshot) {
-            self.apply().await?;
-        }
-        let forwarding = &mut self.forwarding;
-        let follow = forwarding.follow(&self.config, snapshot, &mut self.netcfg);
-        follow.await;
-        self.apply().await
-    }
-
-    async fn apply(&mut self) -> Result<(), netcfg::Error> {
+        self.forwarding.follow(&self.config, snapshot);
         let plan = host_plan::plan(&self.config, &self.forwarding);
         self.netcfg.apply(&plan).await
     }
@@ -222,7 +232,7 @@ impl<W: Network, S: System> Surroundings<'_, W, S> {
         };
         let mut config = self.config.clone();
         if shared_address_is_gone(&config, snapshot) {
-            match on_host(self.asked, snapshot, sockets::in_use) {
+            match on_host(&self.asked, snapshot, sockets::in_use) {
                 Ok(new) => config = new,
                 Err(failure) => tracing::warn!("still with the old address: {failure}"),
             }

@@ -37,7 +37,7 @@ pub enum StaticError {
         /// What it is bound to.
         outside: Endpoint4,
     },
-    /// The pool's address and port has another binding.
+    /// The pool's address and port has another binding, or is held back after one.
     OutsideBound,
     /// The configured number of bindings is reached.
     TooManyBindings,
@@ -99,6 +99,39 @@ impl Engine {
         Ok(())
     }
 
+    /// What is against [`Self::add_static`] as long as nothing changes, but for the pool, the limits
+    /// and ports that are held back. Static bindings in `leaving` will have gone by then.
+    #[must_use]
+    pub fn static_obstacle(
+        &self,
+        binding: StaticBinding,
+        leaving: &[StaticBinding],
+    ) -> Option<StaticError> {
+        let StaticBinding {
+            protocol,
+            inside,
+            outside,
+        } = binding;
+        let leaves = |inside, outside| {
+            leaving.contains(&StaticBinding {
+                protocol,
+                inside,
+                outside,
+            })
+        };
+        let bib = &self.tables.bib;
+        let here = bib.of_inside(protocol, inside);
+        let here = here.map(|id| bib.get(id).outside);
+        let known = self.part.dispatch.assigned(protocol, inside).or(here);
+        if let Some(known) = known.filter(|it| *it != outside && !leaves(inside, *it)) {
+            return Some(StaticError::InsideBound { outside: known });
+        }
+        let other = bib.of_outside(protocol, outside);
+        let other = other.map(|id| bib.get(id).inside);
+        let stays = other.is_some_and(|it| it != inside && !leaves(it, outside));
+        stays.then_some(StaticError::OutsideBound)
+    }
+
     /// Takes back an [`Self::add_static`] that another shard has refused.
     pub fn cancel_static(&mut self, binding: StaticBinding) {
         let StaticBinding {
@@ -157,8 +190,6 @@ impl Tables {
         }
         match self.pool.reserve(protocol, outside) {
             Reserved::NotInPool => return Err(StaticError::NotInPool),
-            // Nobody is bound to it, so it rests.
-            Reserved::Busy if self.hold_down.wake(protocol, outside) => {}
             Reserved::Busy => return Err(StaticError::OutsideBound),
             Reserved::Taken | Reserved::NotGivenOut => {}
         }

@@ -20,10 +20,8 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-mod guard;
 mod sharing;
 
-pub use guard::ForwardingGuard;
 pub use sharing::{Masquerade, PortShare, Ports, ProxyNeighbour, ReservedPorts};
 
 /// What the host should look like, in the order in which it is to be made so. Taken back in the
@@ -77,8 +75,6 @@ pub enum Item {
     ProxyNeighbour(ProxyNeighbour),
     /// Private addresses behind an address of the host's.
     Masquerade(Masquerade),
-    /// Packets of others that stay unforwarded.
-    ForwardingGuard(ForwardingGuard),
 }
 
 impl Item {
@@ -99,7 +95,6 @@ impl Item {
             (Self::PortShare(a), Self::PortShare(b)) => a.name == b.name,
             (Self::ProxyNeighbour(a), Self::ProxyNeighbour(b)) => a == b,
             (Self::Masquerade(a), Self::Masquerade(b)) => a.name == b.name,
-            (Self::ForwardingGuard(a), Self::ForwardingGuard(b)) => a.name == b.name,
             (
                 Self::Interface(_)
                 | Self::Address(_)
@@ -109,8 +104,7 @@ impl Item {
                 | Self::ReservedPorts(_)
                 | Self::PortShare(_)
                 | Self::ProxyNeighbour(_)
-                | Self::Masquerade(_)
-                | Self::ForwardingGuard(_),
+                | Self::Masquerade(_),
                 _,
             ) => false,
         }
@@ -139,7 +133,6 @@ impl fmt::Display for Item {
                 write!(f, "ARP for {} answered on {}", it.address, it.interface)
             }
             Self::Masquerade(it) => write!(f, "{} behind an address of this host", it.addresses),
-            Self::ForwardingGuard(it) => it.fmt(f),
         }
     }
 }

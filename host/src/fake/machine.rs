@@ -413,8 +413,7 @@ impl World {
             | Item::ReservedPorts(_)
             | Item::PortShare(_)
             | Item::ProxyNeighbour(_)
-            | Item::Masquerade(_)
-            | Item::ForwardingGuard(_) => {}
+            | Item::Masquerade(_) => {}
         }
         self.made.retain(|it| !it.same_subject(item));
         self.made.push(item.clone());
@@ -442,8 +441,7 @@ impl World {
             | Item::ReservedPorts(_)
             | Item::PortShare(_)
             | Item::ProxyNeighbour(_)
-            | Item::Masquerade(_)
-            | Item::ForwardingGuard(_) => {}
+            | Item::Masquerade(_) => {}
         }
     }
 

@@ -19,6 +19,9 @@ pub enum Told {
     End,
     /// Say what was counted so far.
     Report,
+    /// The terminal is gone, or the configuration is to be read again: what it means is the
+    /// program's to say.
+    HangUp,
 }
 
 /// Where signals come from. They are listened for before anything is changed, so that none of them

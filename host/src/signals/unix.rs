@@ -6,12 +6,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Signals, Told};
 
-/// SIGTERM, SIGINT and SIGHUP end the program, SIGUSR1 has it report.
+/// SIGTERM and SIGINT end the program, SIGUSR1 has it report; SIGHUP is [`Told::HangUp`].
 #[derive(Debug)]
 pub struct HostSignals {
     terminate: Signal,
     interrupt: Signal,
-    /// The terminal is gone.
     hang_up: Signal,
     report: Signal,
 }
@@ -32,7 +31,7 @@ impl Signals for HostSignals {
         tokio::select! {
             _ = self.terminate.recv() => Told::End,
             _ = self.interrupt.recv() => Told::End,
-            _ = self.hang_up.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::HangUp,
             _ = self.report.recv() => Told::Report,
         }
     }

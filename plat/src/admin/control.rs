@@ -2,7 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use ::control::{Problem, ProblemCode};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, metrics};
@@ -60,6 +59,13 @@ impl Control {
         }
     }
 
+    /// Another configuration holds from now on.
+    pub(crate) fn now_by(&self, config: &Config) {
+        if let Some(admin) = &self.admin {
+            admin.now_by(config);
+        }
+    }
+
     /// To be called every few seconds.
     pub(crate) async fn look(&self) {
         if let Some(admin) = &self.admin {
@@ -81,16 +87,4 @@ fn instance(journal: &Path) -> String {
     let name = directory.and_then(|it| it.to_str());
     let name = name.and_then(|it| it.strip_prefix("plat@"));
     name.unwrap_or("default").to_owned()
-}
-
-/// Nothing is read again while it runs.
-pub(crate) fn refuse(order: ReloadOrder) {
-    let problem = Problem::new(
-        ProblemCode::Invalid,
-        "this plat cannot read its configuration again while it runs",
-    );
-    tracing::debug!("{:?} was asked for", order.what);
-    let _ = order
-        .answer
-        .send(Err(problem.command("systemctl restart plat")));
 }

@@ -43,6 +43,28 @@ impl Facts {
     }
 }
 
+/// The facts as they are: a reload replaces them. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentFacts(Arc<Mutex<Arc<Facts>>>);
+
+impl CurrentFacts {
+    pub(super) fn new(facts: Facts) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(facts))))
+    }
+
+    /// As they are now.
+    pub(super) fn get(&self) -> Arc<Facts> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another configuration holds.
+    pub(super) fn replace(&self, config: &Config) {
+        let before = self.get();
+        let after = Facts::of(config, &before.instance, Arc::clone(&before.shared));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+    }
+}
+
 /// The host around, as it was seen last.
 #[derive(Debug, Default)]
 pub(crate) struct Host(Mutex<Vec<String>>);

@@ -16,7 +16,7 @@ use ipc::Subscriber;
 use nat64::{Engine, journal::Change};
 use tokio::sync::Notify;
 
-use super::rows;
+use super::{facts::CurrentFacts, rows};
 use crate::workers::Orders;
 
 /// How often the changes are fetched.
@@ -120,7 +120,7 @@ pub(super) struct Follower {
     /// Which.
     pub(super) filter: Filter,
     /// The names of the prefixes.
-    pub(super) prefixes: Vec<String>,
+    pub(super) facts: CurrentFacts,
     /// The client.
     pub(super) subscriber: Subscriber,
 }
@@ -128,7 +128,7 @@ pub(super) struct Follower {
 impl Follower {
     fn event(&self, change: &Change, now: Instant) -> Option<Event> {
         let row = |record| {
-            let row = rows::record(record, &self.prefixes, now);
+            let row = rows::record(record, &self.facts.get().prefixes, now);
             self.filter.wants_session(&row).then_some(row)
         };
         match change {

@@ -87,12 +87,13 @@ async fn answer(mut stream: TcpStream, admin: &Admin) -> std::io::Result<()> {
 }
 
 async fn encode(admin: &Admin) -> String {
+    let facts = admin.facts.get();
     let seen = Seen {
-        instance: admin.facts.instance.clone(),
+        instance: facts.instance.clone(),
         rows: admin.counters.rows(),
         pool: admin.pool().await.unwrap_or_default(),
         health: admin.health().await,
-        limits: (admin.facts.sessions_limit, admin.facts.bindings_limit),
+        limits: (facts.sessions_limit, facts.bindings_limit),
         log_lost: admin.log.as_ref().map_or(0, super::EventLog::lost),
     };
     let mut registry = Registry::default();
@@ -157,10 +158,6 @@ const ERRORS: Name = counter(
     "icmp_errors_sent",
     "Senders that were told with an ICMP error",
 );
-const CLIENTS_REFUSED: Name = counter(
-    "refused_client_packets",
-    "Packets of clients that were refused",
-);
 const HOST_REFUSED: Name = counter("host_refused_packets", "Packets that the host did not take");
 const UNREADABLE: Name = counter("unreadable_packets", "Packets that could not be understood");
 const JOURNAL_LOST: Name = counter("journal_lost_changes", "Changes of the tables not told");
@@ -171,7 +168,6 @@ type Labels = Vec<(&'static str, String)>;
 /// The metric that a row is, if it is one.
 fn metric(code: &str) -> Option<(Name, Labels)> {
     if let Some(name) = match code {
-        "clients.refused" => Some(CLIENTS_REFUSED),
         "host.refused" => Some(HOST_REFUSED),
         "host.unreadable" => Some(UNREADABLE),
         "journal.lost" => Some(JOURNAL_LOST),

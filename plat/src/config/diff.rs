@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::{Config, settings::toml};
+use crate::pool_mode::PoolMode;
 
 /// What it takes to make a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +19,15 @@ pub enum Takes {
 }
 
 impl Takes {
-    /// Of the setting with this key.
-    fn of(key: &str) -> Self {
+    /// Of the setting with this key. `shares`: of the two configurations one shares an address of
+    /// the host's own.
+    fn of(key: &str, shares: bool) -> Self {
         match key {
-            "interface" | "pool_mode" | "host_ports" | "uplink" => Self::Restart,
+            "interface" | "workers" | "pool_mode" | "host_ports" | "uplink" => Self::Restart,
+            // Until the host's firewall knows the new ports, it would answer for the old ones.
+            "pool" if shares => Self::Restart,
+            // Who writes and who listens is begun once.
+            _ if key.starts_with("log.") || key.starts_with("metrics.") => Self::Restart,
             "prefixes" | "pool" | "eam" | "bib" | "allow_destinations" | "wkp_non_global" => {
                 Self::Sessions
             }
@@ -65,13 +71,18 @@ pub struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (before, after) = (toml(&self.before), toml(&self.after));
-        let (key, takes) = (self.key, self.takes);
-        write!(f, "{key}: {before} -> {after} (takes {takes})")
+        write!(f, "{} (takes {})", self.difference(), self.takes)
     }
 }
 
 impl Change {
+    /// For people, without what it takes.
+    #[must_use]
+    pub fn difference(&self) -> String {
+        let (before, after) = (toml(&self.before), toml(&self.after));
+        format!("{}: {before} -> {after}", self.key)
+    }
+
     /// For programs.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -87,13 +98,15 @@ impl Change {
 /// Everything that is different, in the order of the settings.
 #[must_use]
 pub fn diff(before: &Config, after: &Config) -> Vec<Change> {
+    let modes = [before.pool_mode, after.pool_mode];
+    let shares = modes.contains(&PoolMode::HostPorts);
     let pairs = before.settings().into_iter().zip(after.settings());
     let different = pairs.filter(|(before, after)| before != after);
     let change = different.map(|(before, after)| Change {
         key: before.key,
         before: before.value,
         after: after.value,
-        takes: Takes::of(before.key),
+        takes: Takes::of(before.key, shares),
     });
     change.collect()
 }

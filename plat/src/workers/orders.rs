@@ -69,6 +69,11 @@ impl Orders {
         Self(lines.into_iter().map(|line| line.0).collect())
     }
 
+    /// How many workers there are.
+    pub(crate) fn workers(&self) -> usize {
+        self.0.len()
+    }
+
     /// Has one worker do this with its engine. Nothing if there is none of that number.
     ///
     /// # Errors

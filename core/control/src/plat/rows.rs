@@ -127,22 +127,16 @@ pub struct ClientRow {
     pub bindings: u64,
 }
 
-/// A client that was refused something: because it is not in `clients`, or for want of room.
+/// A client that was refused because it is not in `clients`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedClient {
-    /// Its /64, or the network that counts as one subscriber.
+    /// Its /64.
     pub client: String,
     /// How many of its packets.
     pub packets: u64,
-    /// How long ago the first one was refused.
-    pub first_ago: u64,
-    /// How long ago the last one was refused.
-    pub last_ago: u64,
-    /// Why, the last time: a code, like `client-refused`.
-    pub reason: String,
-    /// The same in one sentence.
+    /// When the last one was refused, if that is known.
     #[serde(default)]
-    pub sentence: String,
+    pub seconds_ago: Option<u64>,
 }
 
 /// Something that came near to its limit.
@@ -185,9 +179,6 @@ pub struct Status {
     pub sessions_limit: u64,
     /// How many bindings there may be.
     pub bindings_limit: u64,
-    /// How many clients' networks were refused something.
-    #[serde(default)]
-    pub refused_clients: u64,
     /// What is near its limit.
     #[serde(default)]
     pub thresholds: Vec<Threshold>,

@@ -23,6 +23,7 @@ mod plat_host;
 mod pool_modes;
 mod poor_link;
 mod probe;
+mod reload;
 mod stateless;
 mod stun;
 mod traffic;

@@ -1,0 +1,245 @@
+use super::*;
+use std::{fs, io, net::Ipv4Addr, path::PathBuf};
+
+use ::control::{
+    envelope::Hello,
+    plat::{Answer, Verb, Wanted},
+};
+use host::{
+    fake::{FakeHost, Packet},
+    netwatch::{Address, Interface},
+    signals::Told,
+};
+use ipc::{Client, Error, transport};
+use wire::{
+    compose::{self, Pair, V6},
+    ipv4::Ipv4,
+};
+
+use crate::{
+    admin,
+    config::tests::settled,
+    instance::{Instance, Source},
+};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A PLAT on a host in memory.
+struct Running {
+    host: FakeHost,
+    directory: PathBuf,
+}
+
+impl Running {
+    fn new(test: &str) -> Self {
+        let host = FakeHost::new();
+        let lan = Interface {
+            index: 2,
+            name: "eth0".to_owned(),
+            running: true,
+            mac: None,
+            ipv6_mtu: 1500,
+            addresses: vec![Address {
+                address: "2001:db8::64".parse().unwrap(),
+                prefix_len: 64,
+                preferred: true,
+            }],
+            ipv4: vec!["192.0.2.1".parse().unwrap()],
+        };
+        host.change(|world| world.snapshot.interfaces.push(lan));
+        let name = format!("openclat-reload-{test}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        Self { host, directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.path("plat.toml"), text).unwrap();
+    }
+
+    /// Runs it while the script is played.
+    async fn with(&self, first: &str, script: impl Future<Output = ()>) {
+        self.write(first);
+        let source = Source::new(Instance::default(), Some(self.path("plat.toml")));
+        let journal = self.path("journal.jsonl");
+        let script = async {
+            while !self.path(admin::SOCKET).exists() {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+            script.await;
+            self.host.signal(Told::End);
+        };
+        let run = super::super::run(&self.host, source, &journal);
+        let (ran, ()) = tokio::join!(run, script);
+        assert_eq!(ran, Ok(Exit::Ok));
+        assert_eq!(self.host.world().made, []);
+        fs::remove_dir_all(&self.directory).unwrap();
+    }
+
+    async fn ask(&self, verb: Verb) -> Result<Answer, Error> {
+        let stream = transport::connect(&self.path(admin::SOCKET), "root").await;
+        let hello = Hello::new("test", "0");
+        let client = Client::greet(stream.unwrap(), &hello).await;
+        client.unwrap().call(verb).await
+    }
+
+    async fn reload(&self, text: &str) -> Result<String, String> {
+        self.write(text);
+        let confirm_within = None;
+        match self.ask(Verb::Reload { confirm_within }).await {
+            Ok(Answer::Done { text, .. }) => Ok(text),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn made(&self) -> Vec<String> {
+        let made = self.host.world().made;
+        let mut lines: Vec<_> = made.iter().map(ToString::to_string).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    /// Where a datagram of the same client comes from.
+    fn flow(&self) -> (Ipv4Addr, u16) {
+        let (src, dst) = (
+            "2001:db8::1".parse().unwrap(),
+            "64:ff9b::808:808".parse().unwrap(),
+        );
+        let udp = compose::udp(Pair::V6(src, dst), 5000, 53, b"question");
+        let tun = self.host.tun_port().unwrap();
+        tun.from_host(Packet::whole(&V6::new(src, dst, 17).carrying(&udp)));
+        let ports = self.host.tun_ports();
+        let sent = (0..100).find_map(|_| {
+            let wait = SOON / 200;
+            ports.iter().find_map(|it| it.to_host(wait))
+        });
+        let sent = sent.expect("the datagram, translated").bytes;
+        let packet = Ipv4::new_checked(&sent[..]).unwrap();
+        let port = packet.payload();
+        (packet.src(), u16::from_be_bytes([port[0], port[1]]))
+    }
+}
+
+const BOTH: &str = "pool = [\"203.0.113.1\", \"203.0.113.2\"]\n";
+const MORE: &str = "pool = [\"203.0.113.1\", \"203.0.113.2\", \"203.0.113.3\"]\n";
+
+/// Whichever change it is that the host refuses.
+#[tokio::test]
+async fn plat_r_01_what_the_host_refuses_changes_nothing() {
+    let running = Running::new("host");
+    let script = async {
+        let (before, flow) = (running.made(), running.flow());
+        let mut refused = 0;
+        let said = loop {
+            let host = &running.host;
+            host.refuse_after(refused, io::ErrorKind::PermissionDenied);
+            match running.reload(&format!("{MORE}ipv6_mtu = 1600")).await {
+                Ok(said) => break said,
+                Err(said) => assert!(said.contains("permission denied"), "{said}"),
+            }
+            assert_eq!(running.made(), before, "change {refused}");
+            assert_eq!(running.flow(), flow);
+            refused += 1;
+        };
+        // The interface, and the route.
+        assert_eq!(refused, 2);
+        assert!(said.contains("1 sessions survive, 0 have ended"), "{said}");
+        let route = "route to 203.0.113.3/32 out of plat0".to_owned();
+        assert!(running.made().contains(&route));
+        assert_eq!(running.flow(), flow);
+        let Ok(Answer::Status(status)) = running.ask(Verb::Status).await else {
+            panic!("no status");
+        };
+        assert!(status.pool.contains(&"203.0.113.3/32".to_owned()));
+    };
+    running.with(BOTH, script).await;
+}
+
+/// One worker has no place for its static binding; the other has made its own by then.
+#[tokio::test]
+async fn plat_r_01_what_one_worker_refuses_changes_none() {
+    let running = Running::new("worker");
+    let few = "workers = 2\n[limits]\nbindings = 2\n";
+    let script = async {
+        let (before, flow) = (running.made(), running.flow());
+        let bib = |client: u16| {
+            format!(
+                "[[bib]]\nprotocol = \"tcp\"\nipv6 = \"[2001:db8::9]:{client}\"\n\
+                 ipv4 = \"203.0.113.3:{client}\"\n"
+            )
+        };
+        // Ports of either worker.
+        let both = format!("{MORE}{few}{}{}", bib(80), bib(96));
+        let refused = running.reload(&both).await.unwrap_err();
+        assert!(
+            refused.contains("the limit of bindings is reached"),
+            "{refused}"
+        );
+        assert_eq!(running.made(), before);
+        assert_eq!(running.flow(), flow);
+        let Ok(Answer::Bindings(bindings)) = running.ask(Verb::BibList(Wanted::default())).await
+        else {
+            panic!("no bindings");
+        };
+        assert!(bindings.rows.iter().all(|it| !it.is_static), "{bindings:?}");
+        let Ok(Answer::Pool { rows }) = running.ask(Verb::PoolList).await else {
+            panic!("no pool");
+        };
+        let new = Ipv4Addr::new(203, 0, 113, 3);
+        assert!(rows.iter().all(|it| it.address != new), "{rows:?}");
+    };
+    running.with(&format!("{BOTH}{few}"), script).await;
+}
+
+fn plan(text: &str) -> Plan {
+    let config = settled(text).unwrap();
+    host_plan::plan(&config, &host_plan::Forwarding::default())
+}
+
+/// An address is routed here before it is given out, and until it is not any more.
+#[test]
+fn between_two_configurations_the_host_has_what_both_need() {
+    let old = plan("pool = [\"203.0.113.1\", \"203.0.113.2\"]");
+    let new = plan("pool = [\"203.0.113.2\", \"203.0.113.3\"]\nipv6_mtu = 1600");
+    let lines: Vec<_> = both(&new, &old)
+        .items()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    for address in 1..=3 {
+        let route = format!("route to 203.0.113.{address}/32 out of plat0");
+        assert_eq!(
+            lines.iter().filter(|it| **it == route).count(),
+            1,
+            "{lines:?}"
+        );
+    }
+    let interfaces: Vec<_> = lines
+        .iter()
+        .filter(|it| it.starts_with("interface"))
+        .collect();
+    assert_eq!(interfaces, ["interface plat0 up with MTU 1600"]);
+}
+
+#[test]
+fn what_takes_a_restart_is_refused_with_all_the_rest() {
+    let before = settled("pool = [\"203.0.113.1\"]").unwrap();
+    let after = "pool = [\"203.0.113.2\"]\nworkers = 3\n[timers]\nudp = 200";
+    let changes = diff(&before, &settled(after).unwrap());
+    let failure = check_restart(&changes).unwrap_err();
+    assert_eq!(failure.exit(), Exit::Usage);
+    let text = failure.to_string();
+    assert!(
+        text.contains("workers: (left to the host) -> 3 takes a restart"),
+        "{text}"
+    );
+    assert!(!text.contains("203.0.113.2"), "{text}");
+    let after = "pool = [\"203.0.113.2\"]\n[timers]\nudp = 200";
+    let changes = diff(&before, &settled(after).unwrap());
+    assert_eq!(check_restart(&changes), Ok(()));
+}

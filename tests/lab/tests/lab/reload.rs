@@ -1,0 +1,348 @@
+//! A new configuration while packets flow.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use lab::{
+    eventually,
+    namespace::Namespace,
+    process::{Daemon, Ran},
+    servers::ECHO_PORT,
+    topology::{Network, Options, PREF64, program},
+};
+use nix::sys::signal::Signal;
+
+const SOON: Duration = Duration::from_secs(10);
+/// Long enough for what is lost to be missed.
+const A_WHILE: Duration = Duration::from_millis(300);
+
+const ONE: &str = "\"203.0.113.1\"";
+const BOTH: &str = "\"203.0.113.1\", \"203.0.113.2\"";
+
+fn echo_server() -> SocketAddr {
+    let address: Ipv6Addr = "2001:db8:64::198.51.100.10".parse().unwrap();
+    (address, ECHO_PORT).into()
+}
+
+fn config(pool: &str, more: &str) -> String {
+    format!(
+        "prefixes = [\"{PREF64}\"]\npool = [{pool}]\n\
+         allow_destinations = [\"198.51.100.0/24\"]\n{more}\n"
+    )
+}
+
+/// A PLAT with two addresses, and its clients.
+struct Lab {
+    plat: Daemon,
+    network: Network,
+}
+
+impl Lab {
+    fn new(test: &str) -> Self {
+        let options = Options {
+            capture: false,
+            ..Options::default()
+        };
+        let network = Network::new(test, &options);
+        let plat = network.start_plat_of_config(&config(BOTH, "workers = 2"));
+        Self { plat, network }
+    }
+
+    /// `plat ARGUMENTS` against it.
+    fn ask(&self, arguments: &str) -> Ran {
+        let (plat, socket) = (
+            program("plat"),
+            self.network.path("plat-state/control.sock"),
+        );
+        let line = format!(
+            "{} {arguments} --socket {}",
+            plat.display(),
+            socket.display()
+        );
+        self.network.plat.sh(&line)
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.network.path("plat.toml"), text).unwrap();
+    }
+
+    fn reload(&self, text: &str) -> Ran {
+        self.write(text);
+        self.ask("reload")
+    }
+
+    /// Where a client's sessions come from.
+    fn pool_address(&self, client: Ipv6Addr) -> String {
+        let listed = self.ask(&format!("bib list --client {client}"));
+        let found = ["203.0.113.1:", "203.0.113.2:"].map(|it| listed.stdout.contains(it));
+        match found {
+            [true, false] => "203.0.113.1".to_owned(),
+            [false, true] => "203.0.113.2".to_owned(),
+            _ => panic!("{client}: {listed:?}"),
+        }
+    }
+
+    /// A client for each address of the pool.
+    fn clients(&self) -> [Ipv6Addr; 2] {
+        let mut found = [None; 2];
+        for n in 1..200 {
+            let client = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0xc, n);
+            let host = &self.network.host;
+            host.must(&format!("ip address add {client}/64 dev h0 nodad"));
+            let echoes = || host.run(move || Udp::new(client).is_some_and(|it| it.echoes(0)));
+            assert!(eventually(SOON, echoes));
+            let at = usize::from(self.pool_address(client) == "203.0.113.2");
+            found[at].get_or_insert(client);
+            if let [Some(one), Some(two)] = found {
+                return [one, two];
+            }
+        }
+        panic!("one address of the pool is never used");
+    }
+}
+
+struct Udp(UdpSocket);
+
+impl Udp {
+    fn new(client: Ipv6Addr) -> Option<Self> {
+        let socket = UdpSocket::bind((client, 0)).ok()?;
+        socket.connect(echo_server()).ok()?;
+        let timeout = Some(Duration::from_millis(500));
+        socket.set_read_timeout(timeout).ok()?;
+        Some(Self(socket))
+    }
+
+    fn echoes(&self, sequence: u64) -> bool {
+        let mut answer = [0; 8];
+        self.0.send(&sequence.to_be_bytes()).is_ok()
+            && matches!(self.0.recv(&mut answer), Ok(8))
+            && answer == sequence.to_be_bytes()
+    }
+}
+
+/// How a flow fared.
+#[derive(Debug)]
+struct Fared {
+    passed: u64,
+    lost: u64,
+}
+
+/// Something that runs until it is stopped.
+struct Flow {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Fared>,
+}
+
+impl Flow {
+    fn start(host: &Namespace, flow: impl FnOnce(&AtomicBool) -> Fared + Send + 'static) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        let thread = host.spawn(move || flow(&stopped));
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> Fared {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+
+    /// Datagrams with sequence numbers, each of which must come back.
+    fn udp(host: &Namespace, client: Ipv6Addr) -> Self {
+        Self::start(host, move |stop| {
+            let socket = Udp::new(client).unwrap();
+            let mut fared = Fared { passed: 0, lost: 0 };
+            while !stop.load(Ordering::Relaxed) {
+                match socket.echoes(fared.passed + fared.lost) {
+                    true => fared.passed += 1,
+                    false => fared.lost += 1,
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            fared
+        })
+    }
+
+    /// A transfer both ways at once, whose every byte is looked at. Lost is what ends it.
+    fn tcp(host: &Namespace, client: Ipv6Addr) -> Self {
+        Self::start(host, move |stop| {
+            let stream = connect(client);
+            let mut back = stream.try_clone().unwrap();
+            let reader = thread::spawn(move || {
+                let (mut next, mut buffer) = (0u64, [0; 8]);
+                while back.read_exact(&mut buffer).is_ok() && buffer == next.to_be_bytes() {
+                    next += 1;
+                }
+                next
+            });
+            let (mut stream, mut next) = (stream, 0u64);
+            let mut failed = false;
+            while !failed && !stop.load(Ordering::Relaxed) {
+                let chunk: Vec<u8> = (next..next + 1024).flat_map(u64::to_be_bytes).collect();
+                failed = stream.write_all(&chunk).is_err();
+                next += 1024;
+                thread::sleep(Duration::from_millis(2));
+            }
+            let _ = stream.shutdown(Shutdown::Write);
+            let passed = reader.join().unwrap();
+            Fared {
+                passed,
+                lost: next - passed,
+            }
+        })
+    }
+}
+
+fn connect(client: Ipv6Addr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
+    socket.connect(&echo_server().into()).unwrap();
+    let stream = TcpStream::from(socket);
+    // A connection that is dead is not waited for until TCP gives up.
+    let patience = Some(Duration::from_secs(5));
+    stream.set_read_timeout(patience).unwrap();
+    stream.set_write_timeout(patience).unwrap();
+    stream
+}
+
+/// Under load, by command and by signal, with a file that is wrong among them: of what the
+/// configuration still has, nothing is lost, and of what it has no more, everything ends.
+#[test]
+fn plat_r_01_a_reload_under_load_loses_nothing() {
+    let mut lab = Lab::new("reload");
+    let [stays, goes] = lab.clients();
+    let host = &lab.network.host;
+    let kept = [Flow::udp(host, stays), Flow::tcp(host, stays)];
+    let ending = [Flow::udp(host, goes), Flow::tcp(host, goes)];
+    thread::sleep(A_WHILE);
+    for (round, more) in ["[timers]\nudp = 200", "clients = [\"2001:db8:1::/48\"]", ""]
+        .into_iter()
+        .enumerate()
+    {
+        let more = format!("workers = 2\n{more}");
+        let added = lab.reload(&config(&format!("{BOTH}, \"203.0.113.3\""), &more));
+        assert!(added.ok(), "{added:?}");
+        assert!(added.stdout.contains("\"203.0.113.3\"]"), "{added:?}");
+        assert!(added.stdout.contains(" 0 have ended"), "{added:?}");
+        assert!(
+            lab.network
+                .plat
+                .must("ip route")
+                .contains("203.0.113.3 dev plat0")
+        );
+        thread::sleep(A_WHILE);
+
+        let wrong = lab.reload(&config(ONE, "workers = 2\nipv6_mtu = 20"));
+        assert_eq!(wrong.code, Some(2), "{wrong:?}");
+        let place = format!("{}:5:", lab.network.path("plat.toml").display());
+        assert!(wrong.stderr.contains(&place), "{wrong:?}");
+        assert!(wrong.stderr.contains("at least 1280"), "{wrong:?}");
+        let half = lab.reload(&config(ONE, "workers = 3"));
+        assert!(
+            half.stderr.contains("workers: 2 -> 3 takes a restart"),
+            "{half:?}"
+        );
+        thread::sleep(A_WHILE);
+
+        // By signal, which answers in the log.
+        lab.write(&config(BOTH, &more));
+        lab.plat.clear_output();
+        lab.plat.signal(Signal::SIGHUP);
+        let said = lab.plat.wait_for("have ended", SOON);
+        assert!(said.contains(", 0 have ended"), "{round}: {said}");
+        assert!(!lab.network.plat.must("ip route").contains("203.0.113.3"));
+        thread::sleep(A_WHILE);
+    }
+    assert_eq!(lab.pool_address(goes), "203.0.113.2");
+    let removed = lab.reload(&config(ONE, "workers = 2"));
+    assert!(removed.ok(), "{removed:?}");
+    assert!(!removed.stdout.contains(" 0 have ended"), "{removed:?}");
+    thread::sleep(A_WHILE);
+    assert!(!lab.network.plat.must("ip route").contains("203.0.113.2"));
+    for fared in kept.map(Flow::stop) {
+        assert!(fared.passed > 500 && fared.lost == 0, "{fared:?}");
+    }
+    let [udp, tcp] = ending.map(Flow::stop);
+    // A datagram of the client makes a session with the other address; TCP knows what it lost.
+    assert!(udp.passed > 500 && udp.lost <= 2, "{udp:?}");
+    assert!(tcp.passed > 500 && tcp.lost > 0, "{tcp:?}");
+    assert_eq!(lab.pool_address(goes), "203.0.113.1");
+    assert!(lab.plat.stop().success());
+}
+
+/// Whoever locks himself out by a new configuration is let in again.
+#[test]
+fn what_nobody_confirms_is_taken_back() {
+    let lab = Lab::new("reload-confirm");
+    let [stays, _] = lab.clients();
+    let works = || {
+        lab.network
+            .host
+            .run(move || Udp::new(stays).unwrap().echoes(1))
+    };
+    assert!(works());
+    let locked_out = config(BOTH, "workers = 2\nclients = [\"2001:db8:ffff::/48\"]");
+    lab.write(&locked_out);
+    let read = lab.ask("reload --confirm-within 3s");
+    assert!(
+        read.ok() && read.stdout.contains("plat reload --confirm"),
+        "{read:?}"
+    );
+    assert!(!works());
+    lab.plat.wait_for("nobody confirmed", SOON);
+    assert!(works());
+    let late = lab.ask("reload --confirm");
+    assert_eq!(late.code, Some(10), "{late:?}");
+
+    assert!(lab.ask("reload --confirm-within 3s").ok());
+    lab.plat.clear_output();
+    assert!(lab.ask("reload --confirm").ok());
+    thread::sleep(Duration::from_secs(4));
+    assert!(!lab.plat.output().contains("nobody confirmed"));
+    assert!(!works());
+}
+
+/// Static bindings come and go with the file; one that a client has taken meanwhile is refused, and
+/// nothing else of that file holds either.
+#[test]
+fn static_bindings_are_part_of_it() {
+    let lab = Lab::new("reload-bib");
+    let [stays, _] = lab.clients();
+    let bib = |client: &str, pool: &str| {
+        format!("workers = 2\n[[bib]]\nprotocol = \"tcp\"\nipv6 = \"{client}\"\nipv4 = \"{pool}\"")
+    };
+    let first = bib("[2001:db8:1:1::99]:80", "203.0.113.1:80");
+    assert!(lab.reload(&config(BOTH, &first)).ok());
+    let listed = |lab: &Lab| lab.ask("bib list --protocol tcp").stdout;
+    assert!(listed(&lab).contains("203.0.113.1:80 "), "{}", listed(&lab));
+    // To another server, in one step.
+    let second = bib("[2001:db8:1:1::98]:80", "203.0.113.1:80");
+    let moved = lab.reload(&config(BOTH, &second));
+    assert!(moved.ok(), "{moved:?}");
+    let now = listed(&lab);
+    assert!(
+        now.contains("[2001:db8:1:1::98]:80") && !now.contains("::99]"),
+        "{now}"
+    );
+
+    let connection = lab.network.host.run(move || connect(stays));
+    let client = connection.local_addr().unwrap();
+    let taken = bib(&client.to_string(), "203.0.113.2:81");
+    let refused = lab.reload(&config(ONE, &taken.replace("203.0.113.2", "203.0.113.1")));
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("is bound to"), "{refused:?}");
+    let after = listed(&lab);
+    assert!(after.contains("[2001:db8:1:1::98]:80"), "{after}");
+    let pool = lab.ask("pool list").stdout;
+    assert!(pool.contains("203.0.113.2"), "{pool}");
+    let none = lab.reload(&config(BOTH, "workers = 2"));
+    assert!(none.ok() && !listed(&lab).contains("static"), "{none:?}");
+}
