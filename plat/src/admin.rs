@@ -195,6 +195,9 @@ impl Admin {
                 rows: self.counters.rows(),
             }),
             Verb::Top { by, limit } => self.top(by, limit).await,
+            Verb::ClientRefused => Ok(Answer::Refused {
+                rows: self.refused().await?,
+            }),
             Verb::Health => Ok(Answer::Health(self.health().await)),
             Verb::Reload { confirm_within } => self.reload(Reload::Read { confirm_within }).await,
             Verb::ReloadConfirm => self.reload(Reload::Confirm).await,
@@ -216,6 +219,7 @@ impl Admin {
             bindings: self.counters.bindings(),
             sessions_limit: facts.sessions_limit,
             bindings_limit: facts.bindings_limit,
+            refused_clients: self.refused().await?.len() as u64,
             thresholds: facts::thresholds(&facts, &self.counters),
             health,
         })

@@ -12,7 +12,7 @@ use control::plat::{Answer, Event, Filter, Health, Verb};
 use serde::Serialize;
 
 use crate::admin::Reload;
-use arguments::{BibVerb, PoolVerb, SessionVerb, Shown, TopArguments, Which};
+use arguments::{BibVerb, ClientVerb, PoolVerb, SessionVerb, Shown, TopArguments, Which};
 pub(crate) use arguments::{Command, Service};
 use ask::Asking;
 
@@ -27,6 +27,7 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Session(verb) => session(verb).await,
         Command::Bib(verb) => bib(verb).await,
         Command::Pool(PoolVerb::List(shown)) => pool(&shown).await,
+        Command::Client(ClientVerb::Refused(shown)) => refused(&shown).await,
         Command::Stats { explain, shown } => stats(explain, &shown).await,
         Command::Top(arguments) => top(&arguments).await,
         Command::Reload {
@@ -168,6 +169,18 @@ async fn pool(shown: &Shown) -> Result<Exit, Failure> {
     };
     say("openclat-plat-pool/1", shown.json, &answer, || {
         show::pool(rows)
+    })?;
+    Ok(Exit::Ok)
+}
+
+async fn refused(shown: &Shown) -> Result<Exit, Failure> {
+    let mut service = Asking::connect(&shown.service).await?;
+    let answer = service.ask(Verb::ClientRefused).await?;
+    let Answer::Refused { rows } = &answer else {
+        return Err(odd());
+    };
+    say("openclat-plat-refused/1", shown.json, &answer, || {
+        show::refused(rows)
     })?;
     Ok(Exit::Ok)
 }

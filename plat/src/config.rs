@@ -61,6 +61,8 @@ pub struct Config {
     pub(crate) allow_destinations: Vec<Network4>,
     pub(crate) wkp_non_global: NonGlobal,
     pub(crate) interface: String,
+    /// Whether a host that did not forward goes on not forwarding, but for clients.
+    pub(crate) forward_guard: bool,
     pub(crate) ipv6_mtu: u16,
     pub(crate) ipv4_mtu: u16,
     pub(crate) fragment_above: u16,

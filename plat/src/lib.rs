@@ -14,6 +14,7 @@ mod admin;
 mod client;
 pub mod config;
 mod decisions;
+mod forwarding;
 mod host_plan;
 mod init;
 mod instance;

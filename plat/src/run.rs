@@ -33,7 +33,8 @@ use crate::{
     admin::{self, Control},
     config::{self, Config, pool::PoolRange},
     decisions,
-    host_plan::{self, Forwarding},
+    forwarding::Forwarding,
+    host_plan,
     instance::Source,
     lan,
     pool_mode::{PoolMode, on_host},
@@ -205,7 +206,16 @@ impl<W: Network, S: System> Surroundings<W, S> {
         self.host.note(snapshot, &self.config.interface);
         self.tell_own_addresses(own_ipv4(snapshot)).await;
         self.follow_addresses(snapshot).await;
-        self.forwarding.follow(&self.config, snapshot);
+        if self.forwarding.forget_replaced(snapshot) {
+            self.apply().await?;
+        }
+        let forwarding = &mut self.forwarding;
+        let follow = forwarding.follow(&self.config, snapshot, &mut self.netcfg);
+        follow.await;
+        self.apply().await
+    }
+
+    async fn apply(&mut self) -> Result<(), netcfg::Error> {
         let plan = host_plan::plan(&self.config, &self.forwarding);
         self.netcfg.apply(&plan).await
     }

@@ -122,6 +122,9 @@ pub struct Timers {
     pub tcp_incoming_syn: Duration,
     /// A datagram of which fragments are missing. Default 5 s, at least 2 s.
     pub fragment: Duration,
+    /// A UDP port or ICMP identifier that was given up, before another client gets it (RFC 6888
+    /// REQ-8). Default 120 s; 0 turns it off.
+    pub hold_down: Duration,
 }
 
 impl Default for Timers {
@@ -133,6 +136,7 @@ impl Default for Timers {
             tcp_transitory: Duration::from_secs(240),
             tcp_incoming_syn: Duration::from_secs(6),
             fragment: Duration::from_secs(5),
+            hold_down: Duration::from_secs(120),
         }
     }
 }
@@ -146,6 +150,7 @@ impl Timers {
         tcp_transitory: Duration::from_secs(240),
         tcp_incoming_syn: Duration::from_secs(6),
         fragment: Duration::from_secs(2),
+        hold_down: Duration::ZERO,
     };
 
     /// The most that makes sense: a session that is idle for a month is over, and fragments wait
@@ -159,11 +164,12 @@ impl Timers {
             tcp_transitory: month,
             tcp_incoming_syn: Duration::from_secs(120),
             fragment: Duration::from_secs(120),
+            hold_down: Duration::from_secs(3600),
         }
     };
 
     /// Every timer with its name in the configuration.
-    fn named(&self) -> [(&'static str, Duration); 6] {
+    fn named(&self) -> [(&'static str, Duration); 7] {
         [
             ("udp", self.udp),
             ("icmp", self.icmp),
@@ -171,6 +177,7 @@ impl Timers {
             ("tcp_transitory", self.tcp_transitory),
             ("tcp_incoming_syn", self.tcp_incoming_syn),
             ("fragment", self.fragment),
+            ("hold_down", self.hold_down),
         ]
     }
 

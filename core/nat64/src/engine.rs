@@ -31,6 +31,7 @@ use crate::{
     outgoing_tuple::{self, Outgoing},
     reason::{DropReason, Why},
     reconfigure::own_ipv4,
+    refused::RefusedList,
     session::Tick,
     stateless::{Claim, Stateless, Way, is_icmp_fragment_v4},
     stats::Stats,
@@ -42,6 +43,9 @@ use crate::{
 pub struct Engine {
     pub(crate) prefixes: Vec<Pref64>,
     clients: Vec<Network6>,
+    /// Whoever was refused because it is not one of `clients`. Apart from those who are: what strangers
+    /// invent does not push them out of a list.
+    strangers: RefusedList,
     destinations: Destinations,
     wkp_non_global: NonGlobal,
     own_ipv6: Ipv6Addr,
@@ -97,6 +101,7 @@ impl Engine {
             fragments_v4: Reassembly::new(key, config.timers.fragment, fragments(&config, &part)),
             stateless: stateless(&config),
             clients: config.clients,
+            strangers: RefusedList::new(key),
             destinations: Destinations {
                 allowed: config.allow_destinations,
                 own: config.own_addresses,
@@ -235,6 +240,7 @@ impl Engine {
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
         if let Err(Refused { why, answer }) = self.admit_v6(buf) {
+            self.note_stranger(buf, why, now);
             return Ok(match answer {
                 Some(message) => self.v6_to_v4.reply(buf, why, message, now),
                 None => Verdict::Drop(why),
@@ -576,6 +582,8 @@ mod mapped_hosts;
 mod shard;
 mod transmit;
 mod unexpected;
+
+pub use clients::RefusedSubscriber;
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use crate::{
     config::{Config, TcpPolicy, Timers},
     dispatch::Part,
     filtering::Peers,
+    hold_down::HoldDown,
     journal::{Change, Ending, Journal, Refusal, SessionRecord},
     keepalive::Probes,
     pool::Pool,
@@ -67,6 +68,7 @@ pub(crate) struct Tables {
     pub(crate) probes: Probes,
     tcp: TcpPolicy,
     pub(crate) subscribers: Subscribers,
+    pub(crate) hold_down: HoldDown,
     timers: Lifetimes,
     epoch: Instant,
     pub(crate) journal: Journal,
@@ -103,6 +105,13 @@ impl Lifetimes {
     }
 }
 
+/// How long a port rests, in ticks: the one that is running does not count.
+fn rest(timers: &Timers) -> Tick {
+    let seconds = timers.hold_down.as_secs();
+    let running = u64::from(seconds > 0);
+    Tick::try_from(seconds + running).unwrap_or(Tick::MAX / 2)
+}
+
 impl Tables {
     /// Empty tables for a shard, of which tick 0 is at `epoch`.
     pub(crate) fn new(config: &Config, part: &Part, key: Key, epoch: Instant) -> Self {
@@ -117,6 +126,7 @@ impl Tables {
             syns: StoredSyns::new(key, stored_syns::Capacity::new(&config.limits, part)),
             probes: Probes::default(),
             tcp: config.tcp,
+            hold_down: HoldDown::new(rest(&config.timers)),
             subscribers: Subscribers::new(config.quotas.clone().part(|n| part.of(n)), key),
             timers: Lifetimes::new(&config.timers),
             epoch,
@@ -132,6 +142,7 @@ impl Tables {
         self.sessions.set_limit(part.of(config.limits.sessions));
         let quotas = config.quotas.clone().part(|n| part.of(n));
         self.subscribers.set_quotas(quotas);
+        self.hold_down.set_rest(rest(&config.timers));
         self.syns.capacity = stored_syns::Capacity::new(&config.limits, part);
         self.tcp = config.tcp;
         self.timers = Lifetimes::new(&config.timers);
@@ -359,6 +370,12 @@ impl Tables {
 
     /// Ends what is over at `now`.
     pub(crate) fn expire(&mut self, now: Tick) {
+        while let Some((protocol, port)) = self.hold_down.next_rested(now) {
+            // It may have left the pool, got a static binding, and come back.
+            if !self.is_bound(protocol, port) {
+                self.pool.release(protocol, port);
+            }
+        }
         while let Some(due) = self.sessions.next_at(now) {
             let id = match due {
                 Due::Over(id) => id,
@@ -440,7 +457,9 @@ impl Tables {
 
     pub(crate) fn unbind(&mut self, bib: BibId) {
         let binding = self.bib.remove(bib);
-        self.pool.release(binding.protocol, binding.outside);
+        if !self.hold_down.keep(binding.protocol, binding.outside) {
+            self.pool.release(binding.protocol, binding.outside);
+        }
         let address = binding.inside.address;
         self.subscribers.unbound(binding.protocol, address);
         if let Some(client) = self.clients.get_mut(&binding.inside.address) {

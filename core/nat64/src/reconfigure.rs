@@ -116,6 +116,9 @@ impl Tables {
         for binding in self.bib.iter() {
             self.pool.reserve(binding.protocol, binding.outside);
         }
+        for (protocol, port) in self.hold_down.resting() {
+            self.pool.reserve(protocol, port);
+        }
         let bound: Vec<_> = self.bib.iter().copied().collect();
         self.pair_anew(&bound);
     }

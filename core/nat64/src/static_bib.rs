@@ -37,7 +37,7 @@ pub enum StaticError {
         /// What it is bound to.
         outside: Endpoint4,
     },
-    /// The pool's address and port has another binding, or is held back after one.
+    /// The pool's address and port has another binding.
     OutsideBound,
     /// The configured number of bindings is reached.
     TooManyBindings,
@@ -190,6 +190,8 @@ impl Tables {
         }
         match self.pool.reserve(protocol, outside) {
             Reserved::NotInPool => return Err(StaticError::NotInPool),
+            // Nobody is bound to it, so it rests.
+            Reserved::Busy if self.hold_down.wake(protocol, outside) => {}
             Reserved::Busy => return Err(StaticError::OutsideBound),
             Reserved::Taken | Reserved::NotGivenOut => {}
         }

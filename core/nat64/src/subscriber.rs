@@ -10,7 +10,14 @@ use core::net::Ipv6Addr;
 use hashbrown::HashMap;
 use xlat::key::Key;
 
-use crate::{network6::Network6, reason::DropReason, session::Tick, tcp::Side, tuple::Protocol};
+use crate::{
+    network6::Network6,
+    reason::DropReason,
+    refused::{Refused, RefusedList},
+    session::Tick,
+    tcp::Side,
+    tuple::Protocol,
+};
 
 /// How much one may have at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,27 +183,13 @@ impl Account {
     }
 }
 
-/// A subscriber that was refused something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) packets: u64,
-    pub(crate) first: Tick,
-    pub(crate) last: Tick,
-    /// Why, the last time.
-    pub(crate) why: DropReason,
-}
-
-/// Refused subscribers that are remembered. After that the one that was refused longest ago is
-/// forgotten.
-const REMEMBERED: usize = 256;
-
 /// All of a shard's.
 #[derive(Debug)]
 pub(crate) struct Subscribers {
     quotas: Quotas,
     subscribers: HashMap<Network6, Account, Key>,
     addresses: HashMap<Ipv6Addr, Account, Key>,
-    refused: HashMap<Network6, Refused, Key>,
+    refused: RefusedList,
 }
 
 impl Subscribers {
@@ -205,7 +198,7 @@ impl Subscribers {
             quotas,
             subscribers: HashMap::with_hasher(key),
             addresses: HashMap::with_hasher(key),
-            refused: HashMap::with_hasher(key),
+            refused: RefusedList::new(key),
         }
     }
 
@@ -288,30 +281,12 @@ impl Subscribers {
     /// A client was refused something for want of room.
     pub(crate) fn refuse(&mut self, address: Ipv6Addr, why: DropReason, now: Tick) {
         let network = self.subscriber(address);
-        if let Some(known) = self.refused.get_mut(&network) {
-            known.packets += 1;
-            known.last = now;
-            known.why = why;
-            return;
-        }
-        if self.refused.len() >= REMEMBERED {
-            let oldest = self.refused.iter().min_by_key(|(_, it)| it.last);
-            if let Some(oldest) = oldest.map(|(network, _)| *network) {
-                self.refused.remove(&oldest);
-            }
-        }
-        let refused = Refused {
-            packets: 1,
-            first: now,
-            last: now,
-            why,
-        };
-        self.refused.insert(network, refused);
+        self.refused.note(network, why, now);
     }
 
     /// Who was refused something, in no order.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (Network6, Refused)> {
-        self.refused.iter().map(|(network, it)| (*network, *it))
+        self.refused.iter()
     }
 }
 
@@ -401,28 +376,6 @@ mod tests {
         let two = Quotas::of_capacity(4000, 9).part(|n| n.div_ceil(2));
         assert_eq!(two.subscriber.bindings, 1000);
         assert_eq!(two.subscriber.new_per_second, usize::MAX);
-    }
-
-    #[test]
-    fn natb_6888_02_the_refused_are_remembered_within_bounds() {
-        let mut all = subscribers(NO, NO);
-        let why = DropReason::SubscriberBindings;
-        for n in 0..300 {
-            all.refuse(address(n, 1), why, n.into());
-        }
-        all.refuse(address(299, 2), DropReason::AddressRate, 400);
-        let mut known: Vec<_> = all.refused().collect();
-        known.sort_by_key(|(network, _)| *network);
-        assert_eq!(known.len(), REMEMBERED);
-        assert_eq!(known[0].0, Network6::around(address(44, 0), 64));
-        let Refused {
-            packets,
-            first,
-            last,
-            why,
-        } = known[255].1;
-        assert_eq!((packets, first, last), (2, 299, 400));
-        assert_eq!(why, DropReason::AddressRate);
     }
 
     proptest! {

@@ -20,8 +20,10 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+mod guard;
 mod sharing;
 
+pub use guard::ForwardingGuard;
 pub use sharing::{Masquerade, PortShare, Ports, ProxyNeighbour, ReservedPorts};
 
 /// What the host should look like, in the order in which it is to be made so. Taken back in the
@@ -75,6 +77,8 @@ pub enum Item {
     ProxyNeighbour(ProxyNeighbour),
     /// Private addresses behind an address of the host's.
     Masquerade(Masquerade),
+    /// Packets of others that stay unforwarded.
+    ForwardingGuard(ForwardingGuard),
 }
 
 impl Item {
@@ -95,6 +99,7 @@ impl Item {
             (Self::PortShare(a), Self::PortShare(b)) => a.name == b.name,
             (Self::ProxyNeighbour(a), Self::ProxyNeighbour(b)) => a == b,
             (Self::Masquerade(a), Self::Masquerade(b)) => a.name == b.name,
+            (Self::ForwardingGuard(a), Self::ForwardingGuard(b)) => a.name == b.name,
             (
                 Self::Interface(_)
                 | Self::Address(_)
@@ -104,7 +109,8 @@ impl Item {
                 | Self::ReservedPorts(_)
                 | Self::PortShare(_)
                 | Self::ProxyNeighbour(_)
-                | Self::Masquerade(_),
+                | Self::Masquerade(_)
+                | Self::ForwardingGuard(_),
                 _,
             ) => false,
         }
@@ -133,6 +139,7 @@ impl fmt::Display for Item {
                 write!(f, "ARP for {} answered on {}", it.address, it.interface)
             }
             Self::Masquerade(it) => write!(f, "{} behind an address of this host", it.addresses),
+            Self::ForwardingGuard(it) => it.fmt(f),
         }
     }
 }

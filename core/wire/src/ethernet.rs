@@ -80,6 +80,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn addresses_are_written_as_everywhere() {
+        let mac = Mac([0x02, 0, 0xab, 0xcd, 0xef, 9]);
+        assert_eq!(mac.to_string(), "02:00:ab:cd:ef:09");
+        assert_eq!(format!("{mac:?}"), "02:00:ab:cd:ef:09");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_too_short_or_a_header(frame in prop::collection::vec(any::<u8>(), 0..40)) {

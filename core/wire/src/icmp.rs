@@ -140,6 +140,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The assigned types (IANA); RFC 1122 §3.2.2 and RFC 4443 §2.1 say which are errors.
+    #[test]
+    fn errors_are_told_from_other_messages() {
+        let errors: Vec<_> = (0..=255).filter(|kind| v4::is_error(*kind)).collect();
+        assert_eq!(errors, [3, 4, 5, 11, 12]);
+        assert!((0..=255).all(|kind| v6::is_error(kind) == (kind < 128)));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_too_short_or_a_header(bytes in prop::collection::vec(any::<u8>(), 0..20)) {

@@ -359,6 +359,42 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_written_apart() {
+        for (dont_fragment, more) in [(false, true), (true, false), (true, true)] {
+            let fields = Fields {
+                dont_fragment,
+                fragment: Fragment { offset: 7, more },
+                ..fields()
+            };
+            let bytes = fields.to_bytes();
+            let packet = Ipv4::new_embedded(&bytes).unwrap();
+            assert_eq!(packet.dont_fragment(), dont_fragment);
+            assert_eq!(packet.fragment(), fields.fragment);
+        }
+    }
+
+    #[test]
+    fn a_header_may_be_all_there_is() {
+        let options = [1; 40];
+        let mut bytes = [&fields().to_bytes()[..], &options].concat();
+        (bytes[0], bytes[3]) = (0x4f, 60);
+        let packet = Ipv4::new_embedded(&bytes).unwrap();
+        assert_eq!(
+            (packet.options(), packet.payload()),
+            (&options[..], &[][..])
+        );
+        assert_eq!(
+            Ipv4::new_embedded(&bytes[..59]).unwrap_err(),
+            Error::Truncated
+        );
+        let text = format!("{packet:?}");
+        assert_eq!(
+            text,
+            "IPv4 192.0.0.1 > 198.51.100.10 UDP fragment 1480+, 60 bytes"
+        );
+    }
+
+    #[test]
     fn what_is_not_ipv4_is_refused() {
         let mut bytes = [0xa5; 28];
         bytes[..20].copy_from_slice(&fields().to_bytes());
@@ -401,6 +437,42 @@ mod tests {
     }
 
     proptest! {
+        /// Against another reader of headers: every field, whatever the others are.
+        #[test]
+        fn every_field_reads_as_for_others(
+            mut bytes in proptest::collection::vec(any::<u8>(), 60..80),
+            words in 5u8..=15,
+            right in any::<bool>(),
+        ) {
+            bytes[0] = 0x40 | words;
+            // The other one forgets the reserved flag.
+            bytes[6] &= 0x7f;
+            let len = usize::from(words) * 4;
+            let total_len = u16::try_from(bytes.len()).unwrap();
+            bytes[2..4].copy_from_slice(&total_len.to_be_bytes());
+            if right {
+                bytes[10..12].fill(0);
+                let checksum = Sum::of(&bytes[..len]).checksum();
+                bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
+            }
+            let other = etherparse::Ipv4HeaderSlice::from_slice(&bytes).unwrap();
+            let packet = Ipv4::new_embedded(&bytes).unwrap();
+            prop_assert_eq!(packet.tos(), other.dcp().value() << 2 | other.ecn().value());
+            prop_assert_eq!(packet.id(), other.identification());
+            prop_assert_eq!(packet.dont_fragment(), other.dont_fragment());
+            prop_assert_eq!(packet.fragment().more, other.more_fragments());
+            prop_assert_eq!(packet.fragment().offset, other.fragments_offset().value());
+            prop_assert_eq!(packet.ttl(), other.ttl());
+            prop_assert_eq!(packet.protocol(), other.protocol().0);
+            prop_assert_eq!(packet.options(), other.options());
+            prop_assert_eq!(packet.src(), other.source_addr());
+            prop_assert_eq!(packet.dst(), other.destination_addr());
+            let sum = other.to_header().calc_header_checksum();
+            // Both zeros are the same number.
+            let same = packet.checksum_ok() == (other.header_checksum() == sum);
+            prop_assert!(same || other.header_checksum() == u16::MAX);
+        }
+
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(packet) = Ipv4::new_embedded(&bytes) {

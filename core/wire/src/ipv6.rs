@@ -318,6 +318,27 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_label_is_20_bits() {
+        let mut bytes = packet(17, &[1; 8]);
+        bytes[..4].copy_from_slice(&0x6a5f_edcbu32.to_be_bytes());
+        let packet = Ipv6::new_checked(&bytes).unwrap();
+        assert_eq!(packet.flow_label(), 0xf_edcb);
+        assert_eq!(packet.traffic_class(), 0xa5);
+        let text = format!("{packet:?}");
+        assert_eq!(
+            text,
+            "IPv6 2001:db8::1 > 2001:db8::2 UDP 257 > 257, 48 bytes"
+        );
+    }
+
+    #[test]
+    fn an_extension_header_may_be_all_there_is() {
+        let bytes = packet(60, &[59, 0, 1, 4, 0, 0, 0, 0]);
+        let upper = Ipv6::new_checked(&bytes).unwrap().upper().unwrap();
+        assert_eq!((upper.protocol, upper.offset), (59, 48));
+    }
+
+    #[test]
     fn what_is_not_ipv6_is_refused() {
         let bytes = packet(17, &[1; 8]);
         assert_eq!(

@@ -607,6 +607,70 @@ mod tests {
         assert_eq!(read, Err(Invalid::Destination));
     }
 
+    /// RFC 4861 §4.4: R, S and O are the first three bits.
+    #[test]
+    fn every_flag_has_its_bit() {
+        for bits in 0..8u8 {
+            let flag = |bit: u8| bits & bit != 0;
+            let advertisement = NeighborAdvertisement {
+                target: CLAT,
+                router: flag(4),
+                solicited: flag(2),
+                override_cache: flag(1),
+                target_link_layer: None,
+            };
+            let mut buf = PacketBuf::for_packets_up_to(200);
+            advertisement.write(&mut buf, CLAT, ROUTER).unwrap();
+            assert_eq!(buf.bytes()[44], bits << 5);
+            let read = NeighborAdvertisement::new_checked(&envelope(&buf), &buf.bytes()[40..]);
+            assert_eq!(read, Ok(advertisement));
+            let everybody = Envelope {
+                dst: ALL_NODES,
+                ..envelope(&buf)
+            };
+            advertisement.write(&mut buf, CLAT, ALL_NODES).unwrap();
+            let read = NeighborAdvertisement::new_checked(&everybody, &buf.bytes()[40..]);
+            assert_eq!(read.is_err(), advertisement.solicited);
+        }
+    }
+
+    /// RFC 4861 §4.6.2: L and A are the first two bits.
+    #[test]
+    fn prefix_information_is_32_bytes_of_its_type() {
+        for bits in 0..4u8 {
+            let option = PrefixInformation {
+                prefix: CLAT,
+                length: 128,
+                on_link: bits & 2 != 0,
+                autonomous: bits & 1 != 0,
+                valid_lifetime: 1,
+                preferred_lifetime: 2,
+            };
+            let bytes = option.to_bytes();
+            assert_eq!(bytes[3], bits << 6);
+            assert_eq!(PrefixInformation::parse(&bytes), Some(option));
+            for (at, value) in [(0, 4), (2, 129)] {
+                let mut broken = bytes;
+                broken[at] = value;
+                assert_eq!(PrefixInformation::parse(&broken), None);
+            }
+            let longer = [&bytes[..], &[0; 8]].concat();
+            assert_eq!(PrefixInformation::parse(&longer), None);
+            assert_eq!(PrefixInformation::parse(&bytes[..24]), None);
+        }
+    }
+
+    #[test]
+    fn a_router_solicitation_is_of_its_type_and_empty() {
+        assert_eq!(router_solicitation(), [133, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_invalid_is_said() {
+        assert_eq!(Invalid::HopLimit.to_string(), "hop limit is not 255");
+        assert_eq!(Invalid::Checksum.to_string(), "wrong checksum");
+    }
+
     #[test]
     fn a_multicast_target_is_refused() {
         let mut buf = PacketBuf::for_packets_up_to(200);

@@ -243,6 +243,30 @@ mod tests {
         );
     }
 
+    /// The numbers of linux/virtio_net.h.
+    #[test]
+    fn every_kind_and_flag_has_its_number() {
+        use ChecksumState::{Complete, Partial, Verified};
+        let partial = Partial { start: 0, field: 0 };
+        for (flags, wanted) in [(0, Complete), (1, partial), (2, Verified), (3, partial)] {
+            let read = Offload::decode(&[flags, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0).unwrap();
+            assert_eq!((read.checksum, read.gso), (wanted, None));
+        }
+        for (number, wanted) in [
+            (1, GsoKind::TcpV4 { ecn: false }),
+            (0x81, GsoKind::TcpV4 { ecn: true }),
+            (4, GsoKind::TcpV6 { ecn: false }),
+            (0x84, GsoKind::TcpV6 { ecn: true }),
+            (5, GsoKind::Udp),
+        ] {
+            let [low, high] = 1400u16.to_ne_bytes();
+            let read = Offload::decode(&[0, number, 0, 0, low, high, 0, 0, 0, 0], 0).unwrap();
+            assert_eq!(read.gso.map(|gso| gso.kind), Some(wanted));
+            assert_eq!(read.encode(0)[1], number);
+            assert_eq!(wanted.other_family().other_family(), wanted);
+        }
+    }
+
     #[test]
     fn a_verified_checksum_stays_verified() {
         let offload = Offload {

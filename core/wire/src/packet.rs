@@ -207,6 +207,40 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_packet_can_be_replaced() {
+        let mut buf = packet(b"0123");
+        buf.replace_front(4, b"ab").unwrap();
+        assert_eq!(buf.bytes(), b"ab");
+    }
+
+    #[test]
+    fn both_ends_can_be_cut_and_no_further() {
+        let mut buf = packet(b"0123456789");
+        buf.advance(2);
+        buf.truncate(6);
+        assert_eq!(buf.bytes(), b"234567");
+        buf.truncate(7);
+        assert_eq!(buf.bytes(), b"234567");
+        assert!(!buf.is_empty());
+        buf.advance(7);
+        assert!(buf.is_empty() && buf.bytes().is_empty());
+    }
+
+    /// Ports read their own headers before the packet, and every packet fits behind them.
+    #[test]
+    fn a_packet_is_received_behind_its_prefix() {
+        let mut buf = PacketBuf::new();
+        let area = buf.receive_area(24);
+        assert!(area.len() >= 24 + MAX_PACKET);
+        assert_eq!(MAX_PACKET, 65_575);
+        area[..28].copy_from_slice(&[[0xee; 24].as_slice(), b"abcd"].concat());
+        buf.received(4, Offload::default());
+        assert_eq!(buf.bytes(), b"abcd");
+        assert_eq!(buf.prepend(24).unwrap(), [0xee; 24]);
+        assert!(format!("{buf:?}").contains("no IP packet, 28 bytes"));
+    }
+
+    #[test]
     fn the_headroom_ends() {
         let mut buf = packet(b"0123");
         assert_eq!(buf.prepend(HEADROOM).map(|front| front.len()), Ok(HEADROOM));

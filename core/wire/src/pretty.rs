@@ -106,5 +106,45 @@ mod tests {
             "IPv6 2001:db8:64::c633:640a > 2001:db8:1:2::464 UDP fragment 1480, 64 bytes"
         );
         assert_eq!(summary("00"), "no IP packet, 1 bytes");
+        assert_eq!(format!("{:?}", Summary::of(&[0])), "no IP packet, 1 bytes");
+    }
+
+    #[test]
+    fn protocols_have_names_and_the_rest_numbers() {
+        for (number, rest, wanted) in [
+            (1, "0800", "ICMP 8/0"),
+            (58, "8000", "ICMPv6 128/0"),
+            (6, "00500051", "TCP 80 > 81"),
+            (17, "0050", "UDP"),
+            (44, "", "fragment"),
+            (50, "", "ESP"),
+            (47, "", "protocol 47"),
+        ] {
+            let header = ipv4::Fields {
+                tos: 0,
+                total_len: 28,
+                id: 0,
+                dont_fragment: false,
+                fragment: ipv4::Fragment::default(),
+                ttl: 1,
+                protocol: number,
+                src: [192, 0, 2, 1].into(),
+                dst: [192, 0, 2, 2].into(),
+            };
+            let hex: String = header
+                .to_bytes()
+                .iter()
+                .map(|it| format!("{it:02x}"))
+                .collect();
+            let padded = match number {
+                1 | 58 => format!("{hex}{rest}000000000000"),
+                _ => format!("{hex}{rest}"),
+            };
+            let text = summary(&padded);
+            assert_eq!(
+                text,
+                format!("IPv4 192.0.2.1 > 192.0.2.2 {wanted}, 28 bytes")
+            );
+        }
     }
 }

@@ -128,6 +128,7 @@ mod tests {
             prop_assert!(tcp.header_len() <= bytes.len());
             prop_assert_eq!(tcp.flags(), bytes[tcp::FLAGS_AT]);
             prop_assert_eq!(Some(tcp.sequence()), get_u32(&bytes, tcp::SEQUENCE_AT));
+            prop_assert_eq!(Some(tcp.acknowledgment()), get_u32(&bytes, 8));
         }
 
         #[test]

@@ -413,7 +413,8 @@ impl World {
             | Item::ReservedPorts(_)
             | Item::PortShare(_)
             | Item::ProxyNeighbour(_)
-            | Item::Masquerade(_) => {}
+            | Item::Masquerade(_)
+            | Item::ForwardingGuard(_) => {}
         }
         self.made.retain(|it| !it.same_subject(item));
         self.made.push(item.clone());
@@ -441,7 +442,8 @@ impl World {
             | Item::ReservedPorts(_)
             | Item::PortShare(_)
             | Item::ProxyNeighbour(_)
-            | Item::Masquerade(_) => {}
+            | Item::Masquerade(_)
+            | Item::ForwardingGuard(_) => {}
         }
     }
 

@@ -26,7 +26,7 @@ use rtnetlink::{
 };
 
 use super::{
-    Change, Made, System, SystemError, nft,
+    Change, Made, System, SystemError, guard, nft,
     reserved::{self, PortSet},
     sharing,
 };
@@ -88,6 +88,7 @@ impl LinuxSystem {
             Item::PortShare(it) => return sharing::share(it).await,
             Item::ProxyNeighbour(it) => self.add_proxy(it).await?,
             Item::Masquerade(it) => return sharing::masquerade(it).await,
+            Item::ForwardingGuard(it) => return guard::set_up(it).await,
         }
         Ok(Made::Yes)
     }
@@ -108,6 +109,7 @@ impl LinuxSystem {
             Item::ProxyNeighbour(_) if change.before.is_some() => Ok(()),
             Item::ProxyNeighbour(it) => gone_is_fine(self.delete_proxy(it).await),
             Item::Masquerade(it) => sharing::unmasquerade(it).await,
+            Item::ForwardingGuard(it) => guard::take_down(it).await,
         }
     }
 
@@ -255,7 +257,8 @@ impl System for LinuxSystem {
             | Item::Route(_)
             | Item::Concealment(_)
             | Item::PortShare(_)
-            | Item::Masquerade(_) => None,
+            | Item::Masquerade(_)
+            | Item::ForwardingGuard(_) => None,
         }
     }
 
@@ -377,8 +380,7 @@ fn restore(setting: &Setting, before: Option<&str>) -> io::Result<()> {
 fn forwarding() -> io::Result<String> {
     let mut before = read_setting(FORWARDING)?;
     let all = before.clone();
-    for entry in fs::read_dir(setting_file("net/ipv6/conf"))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+    for name in every_interface()? {
         // An interface that has just gone differs from nothing.
         if read_setting(&forwarding_of(&name)).is_ok_and(|own| own != all) {
             before.push(' ');
@@ -401,6 +403,19 @@ fn restore_forwarding(before: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Every interface with IPv6, and `all` and `default`, which stand beside them.
+pub(super) fn every_interface() -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(setting_file("net/ipv6/conf"))?;
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// Whether there is such a switch, and it is on.
+pub(super) fn is_on(path: &str) -> bool {
+    read_setting(path).is_ok_and(|it| it == "1")
 }
 
 fn forwarding_of(interface: &str) -> String {

@@ -8,9 +8,11 @@
 
 use std::{future::Future, io, path::Path};
 
-use plan::{Item, Plan};
+use plan::{Item, Plan, Setting};
 use serde::{Deserialize, Serialize};
 
+#[cfg(target_os = "linux")]
+mod guard;
 pub mod journal;
 #[cfg(target_os = "linux")]
 pub(crate) mod linux;
@@ -183,6 +185,22 @@ impl<S: System> NetCfg<S> {
         Ok(())
     }
 
+    /// A kernel setting as it was before this process changed it. `None` if there is none.
+    pub async fn original(&mut self, path: &str) -> Option<String> {
+        let setting = Item::Setting(Setting {
+            path: path.to_owned(),
+            value: String::new(),
+        });
+        let changed = self.made.iter().map(|it| &it.change);
+        match changed
+            .into_iter()
+            .find(|it| it.item.same_subject(&setting))
+        {
+            Some(change) => change.before.clone(),
+            None => self.system.before(&setting).await,
+        }
+    }
+
     /// Makes again everything that was made and that somebody else may have taken away: another
     /// program, or the kernel, which deletes the routes of an interface that is set down.
     ///
@@ -219,8 +237,8 @@ impl<S: System> NetCfg<S> {
         let same = |entry: &Entry| entry.change.item.same_subject(item);
         let at = match self.made.iter().position(same) {
             Some(at) if self.made[at].change.item == *item => at,
-            // Settings of an interface replace each other; everything else goes before it comes.
-            Some(at) if matches!(item, Item::Interface(_)) => self.replace(at, item)?,
+            // Everything else goes before it comes.
+            Some(at) if replaces(item) => self.replace(at, item)?,
             Some(at) => {
                 self.unmake(at).await?;
                 self.begin(item).await?
@@ -292,6 +310,12 @@ impl<S: System> NetCfg<S> {
         }
         Ok(())
     }
+}
+
+/// Whether making an item takes the place of what was made of it before, at once: settings of an
+/// interface, and a table that must not be missing for a moment.
+fn replaces(item: &Item) -> bool {
+    matches!(item, Item::Interface(_) | Item::ForwardingGuard(_))
 }
 
 /// Takes back what a crashed process left on a host, as the journal at `path` tells. Returns what

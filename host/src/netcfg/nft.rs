@@ -128,6 +128,17 @@ pub(super) async fn run(script: Script<'_>) -> io::Result<Outcome> {
     Ok(Outcome::NoProgram)
 }
 
+/// Deletes a table, named with its family, if there is one.
+pub(super) async fn remove(table: &str) -> io::Result<()> {
+    // Adding a table before deleting it makes the deletion succeed where there is none.
+    let text = format!("table {table}\ndelete table {table}\n");
+    match run(Script::Text(&text)).await? {
+        Outcome::Refused(why) => Err(io::Error::other(why)),
+        // Without the program there is nothing that it made.
+        Outcome::Done | Outcome::NoProgram => Ok(()),
+    }
+}
+
 /// Should this process be killed, a program that it has started must not go on: it would make the
 /// change after somebody else has cleaned up.
 fn die_with_us(command: &mut Command) {

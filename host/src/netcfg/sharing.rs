@@ -10,8 +10,8 @@
 //! it stays right, too.
 //!
 //! The host's own: whatever has a socket, whoever bound it to a port of ours; answers to its own
-//! echo requests, which have no socket that the kernel could look up; and whatever comes from
-//! loopback.
+//! echo requests, which have no socket that the kernel could look up, unless the translator has sent
+//! a request with that identifier to the same host since; and whatever comes from loopback.
 
 use std::{fmt::Write, io};
 
@@ -19,7 +19,7 @@ use plan::{Masquerade, PortShare};
 
 use super::{
     Made,
-    nft::{Outcome, Script, run, table_name},
+    nft::{Outcome, Script, remove, run, table_name},
 };
 
 /// What a kernel can do for the chain that looks at arriving packets, the best first.
@@ -80,7 +80,7 @@ pub(super) async fn share(share: &PortShare) -> io::Result<Made> {
 }
 
 pub(super) async fn unshare(share: &PortShare) -> io::Result<()> {
-    remove(&ports_table(share)).await
+    remove(&format!("ip {}", ports_table(share))).await
 }
 
 pub(super) async fn masquerade(item: &Masquerade) -> io::Result<Made> {
@@ -92,15 +92,7 @@ pub(super) async fn masquerade(item: &Masquerade) -> io::Result<Made> {
 }
 
 pub(super) async fn unmasquerade(item: &Masquerade) -> io::Result<()> {
-    remove(&nat_table(item)).await
-}
-
-async fn remove(table: &str) -> io::Result<()> {
-    match run(Script::Text(&without(table))).await? {
-        Outcome::Refused(why) => Err(io::Error::other(why)),
-        // Without the program there is nothing that it made.
-        Outcome::Done | Outcome::NoProgram => Ok(()),
-    }
+    remove(&format!("ip {}", nat_table(item))).await
 }
 
 fn no_program() -> io::Error {
@@ -172,8 +164,12 @@ fn port_share(share: &PortShare, means: Means) -> String {
         {quoted_to} . @th,256,16 @pings accept
         goto divert
     }}
+    chain sent {{
+        icmp type echo-request icmp id {ports} delete @pings {{ @nh,128,32 . @th,32,16 }}
+    }}
     chain arrive {{
         type filter hook prerouting priority -350; policy accept;
+        iifname \"{interface}\" ip saddr {address} jump sent
         iifname \"{interface}\" ip saddr {address} ip saddr set {stand_in} notrack accept
         iifname {{ \"{interface}\", \"lo\" }} accept
         ip saddr {stand_in} drop

@@ -1,13 +1,20 @@
 //! Lists, in pages.
 
-use std::{collections::HashMap, net::Ipv6Addr, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv6Addr,
+    time::Instant,
+};
 
 use control::{
     Problem,
     network::subscriber,
-    plat::{Answer, BibRow, ClientRow, Cursor, MAX_PAGE, Page, PoolRow, SessionRow, TopBy, Wanted},
+    plat::{
+        Answer, BibRow, ClientRow, Cursor, MAX_PAGE, Page, PoolRow, RefusedClient, SessionRow,
+        TopBy, Wanted,
+    },
 };
-use nat64::Engine;
+use nat64::{Engine, RefusedSubscriber, network6::Network6};
 
 use super::{Admin, rows};
 
@@ -114,6 +121,27 @@ impl Admin {
         Ok(all)
     }
 
+    /// The clients that were refused something, those refused most first. A worker remembers a few
+    /// hundred.
+    pub(super) async fn refused(&self) -> Result<Vec<RefusedClient>, Problem> {
+        let order = |engine: &mut Engine, now: Instant| (engine.refused(), now);
+        let mut all: BTreeMap<Network6, RefusedSubscriber> = BTreeMap::new();
+        let mut latest = None;
+        for (part, now) in self.each(order).await? {
+            latest = latest.max(Some(now));
+            for one in part {
+                let entry = all.entry(one.subscriber);
+                entry.and_modify(|it| *it = both(it, &one)).or_insert(one);
+            }
+        }
+        let mut rows: Vec<_> = latest
+            .into_iter()
+            .flat_map(|now| all.values().map(move |it| rows::refused(it, now)))
+            .collect();
+        rows.sort_by_key(|it| std::cmp::Reverse(it.packets));
+        Ok(rows)
+    }
+
     /// The clients with the most, by /64. Goes through the tables in parts.
     pub(super) async fn top(&self, by: TopBy, limit: Option<usize>) -> Result<Answer, Problem> {
         let mut clients: HashMap<Ipv6Addr, (u64, u64)> = HashMap::new();
@@ -151,6 +179,16 @@ impl Admin {
         });
         rows.truncate(limit.unwrap_or(20).min(MAX_PAGE));
         Ok(Answer::Clients { rows })
+    }
+}
+
+/// What two workers remember of one subscriber.
+fn both(a: &RefusedSubscriber, b: &RefusedSubscriber) -> RefusedSubscriber {
+    let later = if b.last > a.last { b } else { a };
+    RefusedSubscriber {
+        packets: a.packets.saturating_add(b.packets),
+        first: a.first.min(b.first),
+        ..*later
     }
 }
 

@@ -158,6 +158,10 @@ const ERRORS: Name = counter(
     "icmp_errors_sent",
     "Senders that were told with an ICMP error",
 );
+const CLIENTS_REFUSED: Name = counter(
+    "refused_client_packets",
+    "Packets of clients that were refused",
+);
 const HOST_REFUSED: Name = counter("host_refused_packets", "Packets that the host did not take");
 const UNREADABLE: Name = counter("unreadable_packets", "Packets that could not be understood");
 const JOURNAL_LOST: Name = counter("journal_lost_changes", "Changes of the tables not told");
@@ -168,6 +172,7 @@ type Labels = Vec<(&'static str, String)>;
 /// The metric that a row is, if it is one.
 fn metric(code: &str) -> Option<(Name, Labels)> {
     if let Some(name) = match code {
+        "clients.refused" => Some(CLIENTS_REFUSED),
         "host.refused" => Some(HOST_REFUSED),
         "host.unreadable" => Some(UNREADABLE),
         "journal.lost" => Some(JOURNAL_LOST),

@@ -5,9 +5,9 @@ use std::{
     time::Instant,
 };
 
-use control::plat::{BibRow, Protocol, SessionRow, StaticBinding};
+use control::plat::{BibRow, Protocol, RefusedClient, SessionRow, StaticBinding};
 use nat64::{
-    Engine,
+    Engine, RefusedSubscriber,
     bib::Binding,
     journal::SessionRecord,
     session::State,
@@ -15,6 +15,7 @@ use nat64::{
     tuple::{self, Endpoint4, Endpoint6},
     view::SessionView,
 };
+use wire::verdict::Reason;
 
 pub(super) fn protocol(protocol: tuple::Protocol) -> Protocol {
     match protocol {
@@ -103,6 +104,18 @@ pub(super) fn binding(binding: &Binding) -> BibRow {
         pool: end4(binding.outside),
         sessions: binding.sessions,
         is_static: binding.is_static,
+    }
+}
+
+pub(super) fn refused(it: &RefusedSubscriber, now: Instant) -> RefusedClient {
+    let ago = |at| now.saturating_duration_since(at).as_secs();
+    RefusedClient {
+        client: it.subscriber.to_string(),
+        packets: it.packets,
+        first_ago: ago(it.first),
+        last_ago: ago(it.last),
+        reason: it.why.code().to_owned(),
+        sentence: it.why.explain().to_owned(),
     }
 }
 

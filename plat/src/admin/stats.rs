@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use control::plat::{Amounts, StatsRow};
 use nat64::{
+    DropReason,
     stats::{DirectionStats, Stats},
     tuple::Protocol,
 };
@@ -77,6 +78,12 @@ impl Counters {
         }
         self.made(&mut table);
         table.add(
+            "clients.refused",
+            "Packets of clients that were refused: not in `clients`, over quota, or no room; `plat \
+             client refused` lists whose.",
+            self.refused(),
+        );
+        table.add(
             "host.refused",
             "Packets that the host did not take from us.",
             self.shared.host_refused.get(),
@@ -94,6 +101,16 @@ impl Counters {
             lost.sum(),
         );
         table.0
+    }
+
+    fn refused(&self) -> u64 {
+        let refuses = |it: &DropReason| it.is_shortage() || *it == DropReason::ClientRefused;
+        let reasons = DropReason::ALL.iter().copied().filter(refuses);
+        let of_worker = |reason| {
+            let all = self.workers.iter();
+            all.map(move |it| it.from_v6.dropped_by_state.get(reason))
+        };
+        reasons.flat_map(of_worker).sum()
     }
 
     fn current_amounts(&self, table: &mut Table) {

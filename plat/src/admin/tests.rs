@@ -26,14 +26,18 @@ struct Fixture {
 }
 
 impl Fixture {
-    async fn new() -> Self {
-        let tun = Arc::new(FakeTun::new());
-        let clock = Clock::start();
-        let config = nat64::Config::new(
+    fn config() -> nat64::Config {
+        nat64::Config::new(
             "2001:db8:64::/96".parse().unwrap(),
             &["203.0.113.1".parse().unwrap()],
             "2001:db8::64".parse().unwrap(),
-        );
+        )
+    }
+
+    async fn new() -> Self {
+        let tun = Arc::new(FakeTun::new());
+        let clock = Clock::start();
+        let config = Self::config();
         let engine = Engine::new(config, [7; 16], clock.now()).unwrap();
         let shared = Arc::new(Shared::default());
         let port = Arc::clone(&tun) as Arc<dyn Tun>;
@@ -243,6 +247,42 @@ async fn the_use_of_the_pool_and_its_marks() {
     let _: Answer = client.call(Verb::SessionFlush { filter }).await.unwrap();
     let row = udp(client.call(Verb::PoolList).await.unwrap());
     assert_eq!(row.high_water, Some(3));
+}
+
+/// Whose they are, how often, and why; and the sum where counters are.
+#[tokio::test]
+async fn obs_01_refused_clients_are_listed_by_network() {
+    let fixture = Fixture::new().await;
+    fixture.flow(5000);
+    let mut client = fixture.root().await;
+    let refused = async |client: &mut Client<DuplexStream>| {
+        let answer = client.call(Verb::ClientRefused).await.unwrap();
+        let Answer::Refused { rows } = answer else {
+            panic!("{answer:?}")
+        };
+        rows
+    };
+    assert_eq!(refused(&mut client).await, []);
+    let mut config = Fixture::config();
+    config.clients = vec!["2001:db8:1::/48".parse().unwrap()];
+    let order = move |engine: &mut Engine, _| engine.reconfigure(config.clone()).is_ok();
+    assert_eq!(fixture.admin.each(order).await.unwrap(), [true]);
+    // Each is told with an ICMP error.
+    fixture.flow(5001);
+    fixture.flow(5002);
+    let rows = refused(&mut client).await;
+    let row = rows.first().unwrap();
+    assert_eq!((rows.len(), row.packets), (1, 2));
+    assert_eq!(row.client, "2001:db8::/64");
+    assert_eq!(row.reason, "client-refused");
+    assert!(row.first_ago >= row.last_ago && row.sentence.contains("`clients`"));
+    let Answer::Status(status) = client.call(Verb::Status).await.unwrap() else {
+        panic!("no status")
+    };
+    assert_eq!(status.refused_clients, 1);
+    let rows = fixture.admin.counters.rows();
+    let counted = rows.iter().find(|it| it.code == "clients.refused").unwrap();
+    assert_eq!(counted.value, 2.0);
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ pub(crate) enum Command {
     /// Look at the pool
     #[command(subcommand)]
     Pool(PoolVerb),
+    /// Look at the clients
+    #[command(subcommand)]
+    Client(ClientVerb),
     /// Print what was counted
     Stats {
         /// With a sentence for each counter, and the clause that it follows from
@@ -239,6 +242,14 @@ pub(crate) enum PoolVerb {
     /// Print the use of each address by protocol, and the most that it was
     #[command(visible_alias = "display")]
     List(Shown),
+}
+
+/// What can be done with clients.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientVerb {
+    /// Print those that were refused something, by /64: how often, since when, and why the last time
+    #[command(visible_alias = "display")]
+    Refused(Shown),
 }
 
 /// What `top` shows.

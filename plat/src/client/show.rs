@@ -1,10 +1,10 @@
 //! Answers for people.
 
-use std::{fmt::Write, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use cli::text::duration;
 use control::plat::{
-    Amounts, BibRow, ClientRow, Event, Health, PoolRow, SessionRow, StatsRow, Status,
+    Amounts, BibRow, ClientRow, Event, Health, PoolRow, RefusedClient, SessionRow, StatsRow, Status,
 };
 
 pub(super) fn status(status: &Status) -> String {
@@ -27,6 +27,13 @@ pub(super) fn status(status: &Status) -> String {
     };
     line("current sessions", status.sessions, status.sessions_limit);
     line("current bindings", status.bindings, status.bindings_limit);
+    if status.refused_clients > 0 {
+        let _ = writeln!(
+            text,
+            "refused: clients of {} networks (`plat client refused`)",
+            status.refused_clients
+        );
+    }
     for threshold in status.thresholds.iter().filter(|it| it.exceeded) {
         let _ = writeln!(
             text,
@@ -134,6 +141,32 @@ pub(super) fn stats(rows: &[StatsRow], explain: bool) -> String {
             }
         }
         text.push('\n');
+    }
+    text
+}
+
+/// Those who were refused, and below what the reasons mean.
+pub(super) fn refused(rows: &[RefusedClient]) -> String {
+    let mut text = format!(
+        "{:<24} {:>9} {:>10} {:>10} REASON\n",
+        "CLIENT", "PACKETS", "FIRST", "LAST"
+    );
+    let ago = |seconds| format!("{} ago", duration(Duration::from_secs(seconds)));
+    let mut reasons = BTreeMap::new();
+    for row in rows {
+        let _ = writeln!(
+            text,
+            "{:<24} {:>9} {:>10} {:>10} {}",
+            row.client,
+            row.packets,
+            ago(row.first_ago),
+            ago(row.last_ago),
+            row.reason
+        );
+        reasons.insert(&row.reason, &row.sentence);
+    }
+    for (reason, sentence) in reasons {
+        let _ = writeln!(text, "{reason}: {sentence}");
     }
     text
 }

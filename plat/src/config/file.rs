@@ -58,6 +58,10 @@ pub(super) struct File {
     /// Name of the virtual interface.
     #[schemars(with = "Option<String>")]
     pub(super) interface: Option<Spanned<String>>,
+    /// Whether a host that did not forward packets goes on so, but for those of clients. Default
+    /// true.
+    #[serde(default = "yes")]
+    pub(super) forward_guard: bool,
     /// Bytes that a packet may have on the IPv6 side. Default 1500, at least 1280.
     #[schemars(with = "Option<u16>")]
     pub(super) ipv6_mtu: Option<Spanned<u16>>,
@@ -85,6 +89,10 @@ pub(super) struct File {
     pub(super) log: LogFile,
     #[serde(default)]
     pub(super) metrics: MetricsFile,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What becomes of packets to private and other special IPv4 addresses under `64:ff9b::/96`.
@@ -120,6 +128,9 @@ pub(super) struct TimersFile {
     /// A datagram of which fragments are missing. Default 5, at least 2.
     #[schemars(with = "Option<u64>")]
     pub(super) fragment: Option<Spanned<u64>>,
+    /// A UDP port or identifier that was given up, before another client gets it. Default 120.
+    #[schemars(with = "Option<u64>")]
+    pub(super) hold_down: Option<Spanned<u64>>,
 }
 
 /// How much of everything there may be; memory grows up to these and no further.

@@ -57,6 +57,7 @@ impl TimersFile {
             "tcp_established" => &self.tcp_established,
             "tcp_transitory" => &self.tcp_transitory,
             "tcp_incoming_syn" => &self.tcp_incoming_syn,
+            "hold_down" => &self.hold_down,
             _ => &self.fragment,
         };
         timer.as_ref().map(Spanned::span)

@@ -46,7 +46,7 @@ impl Config {
             NonGlobal::Translate => "translate",
         };
         let quota = &self.quota;
-        let all: [(&'static str, Value); 49] = [
+        let all: [(&'static str, Value); 51] = [
             ("prefixes", texts(self.prefixes.iter())),
             ("clients", texts(self.clients.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
@@ -58,6 +58,7 @@ impl Config {
             ("allow_destinations", texts(self.allow_destinations.iter())),
             ("wkp_non_global", wkp_non_global.into()),
             ("interface", self.interface.clone().into()),
+            ("forward_guard", self.forward_guard.into()),
             ("ipv6_mtu", self.ipv6_mtu.into()),
             ("ipv4_mtu", self.ipv4_mtu.into()),
             ("fragment_above", self.fragment_above.into()),
@@ -79,6 +80,7 @@ impl Config {
             ("timers.tcp_transitory", seconds(timers.tcp_transitory)),
             ("timers.tcp_incoming_syn", seconds(timers.tcp_incoming_syn)),
             ("timers.fragment", seconds(timers.fragment)),
+            ("timers.hold_down", seconds(timers.hold_down)),
             ("limits.bindings", limits.bindings.into()),
             ("limits.sessions", limits.sessions.into()),
             ("limits.stored_syns", limits.stored_syns.into()),

@@ -79,6 +79,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
             Some(name) => interface(document, name)?,
             None => "plat0".to_owned(),
         },
+        forward_guard: file.forward_guard,
         ipv6_mtu: at_least("ipv6_mtu", &file.ipv6_mtu, 1500, 1280)?,
         ipv4_mtu: at_least("ipv4_mtu", &file.ipv4_mtu, 1500, 68)?,
         fragment_above: at_least("fragment_above", &file.fragment_above, 1280, 1280)?,
@@ -224,6 +225,7 @@ fn timers(file: &TimersFile) -> Timers {
         tcp_transitory: or(&file.tcp_transitory, default.tcp_transitory),
         tcp_incoming_syn: or(&file.tcp_incoming_syn, default.tcp_incoming_syn),
         fragment: or(&file.fragment, default.fragment),
+        hold_down: or(&file.hold_down, default.hold_down),
     }
 }
 

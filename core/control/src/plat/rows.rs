@@ -127,16 +127,22 @@ pub struct ClientRow {
     pub bindings: u64,
 }
 
-/// A client that was refused because it is not in `clients`.
+/// A client that was refused something: because it is not in `clients`, or for want of room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedClient {
-    /// Its /64.
+    /// Its /64, or the network that counts as one subscriber.
     pub client: String,
     /// How many of its packets.
     pub packets: u64,
-    /// When the last one was refused, if that is known.
+    /// How long ago the first one was refused.
+    pub first_ago: u64,
+    /// How long ago the last one was refused.
+    pub last_ago: u64,
+    /// Why, the last time: a code, like `client-refused`.
+    pub reason: String,
+    /// The same in one sentence.
     #[serde(default)]
-    pub seconds_ago: Option<u64>,
+    pub sentence: String,
 }
 
 /// Something that came near to its limit.
@@ -179,6 +185,9 @@ pub struct Status {
     pub sessions_limit: u64,
     /// How many bindings there may be.
     pub bindings_limit: u64,
+    /// How many clients' networks were refused something.
+    #[serde(default)]
+    pub refused_clients: u64,
     /// What is near its limit.
     #[serde(default)]
     pub thresholds: Vec<Threshold>,

@@ -8,7 +8,9 @@ use core::{
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{BibRow, ClientRow, Health, PoolRow, Protocol, SessionRow, StatsRow, Status};
+use super::rows::{
+    BibRow, ClientRow, Health, PoolRow, Protocol, RefusedClient, SessionRow, StatsRow, Status,
+};
 use crate::network::Match;
 
 /// The most rows in one answer. A longer list comes in pages.
@@ -170,6 +172,8 @@ pub enum Verb {
         #[serde(default)]
         limit: Option<usize>,
     },
+    /// The clients that were refused something.
+    ClientRefused,
     /// Whether it works.
     Health,
     /// Read the configuration again.
@@ -194,6 +198,7 @@ impl Verb {
             | Self::PoolList
             | Self::Stats
             | Self::Top { .. }
+            | Self::ClientRefused
             | Self::Health => false,
             Self::SessionFlush { .. }
             | Self::BibAdd(_)
@@ -217,6 +222,7 @@ impl Verb {
             Self::PoolList => "plat pool list",
             Self::Stats => "plat stats",
             Self::Top { .. } => "plat top",
+            Self::ClientRefused => "plat client refused",
             Self::Health => "plat health",
             Self::Reload { .. } | Self::ReloadConfirm => "plat reload",
         }
@@ -264,6 +270,11 @@ pub enum Answer {
     Clients {
         /// The clients, most first.
         rows: Vec<ClientRow>,
+    },
+    /// To [`Verb::ClientRefused`].
+    Refused {
+        /// The clients, those refused most first.
+        rows: Vec<RefusedClient>,
     },
     /// To [`Verb::Health`].
     Health(Health),

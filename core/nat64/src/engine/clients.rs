@@ -3,20 +3,20 @@
 use core::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use wire::{icmp::v6, ipv6::Ipv6, protocol};
+use wire::{icmp::v6, ipv6::Ipv6, packet::PacketBuf, protocol};
 use xlat::icmp_error::Message;
 
 use super::Engine;
 use crate::{
     incoming_tuple::{Refused, refused},
     network6::Network6,
-    reason::DropReason,
+    reason::{DropReason, Why},
 };
 
 /// Types of ICMPv6 from this one on are no errors (RFC 4443 §2.1).
 const FIRST_INFORMATIONAL: u8 = 128;
 
-/// A subscriber that was refused something for want of room.
+/// A subscriber that was refused something: for want of room, or because it is not one of `clients`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedSubscriber {
     /// Its network.
@@ -32,12 +32,13 @@ pub struct RefusedSubscriber {
 }
 
 impl Engine {
-    /// The subscribers that this shard refused something, those refused most first: the last 256 of
-    /// them.
+    /// The subscribers that this shard refused something, those refused most first: up to 256 for
+    /// want of room, and up to 256 /64 that are not ours.
     #[must_use]
     pub fn refused(&self) -> Vec<RefusedSubscriber> {
         let at = |tick: u32| self.epoch + Duration::from_secs(tick.into());
         let all = self.tables.subscribers.refused();
+        let all = all.chain(self.strangers.iter());
         let mut all: Vec<_> = all
             .map(|(subscriber, it)| RefusedSubscriber {
                 subscriber,
@@ -60,6 +61,18 @@ impl Engine {
         }
         let message = Message::plain(v6::UNREACHABLE, v6::PROHIBITED);
         Err(refused(DropReason::ClientRefused, message))
+    }
+
+    /// Remembers the network of a packet's sender who may not use us.
+    pub(super) fn note_stranger(&mut self, buf: &PacketBuf, why: Why, now: Instant) {
+        if why != Why::State(DropReason::ClientRefused) {
+            return;
+        }
+        if let Ok(packet) = Ipv6::new_checked(buf.bytes()) {
+            let network = Network6::around(packet.src(), 64);
+            self.strangers
+                .note(network, DropReason::ClientRefused, self.tick(now));
+        }
     }
 
     fn may_use(&self, client: Ipv6Addr) -> bool {

@@ -57,6 +57,8 @@ fn prefix() -> Pref64 {
 fn config() -> Config {
     let mut config = Config::new(prefix(), &[POOL], OWN6);
     config.errors = xlat::config::ErrorPolicy::Send;
+    // What is about it sets it.
+    config.timers.hold_down = Duration::ZERO;
     config
 }
 

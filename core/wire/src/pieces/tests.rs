@@ -105,6 +105,81 @@ fn reassemble_v6(fragments: &[Vec<u8>]) -> (u32, Vec<u8>) {
 fn a_whole_packet_is_one_piece() {
     let mut buf = loaded(b"hello");
     assert_eq!(collect(&mut buf, Pieces::whole()), [b"hello"]);
+    assert!(Pieces::whole().is_whole() && !Pieces::none().is_whole());
+    assert!(collect(&mut buf, Pieces::none()).is_empty());
+}
+
+/// A super-segment that ends inside its UDP header has no segments.
+#[test]
+fn a_truncated_super_segment_is_refused() {
+    let whole = udp_v4(&payload(8));
+    for len in 0..28 {
+        let buf = super_segment(&whole[..len], GsoKind::Udp, 1);
+        assert_eq!(Pieces::segments(&buf).err(), Some(Unsplittable), "{len}");
+    }
+    assert!(Pieces::segments(&super_segment(&whole, GsoKind::Udp, 1)).is_ok());
+}
+
+/// The oracle of other tests, itself checked: built by etherparse, then broken bit by bit.
+#[test]
+fn a_transport_checksum_is_right_or_wrong_or_unknown() {
+    let icmp_v4 = {
+        let mut bytes = Vec::new();
+        etherparse::PacketBuilder::ipv4([192, 0, 0, 1], [198, 51, 100, 1], 64)
+            .icmpv4_echo_request(7, 1)
+            .write(&mut bytes, &payload(40))
+            .unwrap();
+        bytes
+    };
+    let icmp_v6 = {
+        let mut bytes = Vec::new();
+        etherparse::PacketBuilder::ipv6([1; 16], [2; 16], 64)
+            .icmpv6_echo_request(7, 1)
+            .write(&mut bytes, &payload(40))
+            .unwrap();
+        bytes
+    };
+    let all = [
+        (udp_v4(&payload(40)), 20),
+        (udp_v6(&payload(40)), 40),
+        (tcp(false, &payload(40)), 20),
+        (tcp(true, &payload(40)), 40),
+        (icmp_v4, 20),
+        (icmp_v6, 40),
+    ];
+    for (packet, header) in all {
+        assert_eq!(transport_checksum_ok(&packet), Some(true));
+        for at in header..packet.len() {
+            let mut broken = packet.clone();
+            broken[at] ^= 0x10;
+            assert_eq!(transport_checksum_ok(&broken), Some(false), "{at}");
+        }
+        // Of another protocol nothing is known.
+        let mut other = packet.clone();
+        other[if header == 20 { 9 } else { 6 }] = 132;
+        assert_eq!(transport_checksum_ok(&other), None);
+    }
+    let mut without = udp_v4(&payload(40));
+    without[26..28].fill(0);
+    assert_eq!(transport_checksum_ok(&without), None);
+}
+
+/// Where TCP has its urgent pointer and UDP data, SCTP has its checksum: only SCTP's is a CRC.
+#[test]
+fn only_sctp_has_a_crc() {
+    for (number, start) in [(protocol::UDP, 20), (protocol::SCTP, 28)] {
+        let mut packet = udp_v4(&payload(60));
+        packet[9] = number;
+        let mut buf = loaded(&packet);
+        buf.offload.checksum = ChecksumState::Partial { start, field: 8 };
+        complete_checksum(&mut buf).unwrap();
+        let mut wanted = packet.clone();
+        let at = usize::from(start) + 8;
+        wanted[at..at + 2].copy_from_slice(
+            &never_zero(Sum::of(&packet[usize::from(start)..]).checksum()).to_be_bytes(),
+        );
+        assert_eq!(buf.bytes(), wanted);
+    }
 }
 
 /// Vector 11.4: 1500 bytes at an MTU of 1280 become 1280 and 296 bytes, offsets 0 and 154.

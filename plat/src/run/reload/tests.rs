@@ -19,6 +19,7 @@ use wire::{
 use crate::{
     admin,
     config::tests::settled,
+    forwarding::Forwarding,
     instance::{Instance, Source},
 };
 
@@ -198,7 +199,7 @@ async fn plat_r_01_what_one_worker_refuses_changes_none() {
 
 fn plan(text: &str) -> Plan {
     let config = settled(text).unwrap();
-    host_plan::plan(&config, &host_plan::Forwarding::default())
+    host_plan::plan(&config, &Forwarding::default())
 }
 
 /// An address is routed here before it is given out, and until it is not any more.

@@ -319,6 +319,23 @@ fn a_local_program_that_binds_a_shared_port_keeps_its_packets() {
     assert_eq!(network.plat.get(reserved), "8080,62000-62010");
 }
 
+/// A client may get an identifier that the host has just used for the same server: the answers are
+/// whose who asked last.
+#[test]
+fn the_host_and_a_client_ask_with_the_same_identifier() {
+    let network = network("same-id", &Options::default());
+    let config = "host_ports = \"61001-61001\"\nworkers = 1\n";
+    let _plat = plat(&network, Some(config));
+    let server = mapped(PUBLIC);
+    for _ in 0..3 {
+        network
+            .plat
+            .must(&format!("ping -n -c 1 -W 2 -e 61001 {PUBLIC}"));
+        let line = format!("ping -6 -n -c 1 -W 2 -e 7 {server}");
+        network.host.must(&line);
+    }
+}
+
 fn connect_and_say(to: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect_timeout(&to, SOON).unwrap();
     stream.write_all(b"hi").unwrap();

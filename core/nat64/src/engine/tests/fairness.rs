@@ -1,7 +1,10 @@
 //! Who may use the NAT64, and how much of it.
 
 use super::*;
-use crate::subscriber::{Quota, Quotas};
+use crate::{
+    static_bib::StaticBinding,
+    subscriber::{Quota, Quotas},
+};
 
 /// Of another subscriber than [`CLIENT`] and [`OTHER`].
 const STRANGER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 1, 0, 0, 0, 0x10);
@@ -37,7 +40,12 @@ fn only_the_networks_of_the_access_list_are_served() {
     assert_eq!(nat.engine.fragments_v6.datagrams(), 0);
     assert_eq!(nat.send(&echo6(STRANGER, 128, 1, SERVER)).reply(), refused);
     assert_eq!((nat.bindings(), nat.sessions()), (1, 1));
-    assert_eq!(nat.engine.refused(), []);
+    let [known] = nat.engine.refused()[..] else {
+        panic!("{:?}", nat.engine.refused());
+    };
+    let network = "2001:db8:2:1::/64".parse().unwrap();
+    let expected = (network, 3, DropReason::ClientRefused);
+    assert_eq!((known.subscriber, known.packets, known.why), expected);
 }
 
 /// Otherwise paths with a smaller MTU would be black holes.
@@ -163,4 +171,75 @@ fn plat_5_3_01_fragments_of_the_two_sides_do_not_share_memory() {
     header.mf = true;
     let fate = nat.send(&header.carrying(&[0; 24]));
     assert_eq!(fate, Fate::Forwarded(vec![]));
+}
+
+#[test]
+fn natb_6888_03_udp_ports_and_identifiers_rest_before_another_gets_them() {
+    let mut config = config();
+    config.timers.hold_down = Duration::from_secs(120);
+    config.pool[0].ports = PortRange::new(2000, 2000).unwrap();
+    let mut nat = Nat::new(config);
+    nat.udp((CLIENT, 2000), (SERVER, 53));
+    nat.send(&tcp6((CLIENT, 2000), (SERVER, 80), SYN)).packet();
+    nat.wait(302);
+    // TCP ports do not rest: the connection was seen to end.
+    nat.send(&tcp6((OTHER, 2000), (SERVER, 80), SYN)).packet();
+    let refused = (Why::State(DropReason::PoolExhausted), 1, 3);
+    for pause in [0, 60, 58] {
+        nat.wait(pause);
+        let packet = udp6((OTHER, 2000), (SERVER, 53), b"x");
+        assert_eq!(nat.send(&packet).reply(), refused);
+    }
+    nat.wait(3);
+    nat.udp((OTHER, 2000), (SERVER, 53));
+}
+
+/// A config of one UDP port, the client that had it gone.
+fn resting() -> (Config, Nat) {
+    let mut config = config();
+    config.timers.hold_down = Duration::from_secs(120);
+    config.pool[0].ports = PortRange::new(2000, 2000).unwrap();
+    let mut nat = Nat::new(config.clone());
+    nat.udp((CLIENT, 2000), (SERVER, 53));
+    nat.wait(302);
+    assert_eq!(nat.bindings(), 0);
+    (config, nat)
+}
+
+#[test]
+fn natb_6888_03_ports_rest_on_under_a_new_configuration() {
+    let (config, mut nat) = resting();
+    nat.engine.reconfigure(config).unwrap();
+    let refused = (Why::State(DropReason::PoolExhausted), 1, 3);
+    let packet = udp6((OTHER, 2000), (SERVER, 53), b"x");
+    assert_eq!(nat.send(&packet).reply(), refused);
+    nat.wait(121);
+    nat.send(&packet).packet();
+}
+
+/// RFC 6888 REQ-8 B: what is assigned by a person needs no rest.
+#[test]
+fn natb_6888_03_a_static_binding_gets_a_port_that_rests() {
+    let (mut config, mut nat) = resting();
+    let id = 2000;
+    let binding = StaticBinding {
+        protocol: Protocol::Udp,
+        inside: Endpoint6 { address: OTHER, id },
+        outside: Endpoint4 { address: POOL, id },
+    };
+    nat.engine.add_static(binding).unwrap();
+    nat.wait(130);
+    let packet = udp6((CLIENT, 2000), (SERVER, 53), b"x");
+    nat.send(&packet).reply();
+    // Nor is it given to others if it was none of the pool's in between.
+    assert!(nat.engine.remove_binding(Protocol::Udp, binding.inside));
+    let all = config.pool[0].ports;
+    config.pool[0].ports = PortRange::new(3000, 3000).unwrap();
+    nat.engine.reconfigure(config.clone()).unwrap();
+    nat.engine.add_static(binding).unwrap();
+    config.pool[0].ports = all;
+    nat.engine.reconfigure(config).unwrap();
+    nat.wait(130);
+    nat.send(&packet).reply();
+    nat.udp((OTHER, 2000), (SERVER, 53));
 }
