@@ -95,6 +95,27 @@ impl Subscriber {
         !self.events.is_closed()
     }
 
+    /// Waits until the client is gone.
+    pub async fn gone(&self) {
+        self.events.closed().await;
+    }
+
+    /// Queues an event once fewer than `unread` others wait for the client, so that a slow one
+    /// slows down its source instead of losing its connection. Whether it can still arrive.
+    pub async fn send(&self, event: Value, unread: usize) -> bool {
+        let all = self.events.max_capacity();
+        let free = all.saturating_sub(unread.saturating_sub(1)).max(1);
+        match self.events.reserve_many(free).await {
+            Ok(mut places) => {
+                if let Some(place) = places.next() {
+                    place.send(event);
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Queues an event; never waits. If the client has left too many unread, its connection ends.
     /// Whether any event can still arrive.
     pub fn push(&self, event: Value) -> bool {

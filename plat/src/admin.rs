@@ -1,9 +1,10 @@
 //! The control socket: what people and programs may ask a running `plat`.
 //!
 //! Everybody on the host may read; root, the service's own user and the members of [`GROUP`] may
-//! change something. Who asks is the kernel's word. What is asked of the tables goes to the workers
+//! change something, or see packets. Who asks is the kernel's word. What is asked of the tables goes to the workers
 //! as orders, a page at a time, so that no list holds up packets.
 
+mod capture;
 mod control;
 mod facts;
 mod feed;
@@ -195,6 +196,7 @@ impl Admin {
                 rows: self.counters.rows(),
             }),
             Verb::Top { by, limit } => self.top(by, limit).await,
+            Verb::Capture(wanted) => self.capture(wanted, subscriber),
             Verb::ClientRefused => Ok(Answer::Refused {
                 rows: self.refused().await?,
             }),
@@ -335,7 +337,7 @@ impl Service for Admin {
         let verb: Verb = serde_json::from_value(verb)
             .map_err(|it| Problem::new(ProblemCode::UnknownVerb, it).command("plat --version"))?;
         let command = verb.command();
-        if verb.changes() && !may_change(peer) {
+        if verb.is_restricted() && !may_change(peer) {
             let summary = format_args!(
                 "`{command}` is for root and members of the group {GROUP}; user {} is neither",
                 peer.uid
@@ -343,7 +345,7 @@ impl Service for Admin {
             let problem = Problem::new(ProblemCode::NotPermitted, summary);
             return Err(problem.command(format_args!("sudo {command}")));
         }
-        if verb.changes() {
+        if verb.is_restricted() {
             tracing::info!("user {}: {command}", peer.uid);
         }
         let answer = self.carry_out(verb, subscriber).await?;

@@ -2,6 +2,8 @@
 
 mod arguments;
 mod ask;
+mod capture;
+mod pcapng;
 mod show;
 mod walk;
 
@@ -30,6 +32,7 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Client(ClientVerb::Refused(shown)) => refused(&shown).await,
         Command::Stats { explain, shown } => stats(explain, &shown).await,
         Command::Top(arguments) => top(&arguments).await,
+        Command::Capture(arguments) => capture::run(&arguments).await,
         Command::Reload {
             confirm,
             confirm_within,

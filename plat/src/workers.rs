@@ -9,6 +9,7 @@
 mod orders;
 mod ring;
 mod run;
+pub(crate) mod tap;
 
 use std::{
     io,
@@ -26,6 +27,7 @@ pub(crate) use orders::{Orders, Unanswered};
 pub(crate) use ring::how_many;
 use ring::{Peers, Seat};
 use run::Run;
+use tap::Tap;
 
 /// A count of what happens seldom, by any thread.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ impl Count {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     stop: AtomicBool,
+    /// Where packets are looked at.
+    pub(crate) tap: Tap,
     /// Packets that the host did not take.
     pub(crate) host_refused: Count,
     /// Packets whose virtio-net header could not be understood.

@@ -91,6 +91,14 @@ pub struct Passage {
     pub(crate) stage: Stage,
 }
 
+impl Passage {
+    /// Whether nothing has been done with the packet yet: it is as it arrived.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.stage == Stage::Arrived
+    }
+}
+
 /// What has been done with a packet already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {

@@ -366,3 +366,59 @@ async fn metrics_are_served_and_documented() {
     assert!(ask("GET / HTTP/1.1").await.starts_with("HTTP/1.1 404 "));
     served.abort();
 }
+
+/// Who may see what clients send, how it ends, and that another may capture afterwards.
+#[tokio::test]
+async fn packets_are_captured_for_those_who_may() {
+    use ::control::plat::{CaptureWanted, Event, Side};
+
+    let fixture = Fixture::new().await;
+    let verb = |count| {
+        Verb::Capture(CaptureWanted {
+            filter: ::control::plat::CaptureFilter::default(),
+            snaplen: 48,
+            count: Some(count),
+            seconds: None,
+        })
+    };
+    let stranger = Peer::of(4242, 4242).with_groups(&["users"]);
+    let mut stranger = fixture.client(stranger).await;
+    let refused = stranger.call::<_, Answer>(verb(1)).await.unwrap_err();
+    assert!(
+        matches!(&refused, ipc::Error::Problem(it) if it.code == ProblemCode::NotPermitted),
+        "{refused}"
+    );
+    for _ in 0..2 {
+        let mut client = fixture.root().await;
+        let answer: Answer = client.call(verb(3)).await.unwrap();
+        assert!(matches!(answer, Answer::Capturing { .. }), "{answer:?}");
+        let mut other = fixture.root().await;
+        assert!(other.call::<_, Answer>(verb(1)).await.is_err());
+        // The worker looks before each batch.
+        fixture.admin.each(|_, _| ()).await.unwrap();
+        (5000..5002).for_each(|port| fixture.flow(port));
+        let (mut packets, mut lost) = (Vec::new(), None);
+        while lost.is_none() {
+            match client.event().await.unwrap() {
+                Event::Captured { packets: more, .. } => packets.extend(more),
+                Event::CaptureEnded { lost: count } => lost = Some(count),
+                Event::SessionCreated(_) | Event::SessionDeleted(_) | Event::Lost { .. } => {}
+            }
+        }
+        let sides: Vec<_> = packets.iter().map(|it| (it.side, it.outbound)).collect();
+        assert_eq!(lost, Some(0));
+        assert_eq!(
+            sides,
+            [(Side::V6, false), (Side::V4, true), (Side::V6, false)]
+        );
+        assert!(packets.iter().all(|it| it.bytes.len() <= 96 && it.len > 28));
+    }
+    // A client that goes away leaves nothing behind.
+    let mut client = fixture.root().await;
+    let _: Answer = client.call(verb(1000)).await.unwrap();
+    drop(client);
+    let mut next = fixture.root().await;
+    while next.call::<_, Answer>(verb(1)).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}

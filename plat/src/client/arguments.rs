@@ -11,6 +11,7 @@ use control::{
     plat::{Filter, Protocol, StaticBinding, TopBy},
 };
 
+use super::capture::Capture;
 use crate::{admin, instance::Instance};
 
 /// The commands.
@@ -43,6 +44,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         shown: Shown,
     },
+    /// Capture packets of both sides, with what became of them, for Wireshark and tcpdump (pcapng)
+    ///
+    /// A packet that does not pass has a comment that says why. For root and members of the group
+    /// openclat.
+    Capture(Capture),
     /// Show the clients with the most sessions or bindings
     Top(TopArguments),
     /// Read the configuration again; sessions survive unless their pool or prefix is gone

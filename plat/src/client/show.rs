@@ -101,6 +101,8 @@ pub(super) fn event(event: &Event) -> String {
     match event {
         Event::SessionCreated(row) => format!("+ {}", session(row)),
         Event::SessionDeleted(row) => format!("- {}", session(row)),
+        Event::Captured { packets, .. } => format!("{} packets captured", packets.len()),
+        Event::CaptureEnded { .. } => "the capture has ended".to_owned(),
         Event::Lost { count } => format!("! {count} changes were not told: there were too many"),
     }
 }

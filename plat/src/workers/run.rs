@@ -16,7 +16,7 @@ use nat64::{
 };
 use wire::{packet::PacketBuf, pieces::Pieces, verdict::Verdict};
 
-use super::{Shared, orders::Order, ring::Seat};
+use super::{Shared, orders::Order, ring::Seat, tap::Watch};
 
 /// Packets that are taken one after the other before anything else is looked after.
 const BATCH: usize = 64;
@@ -32,6 +32,7 @@ pub(super) struct Run {
     orders: Receiver<Order>,
     clock: Clock,
     segment: bool,
+    watch: Watch,
 }
 
 impl Run {
@@ -51,6 +52,7 @@ impl Run {
             orders,
             clock,
             segment: false,
+            watch: Watch::default(),
         }
     }
 
@@ -67,6 +69,7 @@ impl Run {
             // One time is enough for a batch: it lasts milliseconds, and lifetimes are in seconds.
             let now = self.clock.now();
             self.engine.handle_timeout(now);
+            self.watch.look(&self.shared.tap);
             let own = self.batch(&mut buf, received, now)?;
             let passed_on = self.passed_on(now);
             self.transmit(&mut buf, now);
@@ -98,6 +101,7 @@ impl Run {
         for taken in 0..BATCH {
             match received {
                 Received::Packet => {
+                    self.watch.arrives(buf);
                     let handled = self.engine.handle(buf, now);
                     self.finish(handled, buf);
                 }
@@ -120,6 +124,7 @@ impl Run {
     fn transmit(&mut self, buf: &mut PacketBuf, now: Instant) {
         while self.engine.poll_transmit(buf, now) {
             self.send(Pieces::whole(), buf);
+            self.watch.over();
         }
     }
 
@@ -129,6 +134,11 @@ impl Run {
             let Some((mut buf, passage)) = self.seat.next() else {
                 return taken > 0;
             };
+            if passage.is_untouched() {
+                self.watch.arrives(&buf);
+            } else {
+                self.watch.goes_on(&buf);
+            }
             let handled = self.engine.take_over(&mut buf, passage, now);
             self.finish(handled, &mut buf);
             self.seat.peers.put_back(buf);
@@ -146,25 +156,43 @@ impl Run {
         match handled {
             Handled::Here(Verdict::Forward(pieces)) => self.send(pieces, buf),
             // Either family goes back the way it came.
-            Handled::Here(Verdict::Reply(_)) => self.send(Pieces::whole(), buf),
-            Handled::Here(Verdict::Drop(_)) => {}
+            Handled::Here(Verdict::Reply(why)) => {
+                self.watch.replies(why);
+                self.send(Pieces::whole(), buf);
+            }
+            Handled::Here(Verdict::Drop(why)) => self.watch.drops(why),
             Handled::Elsewhere(passage) => self.pass_on(buf, passage),
         }
+        self.watch.over();
     }
 
-    fn pass_on(&self, buf: &mut PacketBuf, passage: Passage) {
-        if !self.seat.peers.pass_on(buf, passage) {
-            self.engine.give_up(buf, passage);
+    fn pass_on(&mut self, buf: &mut PacketBuf, passage: Passage) {
+        if self.seat.peers.pass_on(buf, passage) {
+            self.watch.goes_elsewhere(passage);
+        } else {
+            let why = self.engine.give_up(buf, passage);
+            self.watch.drops(why);
         }
     }
 
     fn send(&mut self, pieces: Pieces, buf: &mut PacketBuf) {
-        let tun = &self.tun;
-        let shared = &self.shared;
+        let Self {
+            tun,
+            shared,
+            watch,
+            segment,
+            ..
+        } = self;
+        let send = |buf: &mut PacketBuf| {
+            watch.leaves(buf);
+            let sent = tun.send(buf);
+            watch.sent(&sent);
+            sent
+        };
         let lost = |error: &io::Error| {
             tracing::trace!("the host did not take a packet: {error}");
             shared.host_refused.one();
         };
-        send_pieces(pieces, buf, &mut self.segment, |buf| tun.send(buf), lost);
+        send_pieces(pieces, buf, segment, send, lost);
     }
 }

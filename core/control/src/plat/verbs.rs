@@ -8,6 +8,7 @@ use core::{
 
 use serde::{Deserialize, Serialize};
 
+use super::capture::{CaptureWanted, CapturedPacket};
 use super::rows::{
     BibRow, ClientRow, Health, PoolRow, Protocol, RefusedClient, SessionRow, StatsRow, Status,
 };
@@ -174,6 +175,8 @@ pub enum Verb {
     },
     /// The clients that were refused something.
     ClientRefused,
+    /// Be sent packets, with what became of them.
+    Capture(CaptureWanted),
     /// Whether it works.
     Health,
     /// Read the configuration again.
@@ -187,9 +190,9 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Whether it changes something, so that not everybody may.
+    /// Whether not everybody may: it changes something, or shows what clients send.
     #[must_use]
-    pub fn changes(&self) -> bool {
+    pub fn is_restricted(&self) -> bool {
         match self {
             Self::Status
             | Self::SessionList(_)
@@ -201,6 +204,7 @@ impl Verb {
             | Self::ClientRefused
             | Self::Health => false,
             Self::SessionFlush { .. }
+            | Self::Capture(_)
             | Self::BibAdd(_)
             | Self::BibRemove { .. }
             | Self::Reload { .. }
@@ -222,6 +226,7 @@ impl Verb {
             Self::PoolList => "plat pool list",
             Self::Stats => "plat stats",
             Self::Top { .. } => "plat top",
+            Self::Capture(_) => "plat capture",
             Self::ClientRefused => "plat client refused",
             Self::Health => "plat health",
             Self::Reload { .. } | Self::ReloadConfirm => "plat reload",
@@ -276,6 +281,11 @@ pub enum Answer {
         /// The clients, those refused most first.
         rows: Vec<RefusedClient>,
     },
+    /// To [`Verb::Capture`]: it has begun.
+    Capturing {
+        /// The virtual interface.
+        interface: String,
+    },
     /// To [`Verb::Health`].
     Health(Health),
     /// To what changes something.
@@ -297,6 +307,20 @@ pub enum Event {
     SessionCreated(SessionRow),
     /// A session ended.
     SessionDeleted(SessionRow),
+    /// Packets that were captured.
+    Captured {
+        /// In the order in which they were seen, by each worker.
+        packets: Vec<CapturedPacket>,
+        /// How many were lost so far, because there were too many.
+        #[serde(default)]
+        lost: u64,
+    },
+    /// No more packets will be captured.
+    CaptureEnded {
+        /// How many were lost.
+        #[serde(default)]
+        lost: u64,
+    },
     /// So many events were not told, because they came too fast.
     Lost {
         /// How many.
@@ -365,6 +389,6 @@ mod tests {
         });
         let text = serde_json::to_string(&verb).unwrap();
         assert_eq!(serde_json::from_str::<Verb>(&text).unwrap(), verb);
-        assert!(verb.changes() && !Verb::Stats.changes());
+        assert!(verb.is_restricted() && !Verb::Stats.is_restricted());
     }
 }
