@@ -7,8 +7,14 @@ use std::io::{self, Write};
 
 use control::plat::Side;
 
-/// Packets that begin with their IPv4 or IPv6 header (`LINKTYPE_RAW`).
-const LINKTYPE_RAW: u16 = 101;
+/// Packets behind four bytes that tell their family (`LINKTYPE_NULL`). Without those (`LINKTYPE_RAW`)
+/// libpcap takes two interfaces of one type for two types, and refuses the file.
+const LINKTYPE_NULL: u16 = 0;
+
+/// What the four bytes say, and their length.
+const FAMILY_IPV4: u32 = 2;
+const FAMILY_IPV6: u32 = 24;
+const FAMILY: u32 = 4;
 
 const SECTION: u32 = 0x0A0D_0D0A;
 const INTERFACE: u32 = 1;
@@ -70,8 +76,8 @@ impl<W: Write> Pcapng<W> {
             ("IPv4", "the servers' side of the NAT64"),
         ] {
             let mut block = Block::of(INTERFACE);
-            block.u32(LINKTYPE_RAW.into());
-            block.u32(snaplen);
+            block.u32(LINKTYPE_NULL.into());
+            block.u32(snaplen.saturating_add(FAMILY));
             let name = format!("{interface} {name}");
             block.option(INTERFACE_NAME, name.as_bytes());
             block.option(INTERFACE_DESCRIPTION, what.as_bytes());
@@ -90,8 +96,9 @@ impl<W: Write> Pcapng<W> {
         let mut block = Block::of(PACKET);
         block.u32(number(packet.side));
         block.time(packet.at);
-        block.u32(length(packet.bytes.len()));
-        block.u32(packet.len);
+        block.u32(length(packet.bytes.len()).saturating_add(FAMILY));
+        block.u32(packet.len.saturating_add(FAMILY));
+        block.u32(family(packet.side));
         block.padded(packet.bytes);
         let flags = if packet.outbound { OUTBOUND } else { INBOUND };
         block.option(PACKET_FLAGS, &flags.to_le_bytes());
@@ -131,6 +138,13 @@ fn number(side: Side) -> u32 {
     match side {
         Side::V6 => 0,
         Side::V4 => 1,
+    }
+}
+
+fn family(side: Side) -> u32 {
+    match side {
+        Side::V6 => FAMILY_IPV6,
+        Side::V4 => FAMILY_IPV4,
     }
 }
 
@@ -245,17 +259,17 @@ mod tests {
             [SECTION, INTERFACE, INTERFACE, PACKET, PACKET, STATISTICS]
         );
         assert_eq!(all[0].1[..8], [0x4D, 0x3C, 0x2B, 0x1A, 1, 0, 0, 0]);
-        assert_eq!(all[2].1[..8], [101, 0, 0, 0, 64, 0, 0, 0]);
+        assert_eq!(all[2].1[..8], [0, 0, 0, 0, 68, 0, 0, 0]);
         assert!(all[2].1.windows(10).any(|it| it == b"plat0 IPv4"));
         let first = &all[3].1;
-        let head = [0, 0x0102_0304, 0x0506_0708, 5, 1500].map(u32::to_le_bytes);
-        assert_eq!(first[..20], head.concat());
-        assert_eq!(first[20..28], *b"\x60abcd\0\0\0");
+        let head = [0, 0x0102_0304, 0x0506_0708, 9, 1504, 24].map(u32::to_le_bytes);
+        assert_eq!(first[..24], head.concat());
+        assert_eq!(first[24..32], *b"\x60abcd\0\0\0");
         // Inbound; then the comment, padded; then the end.
-        assert_eq!(first[28..36], [2, 0, 4, 0, 1, 0, 0, 0]);
-        assert_eq!(first[36..], *b"\x01\0\x0a\0dropped: x\0\0\0\0\0\0");
+        assert_eq!(first[32..40], [2, 0, 4, 0, 1, 0, 0, 0]);
+        assert_eq!(first[40..], *b"\x01\0\x0a\0dropped: x\0\0\0\0\0\0");
         let second = &all[4].1;
-        assert_eq!((second[0], second[28]), (1, 2), "the other side, outbound");
+        assert_eq!((second[0], second[32]), (1, 2), "the other side, outbound");
         assert_eq!(all[5].1[12..24], [5, 0, 8, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

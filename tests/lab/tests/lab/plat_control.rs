@@ -245,3 +245,59 @@ fn sessions_are_followed_as_they_come() {
     assert!(talking.ask("session flush --all").ok());
     follow.wait_for("- tcp", SOON);
 }
+
+/// A capture has both sides of what passes, and of what does not the reason; other programs read it.
+#[test]
+fn packets_are_captured_with_what_became_of_them() {
+    let talking = Talking::new("control-capture");
+    let file = talking.network.path("capture.pcapng");
+    let name = file.to_str().unwrap();
+    let socket = talking.socket();
+    let mut command = lab::process::command(program("plat"));
+    command.args(["capture", "--file", name, "--socket", &socket]);
+    command.args(["--client", "2001:db8:1:1::/64", "--snaplen", "200"]);
+    let mut capture = Daemon::start(&talking.network.plat, "capture", command).unwrap();
+    assert!(eventually(SOON, || file.exists()));
+    let got = talking
+        .network
+        .host
+        .sh("curl -s -6 -m 5 http://[2001:db8:64::198.51.100.10]/");
+    assert!(got.ok(), "{got:?}");
+    let host = &talking.network.host;
+    let refused = host.sh("curl -s -6 -m 5 http://[2001:db8:64::10.0.0.1]/");
+    assert!(!refused.ok(), "{refused:?}");
+    assert!(capture.stop().success(), "{}", capture.output());
+    assert!(
+        capture.output().contains("packets captured, none lost"),
+        "{}",
+        capture.output()
+    );
+
+    let read = talking.network.plat.must(&format!("tcpdump -nr {name}"));
+    for part in [
+        "IP6 2001:db8:1:1:",
+        "> 2001:db8:64::c633:640a.80: Flags [S]",
+        "IP 203.0.113.",
+        "> 198.51.100.10.80: Flags [S]",
+        "IP 198.51.100.10.80 > 203.0.113.",
+        "ICMP6, destination unreachable",
+    ] {
+        assert!(read.contains(part), "no {part} in {read}");
+    }
+    let bytes = std::fs::read(&file).unwrap();
+    let said = String::from_utf8_lossy(&bytes);
+    let comment = "dropped, and its sender was told: destination-refused: ";
+    assert!(said.contains(comment), "{read}");
+    assert!(said.contains(" IPv4"), "{read}");
+
+    // To a pipe, and for a user who may not.
+    let piped = talking.network.plat.sh(&format!(
+        "{} capture --duration 1 --socket {socket} | tcpdump -nr -",
+        program("plat").display()
+    ));
+    assert!(piped.ok(), "{piped:?}");
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups --";
+    let refused = talking.ask_as(nobody, "capture --count 1");
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+    assert!(talking.echoes());
+}
