@@ -48,10 +48,11 @@ impl Admin {
             return Err(Problem::new(ProblemCode::Invalid, what));
         }
         let snaplen = usize::try_from(snaplen.min(LONGEST)).unwrap_or(usize::MAX);
-        let prefixes = self.facts.prefixes.iter();
+        let facts = self.facts.get();
+        let prefixes = facts.prefixes.iter();
         let prefixes = prefixes.filter_map(|it| it.parse().ok()).collect();
         let (capture, packets) = Capture::new(filter, snaplen, prefixes);
-        let shared = Arc::clone(&self.facts.shared);
+        let shared = Arc::clone(&facts.shared);
         if !shared.tap.begin(&capture) {
             let what = "somebody captures already, and only one can";
             return Err(Problem::new(ProblemCode::TooManyConnections, what));
@@ -68,7 +69,7 @@ impl Admin {
         };
         tokio::spawn(stream.run());
         Ok(Answer::Capturing {
-            interface: self.facts.interface.clone(),
+            interface: facts.interface.clone(),
         })
     }
 }

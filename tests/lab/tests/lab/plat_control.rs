@@ -33,12 +33,9 @@ impl Talking {
     fn new(test: &str) -> Self {
         let network = Network::new(test, &Options::default());
         let plat = network.start_plat();
-        let mut connection = None;
-        eventually(SOON, || {
-            connection = network.host.run(|| TcpStream::connect(echo_server())).ok();
-            connection.is_some()
-        });
-        let connection = connection.expect("a connection through the PLAT");
+        let connect = || network.host.run(|| TcpStream::connect(echo_server()));
+        assert!(eventually(SOON, || connect().is_ok()));
+        let connection = connect().unwrap();
         connection
             .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();
