@@ -12,7 +12,7 @@ use nat64::{
     destinations::Network4,
     filtering::FilteringPolicy,
     network6::Network6,
-    pool::PortRange,
+    ports::PortRange,
     static_bib::StaticBinding,
 };
 use pref64::{Pref64, eam::EamTable, siit::NonGlobal};
@@ -174,8 +174,9 @@ impl Config {
 
 /// Of each address, for the engine.
 fn entries(range: &PoolRange) -> impl Iterator<Item = PoolEntry> + use<> {
-    let ports = range.ports.tcp;
-    range
-        .addresses()
-        .map(move |address| PoolEntry { address, ports })
+    let ports = range.ports.clone();
+    range.addresses().map(move |address| PoolEntry {
+        address,
+        ports: ports.clone(),
+    })
 }

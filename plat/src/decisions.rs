@@ -13,7 +13,7 @@ pub(crate) fn text(config: &Config) -> Option<String> {
         return None;
     }
     let shared = config.pool.first()?;
-    let (address, ports) = (shared.first(), shared.ports.tcp);
+    let (address, ports) = (shared.first(), &shared.ports.tcp);
     let uplink = config.uplink.as_deref().unwrap_or_default();
     let mut text = format!("plat decided, and lines of {DEFAULT_FILE} change it:\n");
     let mut line = |what: String, how: String| {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use crate::config::pool::PoolRange;
     use crate::config::tests::settled;
-    use nat64::pool::PortRange;
+    use nat64::ports::PortRange;
     use std::net::Ipv4Addr;
 
     #[test]

@@ -61,7 +61,7 @@ fn table(config: &Config) -> String {
 /// The ports that are shared with this host, if they are.
 fn share(config: &Config) -> Option<PortShare> {
     let shared = config.pool.first()?;
-    let ports = shared.ports.tcp;
+    let ports = shared.ports.as_range()?;
     (config.pool_mode == PoolMode::HostPorts).then(|| PortShare {
         name: table(config),
         address: shared.first(),

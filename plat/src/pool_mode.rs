@@ -7,7 +7,7 @@ use host::{
     netwatch::{Interface, Snapshot},
     sockets::InUse,
 };
-use nat64::{destinations::Network4, pool::PortRange};
+use nat64::{destinations::Network4, ports::PortRange};
 use plan::Ports;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -133,7 +133,7 @@ fn free(
     config: &Config,
     in_use: impl FnOnce(Ports) -> io::Result<Vec<InUse>>,
 ) -> Result<PortRange, Failure> {
-    let of_pool = config.pool.first().map(|it| it.ports.tcp);
+    let of_pool = config.pool.first().and_then(|it| it.ports.as_range());
     let of_pool = of_pool.filter(|it| *it != PortRange::ALL);
     let said = config.host_ports.or(of_pool);
     let wanted = said.map_or(Ports::ABOVE_EPHEMERAL, |it| Ports {
@@ -228,7 +228,7 @@ mod tests {
     /// The address and the ports that are shared.
     fn shared(config: &Config) -> (Ipv4Addr, PortRange) {
         let pool = &config.pool[0];
-        (pool.first(), pool.ports.tcp)
+        (pool.first(), pool.ports.as_range().unwrap())
     }
 
     #[test]

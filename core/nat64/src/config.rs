@@ -15,7 +15,7 @@ use pref64::{
 pub use xlat::{config::ErrorPolicy, reassembly};
 
 use crate::{
-    destinations::Network4, filtering::FilteringPolicy, network6::Network6, pool::PortRange,
+    destinations::Network4, filtering::FilteringPolicy, network6::Network6, ports::Ports,
     subscriber::Quotas,
 };
 
@@ -61,12 +61,12 @@ pub struct Config {
 }
 
 /// An address of the pool, and which of its ports may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolEntry {
     /// The address.
     pub address: Ipv4Addr,
     /// Its ports and ICMP identifiers.
-    pub ports: PortRange,
+    pub ports: Ports,
 }
 
 /// What becomes of a SYN from outside that no client expects (RFC 6146 §3.5.2.2).
@@ -251,6 +251,8 @@ pub enum ConfigError {
     NoPool,
     /// An address stands twice in the pool.
     PoolTwice(Ipv4Addr),
+    /// An address of the pool has no port.
+    PoolWithoutPorts(Ipv4Addr),
     /// An address of the pool is one that no packet can come from.
     PoolUnusable(Ipv4Addr),
     /// A mapping covers an address of the pool: what comes to it would mean two things.
@@ -296,6 +298,7 @@ impl fmt::Display for ConfigError {
             }
             Self::NoPool => f.write_str("the pool has no address"),
             Self::PoolTwice(address) => write!(f, "{address} stands twice in the pool"),
+            Self::PoolWithoutPorts(address) => write!(f, "{address} in the pool has no port"),
             Self::PoolUnusable(address) => write!(
                 f,
                 "{address} cannot be in the pool: no router passes on packets from it"
@@ -345,7 +348,7 @@ impl Config {
                 .iter()
                 .map(|address| PoolEntry {
                     address: *address,
-                    ports: PortRange::ALL,
+                    ports: Ports::all(),
                 })
                 .collect(),
             eam: EamTable::default(),
@@ -444,6 +447,9 @@ impl Config {
         let mut addresses: Vec<_> = self.pool.iter().map(|it| it.address).collect();
         if let Some(address) = addresses.iter().find(|it| !can_be_source(**it)) {
             return Err(ConfigError::PoolUnusable(*address));
+        }
+        if let Some(entry) = self.pool.iter().find(|it| it.ports.is_empty()) {
+            return Err(ConfigError::PoolWithoutPorts(entry.address));
         }
         addresses.sort_unstable();
         match addresses.windows(2).find(|pair| pair[0] == pair[1]) {

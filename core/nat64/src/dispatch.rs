@@ -157,7 +157,7 @@ impl Dispatch {
     /// The most shards that leave each of them 256 ports of the pool.
     #[must_use]
     pub fn most_shards(config: &Config) -> NonZeroU8 {
-        let ports: usize = config.pool.iter().map(|entry| entry.ports.len()).sum();
+        let ports: usize = config.pool.iter().map(|entry| entry.ports.most()).sum();
         let most = u8::try_from(ports / LEAST_PORTS).unwrap_or(u8::MAX);
         NonZeroU8::new(most).unwrap_or(NonZeroU8::MIN)
     }

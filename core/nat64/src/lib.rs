@@ -45,6 +45,7 @@ pub mod network6;
 mod outgoing_tuple;
 pub mod paging;
 pub mod pool;
+pub mod ports;
 mod random;
 pub mod reason;
 pub mod reconfigure;

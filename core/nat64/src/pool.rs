@@ -1,217 +1,20 @@
 //! [`Pool`]: the IPv4 addresses and ports that clients share, and which of them are free.
 
-use core::{fmt, net::Ipv4Addr, ops::Range};
+use core::net::Ipv4Addr;
+use std::sync::Arc;
 
 use crate::{
     bits::Bits,
     config::PoolEntry,
     paging::PoolUse,
+    ports::PortSet,
     random::Random,
     tuple::{Endpoint4, Protocol},
 };
 
-/// The ports (or identifiers) of a pool address that may be used, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange {
-    first: u16,
-    last: u16,
-}
+use self::free_ports::{Class, FreePorts, Layout, reduce};
 
-impl PortRange {
-    /// All but port 0.
-    pub const ALL: Self = Self {
-        first: 1,
-        last: u16::MAX,
-    };
-
-    /// The ports from `first` to `last`. `None` if there is none, or port 0 among them.
-    #[must_use]
-    pub fn new(first: u16, last: u16) -> Option<Self> {
-        (first > 0 && first <= last).then_some(Self { first, last })
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        usize::from(self.last - self.first) + 1
-    }
-
-    /// Whether `port` is one of them.
-    #[must_use]
-    pub fn contains(&self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
-    }
-
-    /// The first.
-    #[must_use]
-    pub fn first(&self) -> u16 {
-        self.first
-    }
-
-    /// The last.
-    #[must_use]
-    pub fn last(&self) -> u16 {
-        self.last
-    }
-
-    /// Never: a range has at least one port.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
-    }
-}
-
-/// Ports under this are for well-known services (RFC 6146 §3.5.1.1).
-const WELL_KNOWN: u16 = 1024;
-
-/// Ports that may stand for each other: of the same parity, and of the same range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Class {
-    odd: bool,
-    well_known: bool,
-}
-
-impl Class {
-    const COUNT: usize = 4;
-
-    /// Ports of each parity.
-    const OF_PARITY: usize = 65_536 / 2;
-
-    /// Of those, the well-known ones.
-    const WELL_KNOWN_OF_PARITY: usize = WELL_KNOWN as usize / 2;
-
-    const fn of(port: u16) -> Self {
-        Self {
-            odd: !port.is_multiple_of(2),
-            well_known: port < WELL_KNOWN,
-        }
-    }
-
-    const fn index(self) -> usize {
-        self.odd as usize * 2 + self.well_known as usize
-    }
-
-    const fn with_other_parity(self) -> Self {
-        Self {
-            odd: !self.odd,
-            ..self
-        }
-    }
-
-    const fn in_other_range(self) -> Self {
-        Self {
-            well_known: !self.well_known,
-            ..self
-        }
-    }
-
-    /// Where [`place`] puts its ports: next to each other, so that any of them is found at once.
-    const fn places(self) -> Range<usize> {
-        let first = self.odd as usize * Self::OF_PARITY;
-        if self.well_known {
-            first..first + Self::WELL_KNOWN_OF_PARITY
-        } else {
-            first + Self::WELL_KNOWN_OF_PARITY..first + Self::OF_PARITY
-        }
-    }
-
-    /// The classes that give a substitute for `wanted`, best first: the same range and, for UDP,
-    /// the same parity (RFC 6146 §3.5.1.1, RFC 4787 REQ-3, REQ-4). Identifiers have neither. Parity
-    /// and range give way before a client does, but none gets a well-known port that did not use
-    /// one itself.
-    fn substitutes(protocol: Protocol, wanted: u16, random: u64) -> impl Iterator<Item = Self> {
-        let [.., high, low] = random.to_be_bytes();
-        let anything = Self::of(u16::from_be_bytes([high, low]));
-        let own = Self::of(wanted);
-        let best = match protocol {
-            Protocol::Udp => own,
-            Protocol::Tcp => Self {
-                odd: anything.odd,
-                ..own
-            },
-            Protocol::Icmp => anything,
-        };
-        let both_ranges = protocol == Protocol::Icmp || own.well_known;
-        let in_range = [best, best.with_other_parity()];
-        let in_other = in_range.map(Self::in_other_range);
-        in_range
-            .into_iter()
-            .chain(in_other.into_iter().filter(move |_| both_ranges))
-    }
-}
-
-/// Where a port stands among the bits: even ones first.
-const fn place(port: u16) -> usize {
-    (port % 2) as usize * Class::OF_PARITY + (port / 2) as usize
-}
-
-/// The opposite of [`place`].
-fn port_at(place: usize) -> Option<u16> {
-    let port = place % Class::OF_PARITY * 2 + place / Class::OF_PARITY;
-    u16::try_from(port).ok()
-}
-
-/// The free ports of one address and protocol.
-struct FreePorts {
-    free: Bits,
-    count: usize,
-}
-
-impl FreePorts {
-    /// The ports of the range that are `owned`.
-    fn new(range: PortRange, owned: impl Fn(u16) -> bool) -> Self {
-        let mut ports = Self {
-            free: Bits::new(2 * Class::OF_PARITY),
-            count: 0,
-        };
-        for port in (range.first..=range.last).filter(|port| owned(*port)) {
-            ports.release(port);
-        }
-        ports
-    }
-
-    fn is_free(&self, port: u16) -> bool {
-        self.free.contains(place(port))
-    }
-
-    fn has_any(&self, class: Class) -> bool {
-        self.free.first_in(class.places()).is_some()
-    }
-
-    fn take(&mut self, port: u16) {
-        self.free.remove(place(port));
-        self.count -= 1;
-    }
-
-    fn release(&mut self, port: u16) {
-        self.free.insert(place(port));
-        self.count += 1;
-    }
-
-    /// A free port of `class`: the first one from a random one on (RFC 6056 §3.3.1).
-    fn find(&self, class: Class, random: u64) -> Option<u16> {
-        let places = class.places();
-        let start = places.start + reduce(random, places.len());
-        port_at(self.free.first_from(start, places)?)
-    }
-}
-
-impl fmt::Debug for FreePorts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} free", self.count)
-    }
-}
-
-/// A random number under `limit`, of the upper half of `random`; the lower half is used otherwise.
-fn reduce(random: u64, limit: usize) -> usize {
-    usize::try_from((random >> 32) % (limit as u64).max(1)).unwrap_or_default()
-}
+mod free_ports;
 
 #[derive(Debug)]
 struct PoolAddress {
@@ -236,6 +39,21 @@ pub(crate) enum Reserved {
 /// pool as in an empty one.
 type Room = [Bits; Class::COUNT];
 
+/// A layout for each set of ports that there is.
+#[derive(Default)]
+struct Layouts(Vec<(PortSet, Arc<Layout>)>);
+
+impl Layouts {
+    fn of(&mut self, set: &PortSet, owned: impl Fn(u16) -> bool) -> Arc<Layout> {
+        if let Some((_, known)) = self.0.iter().find(|(of, _)| of == set) {
+            return Arc::clone(known);
+        }
+        let layout = Arc::new(Layout::new(set, owned));
+        self.0.push((set.clone(), Arc::clone(&layout)));
+        layout
+    }
+}
+
 /// The pool.
 #[derive(Debug)]
 pub struct Pool {
@@ -255,22 +73,27 @@ impl Pool {
     /// The part of the pool of `entries` that a shard may give out: the ports that are `owned` by
     /// it, of every address.
     pub(crate) fn of_ports(entries: &[PoolEntry], owned: impl Fn(u16) -> bool) -> Self {
+        let mut layouts = Layouts::default();
         let mut addresses: Vec<_> = entries
             .iter()
             .map(|entry| PoolAddress {
-                entry: *entry,
-                ports: [(); 3].map(|()| FreePorts::new(entry.ports, &owned)),
+                entry: entry.clone(),
+                ports: Protocol::ALL
+                    .map(|protocol| FreePorts::new(layouts.of(entry.ports.of(protocol), &owned))),
             })
             .collect();
         addresses.sort_by_key(|it| it.entry.address);
-        let mut room = [(); Class::COUNT].map(|()| Bits::new(addresses.len()));
-        for (at, address) in addresses.iter().enumerate() {
-            let ports = address.entry.ports.first..=address.entry.ports.last;
-            for port in ports.filter(|port| owned(*port)) {
-                room[Class::of(port).index()].insert(at);
-            }
-        }
-        let room = [room.clone(), room.clone(), room];
+        let room = Protocol::ALL.map(|protocol| {
+            Class::ALL.map(|class| {
+                let mut room = Bits::new(addresses.len());
+                for (at, address) in addresses.iter().enumerate() {
+                    if address.ports[protocol.index()].has_any(class) {
+                        room.insert(at);
+                    }
+                }
+                room
+            })
+        });
         Self { addresses, room }
     }
 
@@ -282,28 +105,34 @@ impl Pool {
 
     /// Whether clients are given this port.
     #[must_use]
-    pub fn gives(&self, endpoint: Endpoint4) -> bool {
-        self.position(endpoint.address)
-            .is_some_and(|at| self.addresses[at].entry.ports.contains(endpoint.id))
+    pub fn gives(&self, protocol: Protocol, endpoint: Endpoint4) -> bool {
+        let at = self.position(endpoint.address);
+        at.is_some_and(|at| {
+            self.addresses[at]
+                .entry
+                .ports
+                .of(protocol)
+                .contains(endpoint.id)
+        })
     }
 
     /// How many ports of `protocol` are free, over all addresses.
     #[must_use]
     pub fn free(&self, protocol: Protocol) -> usize {
         let ports = self.addresses.iter().map(|it| &it.ports[protocol.index()]);
-        ports.map(|ports| ports.count).sum()
+        ports.map(FreePorts::count).sum()
     }
 
     /// The use of every address, by protocol.
     pub(crate) fn usage(&self) -> impl Iterator<Item = PoolUse> {
         self.addresses.iter().flat_map(|it| {
             Protocol::ALL.map(|protocol| {
-                let ports = it.entry.ports.len();
+                let ports = &it.ports[protocol.index()];
                 PoolUse {
                     address: it.entry.address,
                     protocol,
-                    used: ports.saturating_sub(it.ports[protocol.index()].count),
-                    ports,
+                    used: ports.len() - ports.count(),
+                    ports: ports.len(),
                 }
             })
         })
@@ -375,10 +204,11 @@ impl Pool {
         let Some(at) = self.position(endpoint.address) else {
             return Reserved::NotInPool;
         };
-        if !self.addresses[at].entry.ports.contains(endpoint.id) {
+        let ports = self.ports(at, protocol);
+        if !ports.has(endpoint.id) {
             return Reserved::NotGivenOut;
         }
-        if !self.ports(at, protocol).is_free(endpoint.id) {
+        if !ports.is_free(endpoint.id) {
             return Reserved::Busy;
         }
         self.take(at, protocol, endpoint.id);
@@ -390,12 +220,7 @@ impl Pool {
         let Some(at) = self.position(endpoint.address) else {
             return;
         };
-        if !self.addresses[at].entry.ports.contains(endpoint.id) {
-            return;
-        }
-        let ports = &mut self.addresses[at].ports[protocol.index()];
-        if !ports.is_free(endpoint.id) {
-            ports.release(endpoint.id);
+        if self.addresses[at].ports[protocol.index()].release(endpoint.id) {
             self.room[protocol.index()][Class::of(endpoint.id).index()].insert(at);
         }
     }
@@ -404,6 +229,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::{PortRange, Ports};
     use proptest::prelude::*;
     use std::collections::HashSet;
     use xlat::key::Key;
@@ -416,7 +242,7 @@ mod tests {
     }
 
     fn pool(first: u16, last: u16) -> Pool {
-        let ports = PortRange::new(first, last).unwrap();
+        let ports = PortRange::new(first, last).unwrap().into();
         Pool::new(&[PoolEntry { address: A, ports }])
     }
 
@@ -475,11 +301,12 @@ mod tests {
 
     #[test]
     fn a_client_stays_on_its_address_and_others_spread() {
-        let ports = PortRange::new(2000, 2003).unwrap();
-        let mut pool = Pool::new(&[
-            PoolEntry { address: B, ports },
-            PoolEntry { address: A, ports },
-        ]);
+        let ports = Ports::from(PortRange::new(2000, 2003).unwrap());
+        let entry = |address| PoolEntry {
+            address,
+            ports: ports.clone(),
+        };
+        let mut pool = Pool::new(&[entry(B), entry(A)]);
         let mut random = random();
         let mut take = |paired, hash| pool.allocate(Protocol::Tcp, 2000, paired, hash, &mut random);
         for _ in 0..4 {
@@ -511,20 +338,27 @@ mod tests {
     }
 
     #[test]
-    fn ranges_without_ports_are_none() {
-        assert_eq!(PortRange::new(0, 5), None);
-        assert_eq!(PortRange::new(6, 5), None);
-        assert_eq!(PortRange::new(5, 5).map(|range| range.len()), Some(1));
-    }
-
-    /// Every port has a place of its own, next to those of its class.
-    #[test]
-    fn ports_lie_in_their_classes() {
-        for port in 0..=u16::MAX {
-            let at = place(port);
-            assert_eq!(port_at(at), Some(port));
-            assert!(Class::of(port).places().contains(&at));
-        }
+    fn each_protocol_has_its_own_ranges() {
+        let ports = Ports {
+            tcp: "2000-2001,3000".parse().unwrap(),
+            udp: "1000".parse().unwrap(),
+            icmp: "none".parse().unwrap(),
+        };
+        let mut pool = Pool::new(&[PoolEntry { address: A, ports }]);
+        let mut random = random();
+        let mut take = |protocol| {
+            let got = core::iter::from_fn(|| pool.allocate(protocol, 9, None, 0, &mut random));
+            let mut ids: Vec<_> = got.map(|it| it.id).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(take(Protocol::Tcp), [2000, 2001, 3000]);
+        assert_eq!(take(Protocol::Udp), [1000]);
+        assert_eq!(take(Protocol::Icmp), [0; 0]);
+        let at = |id| Endpoint4 { address: A, id };
+        assert!(pool.gives(Protocol::Tcp, at(3000)) && !pool.gives(Protocol::Udp, at(3000)));
+        let used: Vec<_> = pool.usage().map(|it| (it.used, it.ports)).collect();
+        assert_eq!(used, [(3, 3), (1, 1), (0, 0)]);
     }
 
     proptest! {
@@ -563,14 +397,14 @@ mod tests {
                 .zip(&ranges)
                 .map(|(n, (first, len))| PoolEntry {
                     address: Ipv4Addr::from_bits(0x0a00_0000 + n),
-                    ports: PortRange::new(*first, first + len - 1).unwrap(),
+                    ports: PortRange::new(*first, first + len - 1).unwrap().into(),
                 })
                 .collect();
             let mut pool = Pool::new(&entries);
             let mut random = random();
             let mut free: HashSet<_> = entries
                 .iter()
-                .flat_map(|it| (it.ports.first..=it.ports.last).map(|id| (it.address, id)))
+                .flat_map(|it| it.ports.udp.iter().map(|id| (it.address, id)))
                 .collect();
             let mut taken = Vec::new();
             for (take, wanted, hash, at) in steps {

@@ -16,6 +16,7 @@ use crate::{
     filtering_and_updating::Tables,
     journal::{Change, Ending},
     pool::Pool,
+    tuple::Protocol,
 };
 
 /// What a new configuration has ended.
@@ -66,7 +67,9 @@ impl Tables {
         self.renumber(moved);
         self.replace_pool(pool);
         let served = &self.pool;
-        let syns_forgotten = self.syns.forget_if(|outside| !served.gives(outside));
+        let syns_forgotten = self
+            .syns
+            .forget_if(|outside| !served.gives(Protocol::Tcp, outside));
         self.set_policy(config, part);
         Reconfigured {
             sessions_ended,
@@ -132,7 +135,7 @@ fn is_served(binding: &Binding, pool: &Pool) -> bool {
     if binding.is_static {
         pool.contains(binding.outside.address)
     } else {
-        pool.gives(binding.outside)
+        pool.gives(binding.protocol, binding.outside)
     }
 }
 

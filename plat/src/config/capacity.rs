@@ -6,10 +6,6 @@ use serde_json::{Value, json};
 
 use super::{Config, pool::PoolRange};
 
-/// Bytes that the pool's table of free ports takes for each address: one bit for each port and
-/// protocol.
-const BYTES_PER_ADDRESS: u64 = 3 * 65_536 / 8;
-
 /// See [`nat64::config::Limits`].
 const BYTES_PER_BINDING: u64 = 70;
 /// See [`nat64::config::Limits`].
@@ -41,18 +37,21 @@ impl Capacity {
         let mut capacity = Self::default();
         for range in &config.pool {
             let addresses = usable(range);
-            let ports = range.ports;
+            let ports = &range.ports;
             capacity.addresses += addresses;
-            capacity.tcp += addresses * ports.tcp.len() as u64;
-            capacity.udp += addresses * ports.udp.len() as u64;
-            capacity.icmp += addresses * ports.icmp.len() as u64;
+            let [tcp, udp, icmp] = [&ports.tcp, &ports.udp, &ports.icmp].map(|it| it.len() as u64);
+            capacity.tcp += addresses * tcp;
+            capacity.udp += addresses * udp;
+            capacity.icmp += addresses * icmp;
+            // The table of free ports has a bit for each.
+            capacity.memory[0] += addresses * (tcp + udp + icmp).div_ceil(8);
         }
         let limits = &config.limits;
         let all = capacity.tcp + capacity.udp + capacity.icmp;
         capacity.bindings = all.min(limits.bindings as u64);
         capacity.sessions = limits.sessions as u64;
         capacity.memory = [
-            capacity.addresses * BYTES_PER_ADDRESS,
+            capacity.memory[0],
             capacity.bindings * BYTES_PER_BINDING,
             capacity.sessions * BYTES_PER_SESSION,
             limits.fragments.bytes as u64,
@@ -138,7 +137,10 @@ mod tests {
         assert_eq!(capacity.addresses, 3 + 2);
         assert_eq!(capacity.tcp, 3 * 65_535 + 2 * 1024);
         assert_eq!(capacity.icmp, capacity.tcp);
-        assert_eq!(capacity.memory, [5 * 24_576, 70_000, 80_000, 1 << 20]);
+        assert_eq!(
+            capacity.memory,
+            [3 * 24_576 + 2 * 384, 70_000, 80_000, 1 << 20]
+        );
         assert!(capacity.to_string().contains("bindings: at most 1000\n"));
         let small = "pool = [{address = \"203.0.113.1\", tcp = \"7\", udp = \"7\", icmp = \"7\"}]";
         assert_eq!(Capacity::of(&settled(small).unwrap()).bindings, 3);

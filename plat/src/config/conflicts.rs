@@ -1,6 +1,6 @@
 //! What two NAT64s on one host cannot both have.
 
-use nat64::pool::PortRange;
+use nat64::{ports::PortRange, tuple::Protocol};
 use plan::Ports;
 
 use super::{Config, pool::PoolRange};
@@ -37,13 +37,9 @@ pub(crate) fn conflicts(one: &Config, other: &Config) -> Vec<String> {
 fn both_have(one: &PoolRange, other: &PoolRange) -> bool {
     one.first() <= other.last()
         && other.first() <= one.last()
-        && [
-            (one.ports.tcp, other.ports.tcp),
-            (one.ports.udp, other.ports.udp),
-            (one.ports.icmp, other.ports.icmp),
-        ]
-        .into_iter()
-        .any(|(one, other)| meet(ports(one), ports(other)))
+        && Protocol::ALL
+            .iter()
+            .any(|it| one.ports.of(*it).meets(other.ports.of(*it)))
 }
 
 fn left_open(config: &Config) -> bool {

@@ -212,13 +212,13 @@ pub(super) struct PoolTable {
     /// From one address to another, both included.
     #[schemars(with = "Option<String>")]
     pub(super) range: Option<Spanned<String>>,
-    /// Ports of TCP, both ends included.
+    /// Ports of TCP: ranges with both ends, separated by commas, or `none`.
     #[schemars(with = "Option<String>")]
     pub(super) tcp: Option<Spanned<String>>,
-    /// Ports of UDP, both ends included.
+    /// Ports of UDP, as those of TCP.
     #[schemars(with = "Option<String>")]
     pub(super) udp: Option<Spanned<String>>,
-    /// Identifiers of ICMP queries, both ends included.
+    /// Identifiers of ICMP queries, as ports of TCP.
     #[schemars(with = "Option<String>")]
     pub(super) icmp: Option<Spanned<String>>,
 }

@@ -27,7 +27,9 @@ pub(super) fn place(
         ConfigError::OverlappingPrefixes(inner, _) => {
             last_place(&networks.prefixes, |it| it == inner)
         }
-        ConfigError::PoolTwice(address) | ConfigError::PoolUnusable(address) => {
+        ConfigError::PoolTwice(address)
+        | ConfigError::PoolWithoutPorts(address)
+        | ConfigError::PoolUnusable(address) => {
             last_place(&networks.pool, |it| it.contains(*address))
         }
         ConfigError::EamInPool(eam, _)

@@ -8,7 +8,7 @@ use cli::{
 };
 use nat64::{
     destinations::{Network4, NetworkError},
-    pool::PortRange,
+    ports::{PortRange, PortSet, Ports},
 };
 
 use super::file::{PoolItem, PoolTable};
@@ -23,26 +23,6 @@ pub struct PoolRange {
     network: bool,
     /// Its ports and identifiers.
     pub ports: Ports,
-}
-
-/// What may be used of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// Ports of TCP.
-    pub tcp: PortRange,
-    /// Ports of UDP.
-    pub udp: PortRange,
-    /// Identifiers of ICMP queries.
-    pub icmp: PortRange,
-}
-
-impl Ports {
-    /// All of them, which is right for addresses that are used by nothing else.
-    pub const ALL: Self = Self {
-        tcp: PortRange::ALL,
-        udp: PortRange::ALL,
-        icmp: PortRange::ALL,
-    };
 }
 
 /// Why text is no entry of the pool.
@@ -75,7 +55,7 @@ impl FromStr for PoolRange {
     type Err = RangeError;
 
     fn from_str(text: &str) -> Result<Self, RangeError> {
-        let ports = Ports::ALL;
+        let ports = Ports::all();
         if let Some((first, last)) = text.split_once('-') {
             let address = |it: &str| it.trim().parse().map_err(|_| RangeError::Syntax);
             let (first, last) = (address(first)?, address(last)?);
@@ -119,7 +99,7 @@ impl PoolRange {
             last: Ipv4Addr::from_bits(first.to_bits().saturating_add(size)),
             // Nobody writes a network of one or two addresses to have none of them.
             network: network.prefix_len() <= 30,
-            ports: Ports::ALL,
+            ports: Ports::all(),
         }
     }
 
@@ -130,11 +110,7 @@ impl PoolRange {
             first: address,
             last: address,
             network: false,
-            ports: Ports {
-                tcp: ports,
-                udp: ports,
-                icmp: ports,
-            },
+            ports: ports.into(),
         }
     }
 
@@ -225,25 +201,9 @@ impl PoolRange {
             (&mut range.ports.icmp, &table.icmp),
         ] {
             if let Some(written) = written {
-                *ports = document.value::<Range>(written)?.get_ref().0;
+                *ports = document.value::<PortSet>(written)?.into_inner();
             }
         }
         Ok(Spanned::new(text.span(), range))
-    }
-}
-
-/// Ports or identifiers, as they are written.
-pub(super) struct Range(pub(super) PortRange);
-
-impl FromStr for Range {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str = "not a range of ports; write it like 1024-65535, from 1 to 65535";
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |it: &str| it.trim().parse::<u16>().map_err(|_| WRONG);
-        PortRange::new(port(first)?, port(last)?)
-            .map(Self)
-            .ok_or(WRONG)
     }
 }

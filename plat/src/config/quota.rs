@@ -4,6 +4,7 @@ use nat64::{
     config::{Limits, PoolEntry},
     network6::Network6,
     subscriber::{Quota, Quotas},
+    tuple::Protocol,
 };
 
 use super::file::{OneQuotaFile, QuotaFile};
@@ -34,8 +35,7 @@ pub(super) fn read(file: &QuotaFile, exempt: Vec<Network6>) -> QuotaConfig {
 impl QuotaConfig {
     /// For a NAT64 with this pool and these limits.
     pub(crate) fn settle(&self, pool: &[PoolEntry], limits: &Limits) -> Quotas {
-        let ports: usize = pool.iter().map(|entry| entry.ports.len()).sum();
-        let defaults = Quotas::of_capacity(ports.min(limits.bindings), limits.sessions);
+        let defaults = Quotas::of_capacity(scarcest(pool).min(limits.bindings), limits.sessions);
         Quotas {
             prefix_len: self.prefix_len,
             exempt: self.exempt.clone(),
@@ -43,6 +43,15 @@ impl QuotaConfig {
             address: with_defaults(self.address, defaults.address),
         }
     }
+}
+
+/// How many ports there are of TCP or of UDP, of which there are fewer; a protocol that is not
+/// served at all does not count.
+fn scarcest(pool: &[PoolEntry]) -> usize {
+    let of = |protocol| pool.iter().map(|it| it.ports.of(protocol).len()).sum();
+    let of_both: [usize; 2] = [of(Protocol::Tcp), of(Protocol::Udp)];
+    let served = of_both.into_iter().filter(|ports| *ports > 0);
+    served.min().unwrap_or_else(|| of(Protocol::Icmp))
 }
 
 fn with_defaults(wanted: Quota, default: Quota) -> Quota {

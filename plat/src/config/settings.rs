@@ -3,13 +3,11 @@
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use cli::config::{Origin, Place};
+use nat64::ports::Ports;
 use pref64::siit::NonGlobal;
 use serde_json::{Map, Value};
 
-use super::{
-    Config, Loaded, policy,
-    pool::{PoolRange, Ports},
-};
+use super::{Config, Loaded, policy, pool::PoolRange};
 
 /// A value that holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,7 +146,7 @@ fn object<const N: usize>(texts: [(&str, String); N]) -> Value {
 /// The short form where nothing is lost by it.
 fn pool(range: &PoolRange) -> Value {
     let text = range.to_string();
-    if range.ports == Ports::ALL {
+    if range.ports == Ports::all() {
         return text.into();
     }
     let key = if text.contains('-') {
@@ -158,7 +156,7 @@ fn pool(range: &PoolRange) -> Value {
     } else {
         "address"
     };
-    let Ports { tcp, udp, icmp } = range.ports;
+    let Ports { tcp, udp, icmp } = &range.ports;
     object([
         (key, text),
         ("tcp", tcp.to_string()),

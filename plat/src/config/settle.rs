@@ -13,7 +13,7 @@ use cli::{
 };
 use nat64::{
     config::{Limits, PoolEntry, Timers, reassembly},
-    pool::PortRange,
+    ports::{PortRange, PortSet, Ports},
 };
 use pref64::{Pref64, siit::NonGlobal};
 
@@ -24,11 +24,11 @@ use super::{
     file::{File, LimitsFile, TimersFile, WkpNonGlobal},
     networks::{Networks, values},
     place::place,
-    pool::{PoolRange, Range},
+    pool::PoolRange,
     quota,
 };
 
-/// The most addresses a pool may have: each costs 24 KiB.
+/// The most addresses a pool may have: with all ports each costs 24 KiB.
 const MAX_POOL: u64 = 4096;
 
 /// What holds.
@@ -39,8 +39,10 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
     let file: File = document.parse()?;
     let networks = Networks::read(document, &file)?;
     check_pool_size(document, &networks.pool)?;
-    check_ports(document, &networks.pool)?;
     let (pool_mode, pool) = pool(document, &file, &networks)?;
+    if pool_mode == PoolMode::HostPorts {
+        check_shared(document, &networks.pool)?;
+    }
     let at_least = |name: &str, value: &Option<Spanned<u16>>, default: u16, least: u16| {
         let Some(value) = value else {
             return Ok(default);
@@ -98,7 +100,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         // Left open: it depends on the host, too.
         engine.pool = vec![PoolEntry {
             address: Ipv4Addr::new(240, 0, 0, 1),
-            ports: PortRange::ALL,
+            ports: Ports::all(),
         }];
     }
     let checked = engine.check();
@@ -157,7 +159,11 @@ fn host_ports(
         let hint = "leave it out, or leave `pool` out";
         return Err(document.wrong(text.span(), what).hint(hint));
     }
-    Ok(Some(document.value::<Range>(text)?.get_ref().0))
+    let ports = document.value::<PortSet>(text)?;
+    match ports.get_ref().ranges() {
+        [range] => Ok(Some(*range)),
+        _ => Err(document.wrong(text.span(), ONE_RANGE)),
+    }
 }
 
 /// Before anything counts the addresses one by one: there may be four thousand million.
@@ -173,13 +179,14 @@ fn check_pool_size(document: &Document, pool: &[Spanned<PoolRange>]) -> Result<(
     Ok(())
 }
 
-/// The engine has one range for all three.
-fn check_ports(document: &Document, pool: &[Spanned<PoolRange>]) -> Result<(), Failure> {
+const ONE_RANGE: &str = "a shared address has one range of ports, the same for each protocol";
+
+/// The host's side of a shared address knows one range for all three.
+fn check_shared(document: &Document, pool: &[Spanned<PoolRange>]) -> Result<(), Failure> {
     for range in pool {
-        let ports = range.get_ref().ports;
-        if ports.udp != ports.tcp || ports.icmp != ports.tcp {
-            let what = "`tcp`, `udp` and `icmp` must be the same range";
-            return Err(document.wrong(range.span(), what));
+        if range.get_ref().ports.as_range().is_none() {
+            let hint = "name it by `host_ports`, and leave `tcp`, `udp` and `icmp` out";
+            return Err(document.wrong(range.span(), ONE_RANGE).hint(hint));
         }
     }
     Ok(())

@@ -291,10 +291,39 @@ fn a_pool_entry_is_an_address_a_network_or_a_range_with_its_ports() {
     assert_eq!(config.pool_addresses().count(), 1 + 4 + 4);
     let engine = config.for_engine(Ipv6Addr::LOCALHOST, vec![]);
     let last = engine.pool.last().unwrap();
-    assert_eq!(last.ports.to_string(), "1024-65535");
+    assert_eq!(last.ports.as_range().unwrap().to_string(), "1024-65535");
     let networks: Vec<_> = config.pool_networks().map(|it| it.to_string()).collect();
     let wanted = "203.0.113.1/32 203.0.113.64/30 198.51.100.254/31 198.51.101.0/31";
     assert_eq!(networks.join(" "), wanted);
+}
+
+#[test]
+fn each_protocol_has_ranges_of_its_own() {
+    let text = "[[pool]]\naddress = \"203.0.113.1\"\n\
+                tcp = \"4096-8191, 1024-2047\"\nudp = \"none\"\n";
+    let engine = settled(text)
+        .unwrap()
+        .for_engine(Ipv6Addr::LOCALHOST, vec![]);
+    let ports = &engine.pool[0].ports;
+    let written = [&ports.tcp, &ports.udp, &ports.icmp].map(ToString::to_string);
+    assert_eq!(written, ["1024-2047,4096-8191", "none", "1-65535"]);
+    // What is left to clients follows from what is scarce.
+    assert_eq!(engine.quotas.address.bindings, 1024);
+    let entry = "pool = [{address = \"203.0.113.1\", ";
+    for (ports, wanted) in [
+        (
+            "tcp = \"none\", udp = \"none\", icmp = \"none\"}]",
+            "203.0.113.1 in the pool has no port",
+        ),
+        ("tcp = \"1-2,x\"}]", "plat.toml:1:41: "),
+        (
+            "tcp = \"5-9\"}]\npool_mode = \"host-ports\"",
+            "the same for each protocol",
+        ),
+    ] {
+        let error = settled(&format!("{entry}{ports}")).unwrap_err();
+        assert!(error.contains(wanted), "{error}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use clat_core::{
     engine::{Inbound, Outbound, Settings},
     mapping::Instance,
 };
-use nat64::{Config, Engine, pool::PortRange};
+use nat64::{Config, Engine, ports::PortRange};
 use pref64::{Pref64, siit::NonGlobal};
 use wire::{
     offload::{Offload, VIRTIO_NET_HEADER},
@@ -142,7 +142,7 @@ fn nat64_config(mtu_choice: u8) -> Config {
     config.limits.sessions = MOST_SESSIONS;
     config.limits.fragments = FRAGMENTS;
     if let Some(ports) = PortRange::new(1000, 1100) {
-        config.pool[0].ports = ports;
+        config.pool[0].ports = ports.into();
     }
     config
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::{
     config::{Limits, PoolEntry, Timers},
-    pool::PortRange,
+    ports::PortRange,
 };
 use proptest::prelude::*;
 use wire::{

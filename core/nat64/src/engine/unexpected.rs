@@ -48,7 +48,9 @@ impl Engine {
     /// echo of a flood under our address.
     fn is_to_be_stored(&self, tuple: &Tuple<Endpoint4>, segment: Option<Header>) -> bool {
         let opens = segment.is_some_and(|it| it.segment == Segment::Syn && it.ack.is_none());
-        opens && self.unexpected_syn == UnexpectedSyn::Store && self.tables.pool().gives(tuple.dst)
+        opens
+            && self.unexpected_syn == UnexpectedSyn::Store
+            && self.tables.pool().gives(Protocol::Tcp, tuple.dst)
     }
 
     /// What RFC 6146 §3.5.1 and §3.5.3 allow to say.

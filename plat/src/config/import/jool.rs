@@ -56,9 +56,8 @@ struct Reader<'a> {
 /// An entry of `pool4`, with its protocols put together.
 struct Addresses {
     prefix: String,
-    line: usize,
     /// For TCP, UDP and ICMP.
-    ports: [Option<String>; 3],
+    ports: [Vec<String>; 3],
 }
 
 pub(super) fn read(name: &str, text: &str) -> Result<Import, Failure> {
@@ -218,12 +217,12 @@ impl<'a> Reader<'a> {
     }
 
     fn pool4(&mut self, raw: &'a RawValue, entry: &[(String, Value)]) {
-        if let Err(why) = self.pool_entry(raw, entry) {
+        if let Err(why) = self.pool_entry(entry) {
             self.refuse(raw, "pool4", why);
         }
     }
 
-    fn pool_entry(&mut self, raw: &RawValue, entry: &[(String, Value)]) -> Result<(), String> {
+    fn pool_entry(&mut self, entry: &[(String, Value)]) -> Result<(), String> {
         let mut prefix = None;
         let mut protocol = None;
         let mut ports = "1-65535".to_owned();
@@ -244,17 +243,14 @@ impl<'a> Reader<'a> {
         }
         let prefix = prefix.ok_or("it has no prefix")?;
         let protocol = protocol.ok_or("it has no protocol")?;
-        let line = self.line(raw);
-        let free = |it: &&mut Addresses| it.prefix == prefix && it.ports[protocol].is_none();
-        match self.pool.iter_mut().find(free) {
-            Some(addresses) => addresses.ports[protocol] = Some(ports),
+        match self.pool.iter_mut().find(|it| it.prefix == prefix) {
+            Some(addresses) => addresses.ports[protocol].push(ports),
             None => {
                 let mut addresses = Addresses {
                     prefix,
-                    line,
-                    ports: [const { None }; 3],
+                    ports: [const { Vec::new() }; 3],
                 };
-                addresses.ports[protocol] = Some(ports);
+                addresses.ports[protocol].push(ports);
                 self.pool.push(addresses);
             }
         }
@@ -297,24 +293,11 @@ impl<'a> Reader<'a> {
     fn finish(mut self) -> Import {
         self.import.list("prefixes", &self.prefixes);
         let mut pool = Vec::new();
-        for Addresses {
-            prefix,
-            line,
-            ports,
-        } in self.pool
-        {
-            let [Some(tcp), Some(udp), Some(icmp)] = ports else {
-                let why = "plat gives every address out for TCP, UDP and ICMP";
-                self.import
-                    .refuse(line, format_args!("pool4 {prefix}"), why);
-                continue;
-            };
-            if tcp != udp || udp != icmp {
-                let why = "plat has one range for TCP, UDP and ICMP";
-                self.import
-                    .refuse(line, format_args!("pool4 {prefix}"), why);
-                continue;
-            }
+        for Addresses { prefix, ports } in self.pool {
+            let [tcp, udp, icmp] = ports.map(|ranges| match ranges.as_slice() {
+                [] => "none".to_owned(),
+                ranges => ranges.join(","),
+            });
             // Jool gives out every address of a prefix, the first and the last too.
             pool.push(format!(
                 "{{ cidr = {prefix:?}, tcp = {tcp:?}, udp = {udp:?}, icmp = {icmp:?} }}"

@@ -9,7 +9,7 @@ use clat_core::{
     engine::{Inbound, Outbound, Settings},
     mapping::Instance,
 };
-use nat64::{Config, Engine, pool::PortRange};
+use nat64::{Config, Engine, ports::PortRange};
 use pref64::siit::NonGlobal;
 use xlat::{config::ErrorPolicy, reassembly::Limits};
 
@@ -88,7 +88,7 @@ pub(super) fn plat(links: &Links, origin: Instant, random: &mut Random) -> Engin
         datagrams_per_source: 32,
     };
     if let Some(ports) = PortRange::new(PORTS.0, PORTS.1) {
-        config.pool[0].ports = ports;
+        config.pool[0].ports = ports.into();
     }
     let key = [random.next().to_be_bytes(), random.next().to_be_bytes()].concat();
     let key = key.first_chunk().copied().unwrap_or_default();

@@ -113,7 +113,7 @@ fn natb_6888_02_a_greedy_client_hurts_nobody_and_is_known() {
     let ports = PortRange::new(2000, 2399).unwrap();
     config.pool = vec![PoolEntry {
         address: POOL,
-        ports,
+        ports: ports.into(),
     }];
     config.quotas = Quotas::of_capacity(ports.len(), config.limits.sessions);
     let mut nat = Nat::new(config);
@@ -177,7 +177,7 @@ fn plat_5_3_01_fragments_of_the_two_sides_do_not_share_memory() {
 fn natb_6888_03_udp_ports_and_identifiers_rest_before_another_gets_them() {
     let mut config = config();
     config.timers.hold_down = Duration::from_secs(120);
-    config.pool[0].ports = PortRange::new(2000, 2000).unwrap();
+    config.pool[0].ports = PortRange::new(2000, 2000).unwrap().into();
     let mut nat = Nat::new(config);
     nat.udp((CLIENT, 2000), (SERVER, 53));
     nat.send(&tcp6((CLIENT, 2000), (SERVER, 80), SYN)).packet();
@@ -198,7 +198,7 @@ fn natb_6888_03_udp_ports_and_identifiers_rest_before_another_gets_them() {
 fn resting() -> (Config, Nat) {
     let mut config = config();
     config.timers.hold_down = Duration::from_secs(120);
-    config.pool[0].ports = PortRange::new(2000, 2000).unwrap();
+    config.pool[0].ports = PortRange::new(2000, 2000).unwrap().into();
     let mut nat = Nat::new(config.clone());
     nat.udp((CLIENT, 2000), (SERVER, 53));
     nat.wait(302);
@@ -233,8 +233,8 @@ fn natb_6888_03_a_static_binding_gets_a_port_that_rests() {
     nat.send(&packet).reply();
     // Nor is it given to others if it was none of the pool's in between.
     assert!(nat.engine.remove_binding(Protocol::Udp, binding.inside));
-    let all = config.pool[0].ports;
-    config.pool[0].ports = PortRange::new(3000, 3000).unwrap();
+    let all = config.pool[0].ports.clone();
+    config.pool[0].ports = PortRange::new(3000, 3000).unwrap().into();
     nat.engine.reconfigure(config.clone()).unwrap();
     nat.engine.add_static(binding).unwrap();
     config.pool[0].ports = all;

@@ -144,7 +144,7 @@ fn plat_3_8_01_filtering_holds_between_clients() {
     config.filtering.udp = Filtering::AddressDependent;
     config.pool.push(PoolEntry {
         address: POOL2,
-        ports: PortRange::ALL,
+        ports: PortRange::ALL.into(),
     });
     let mut nat = Nat::new(config);
     let (one, mut two) = (ONE, TWO);

@@ -82,7 +82,10 @@ fn plat_3_5_1_1_01_a_client_keeps_its_pool_address() {
     let mut config = config();
     let ports = PortRange::new(2000, 2099).unwrap();
     config.pool = [POOL, POOL2]
-        .map(|address| PoolEntry { address, ports })
+        .map(|address| PoolEntry {
+            address,
+            ports: ports.into(),
+        })
         .to_vec();
     let mut nat = Nat::new(config);
     for n in 0..10u16 {
@@ -100,7 +103,7 @@ fn plat_3_5_1_1_01_a_client_keeps_its_pool_address() {
 #[test]
 fn plat_3_5_1_1_01_a_full_pool_refuses_new_bindings_and_keeps_the_old() {
     let mut config = config();
-    config.pool[0].ports = PortRange::new(2000, 2003).unwrap();
+    config.pool[0].ports = PortRange::new(2000, 2003).unwrap().into();
     let mut nat = Nat::new(config);
     let seen: Vec<_> = (0..4)
         .map(|port| nat.udp((CLIENT, 3000 + port), (SERVER, 53)))
@@ -223,7 +226,7 @@ fn plat_3_6_01_only_the_clients_end_is_translated_by_the_table() {
 #[test]
 fn natb_4787_01_ports_are_not_overloaded() {
     let mut config = config();
-    config.pool[0].ports = PortRange::new(2000, 2009).unwrap();
+    config.pool[0].ports = PortRange::new(2000, 2009).unwrap().into();
     let mut nat = Nat::new(config);
     let seen: HashSet<_> = (0..10)
         .map(|n| {
@@ -245,7 +248,7 @@ fn natb_4787_01_mappings_are_paired_refreshed_and_deterministic() {
     let mut config = config();
     config.pool.push(PoolEntry {
         address: POOL2,
-        ports: PortRange::ALL,
+        ports: PortRange::ALL.into(),
     });
     let mut nat = Nat::new(config);
     for client in 0..20 {
@@ -372,7 +375,10 @@ fn natb_4787_01_a_client_never_has_two_addresses() {
     let mut config = config();
     let ports = PortRange::new(2000, 2003).unwrap();
     config.pool = [POOL, POOL2]
-        .map(|address| PoolEntry { address, ports })
+        .map(|address| PoolEntry {
+            address,
+            ports: ports.into(),
+        })
         .to_vec();
     let mut nat = Nat::new(config);
     let first = nat.udp((CLIENT, 3000), (SERVER, 53));

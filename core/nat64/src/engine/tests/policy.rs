@@ -12,7 +12,7 @@ fn plat_3_01_a_nat64_needs_a_prefix_and_a_pool() {
     assert_eq!(refused(|it| it.prefixes.clear()), ConfigError::NoPrefix);
     assert_eq!(refused(|it| it.pool.clear()), ConfigError::NoPool);
     assert_eq!(
-        refused(|it| it.pool.push(it.pool[0])),
+        refused(|it| it.pool.push(it.pool[0].clone())),
         ConfigError::PoolTwice(POOL)
     );
     assert!(matches!(

@@ -53,7 +53,7 @@ proptest! {
         ),
     ) {
         let mut config = config();
-        config.pool[0].ports = PortRange::new(2000, 2009).unwrap();
+        config.pool[0].ports = PortRange::new(2000, 2009).unwrap().into();
         config.limits.sessions = 20;
         let mut nat = Nat::new(config);
         let mut model = Model::default();
@@ -374,7 +374,7 @@ proptest! {
         steps in proptest::collection::vec((0u8..5, 0u16..3, 0u16..3, 0u8..3, 0u64..8), 1..200),
     ) {
         let mut config = config();
-        config.pool[0].ports = PortRange::new(2000, 2020).unwrap();
+        config.pool[0].ports = PortRange::new(2000, 2020).unwrap().into();
         let mut nat = Nat::new(config);
         let mut model = UdpModel::default();
         for (what, client, port, server, tens) in steps {
@@ -465,7 +465,7 @@ proptest! {
         let other = "2001:db8:65::/96".parse::<Pref64>().unwrap();
         let mut config = config();
         config.prefixes.push(other);
-        config.pool[0].ports = PortRange::new(2000, 2009).unwrap();
+        config.pool[0].ports = PortRange::new(2000, 2009).unwrap().into();
         config.limits.sessions = 20;
         let mut nat = Nat::new(config);
         nat.engine.keep_changes(Some(1000));

@@ -11,7 +11,7 @@ fn two_addresses() -> Config {
     let mut config = config();
     config.pool.push(PoolEntry {
         address: POOL2,
-        ports: PortRange::ALL,
+        ports: PortRange::ALL.into(),
     });
     config
 }
@@ -66,7 +66,7 @@ fn plat_r_01_ports_that_are_gone() {
         Fate::Forwarded(Vec::new())
     );
     let mut config = config();
-    config.pool[0].ports = PortRange::new(6000, 7000).unwrap();
+    config.pool[0].ports = PortRange::new(6000, 7000).unwrap().into();
     let ended = nat.engine.reconfigure(config).unwrap();
     let wanted = Reconfigured {
         sessions_ended: 1,
@@ -95,7 +95,7 @@ fn plat_r_01_static_bindings_stay_with_their_address() {
         nat.engine.add_static(binding).unwrap();
     }
     let mut new = config();
-    new.pool[0].ports = PortRange::new(6000, 7000).unwrap();
+    new.pool[0].ports = PortRange::new(6000, 7000).unwrap().into();
     let ended = nat.engine.reconfigure(new).unwrap();
     assert_eq!((ended.sessions_ended, ended.bindings_ended), (0, 1));
     nat.send(&tcp4((SERVER, 1), (POOL, 80), SYN)).packet();

@@ -260,7 +260,7 @@ impl Model {
 
 fn reference_config(last_port: u16, strict: bool) -> Config {
     let mut config = config();
-    config.pool[0].ports = PortRange::new(2000, last_port).unwrap();
+    config.pool[0].ports = PortRange::new(2000, last_port).unwrap().into();
     config.limits = Limits {
         bindings: BINDINGS,
         sessions: SESSIONS,

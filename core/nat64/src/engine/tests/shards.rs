@@ -215,7 +215,7 @@ proptest! {
     #[test]
     fn ports_are_dealt_out_once(count in 1u8..=16, first in 1u16..60000, len in 1u16..5000) {
         let mut config = config();
-        config.pool[0].ports = PortRange::new(first, first + len - 1).unwrap();
+        config.pool[0].ports = PortRange::new(first, first + len - 1).unwrap().into();
         let shards = Shards::new(&config, count);
         for protocol in Protocol::ALL {
             prop_assert_eq!(shards.free_ports(protocol), usize::from(len));

@@ -107,7 +107,7 @@ fn plat_3_5_2_02_storing_can_be_switched_off() {
 #[test]
 fn plat_3_5_2_02_only_syns_to_ports_of_clients_are_stored() {
     let mut config = config();
-    config.pool[0].ports = PortRange::new(1024, u16::MAX).unwrap();
+    config.pool[0].ports = PortRange::new(1024, u16::MAX).unwrap().into();
     let mut nat = Nat::new(config);
     for packet in [
         tcp4(THERE, OUTSIDE, SYN | ACK),

@@ -10,7 +10,7 @@ const FLOWS: u16 = 10_000;
 #[test]
 fn natb_6888_02_ten_thousand_flows_for_sixty_four_ports() {
     let mut config = config();
-    config.pool[0].ports = PortRange::new(40_000, 40_000 + PORTS - 1).unwrap();
+    config.pool[0].ports = PortRange::new(40_000, 40_000 + PORTS - 1).unwrap().into();
     let mut nat = Nat::new(config);
     let server = (SERVER, 53);
     let client = |flow: u16| {

@@ -45,7 +45,10 @@ fn plat_3_1_01_nobody_else_gets_its_port() {
     let mut config = config();
     let ports = PortRange::new(8080, 8081).unwrap();
     config.pool = [POOL, POOL2]
-        .map(|address| PoolEntry { address, ports })
+        .map(|address| PoolEntry {
+            address,
+            ports: ports.into(),
+        })
         .to_vec();
     let mut nat = Nat::new(config);
     nat.engine.add_static(web(Protocol::Udp)).unwrap();
@@ -61,7 +64,7 @@ fn plat_3_1_01_nobody_else_gets_its_port() {
 #[test]
 fn plat_3_1_01_any_port_of_a_pool_address_can_be_bound() {
     let mut config = config();
-    config.pool[0].ports = PortRange::new(2000, 2001).unwrap();
+    config.pool[0].ports = PortRange::new(2000, 2001).unwrap().into();
     let mut nat = Nat::new(config);
     nat.engine.add_static(web(Protocol::Tcp)).unwrap();
     assert_eq!(nat.engine.free_ports(Protocol::Tcp), 2);

@@ -22,7 +22,8 @@ const USUAL: &str = r#"{
     { "protocol": "TCP", "prefix": "198.51.100.1/32", "port range": "1024-65535" },
     { "protocol": "UDP", "prefix": "198.51.100.1/32", "port range": "1024-65535" },
     { "protocol": "ICMP", "prefix": "198.51.100.1/32", "port range": "1024-65535" },
-    { "protocol": "TCP", "prefix": "198.51.100.2/32" },
+    { "protocol": "TCP", "prefix": "198.51.100.2/32", "port range": "80" },
+    { "protocol": "TCP", "prefix": "198.51.100.2/32", "port range": "1024-2047" },
     { "mark": 7, "protocol": "TCP", "prefix": "198.51.100.3/32" }
   ],
   "bib": [
@@ -39,6 +40,7 @@ fn a_usual_file_is_taken_over_and_the_rest_refused_by_line() {
     for wanted in [
         "\nprefixes = [\"64:ff9b::/96\"]\n",
         "{ cidr = \"198.51.100.1/32\", tcp = \"1024-65535\", udp = \"1024-65535\"",
+        "{ cidr = \"198.51.100.2/32\", tcp = \"80-80,1024-2047\", udp = \"none\", icmp = \"none\" }",
         "\ntcp_established = 9000\ntcp_transitory = 240\nicmp = 61\n",
         "\nfragment_above = 1500\n",
         "\nfiltering.udp = \"address-dependent\"\n",
@@ -58,9 +60,8 @@ fn a_usual_file_is_taken_over_and_the_rest_refused_by_line() {
     let starts = [
         "line 11: udp-timeout \"0:01:00\": it must be from 120 ",
         "line 15: frobnicate 1: plat has nothing like it",
-        "line 21: pool4 198.51.100.2/32: plat gives every address",
-        "line 22: pool4 { \"mark\": 7,",
-        "line 27: bib { \"protocol\": \"SCTP\"",
+        "line 23: pool4 { \"mark\": 7,",
+        "line 28: bib { \"protocol\": \"SCTP\"",
     ];
     assert_eq!(refused.len(), starts.len(), "{refused:#?}");
     for (refused, start) in refused.iter().zip(starts) {
