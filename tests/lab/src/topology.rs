@@ -15,7 +15,7 @@
 
 use std::{
     env, fs, io,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     process::Command,
     time::Duration,
@@ -24,6 +24,7 @@ use std::{
 use crate::{
     advertiser::{Advertisement, Advertiser},
     capture::Capture,
+    eventually,
     impair::{ImpairedLink, Impairment},
     namespace::Namespace,
     process::{Daemon, command},
@@ -34,6 +35,8 @@ use crate::{
 
 /// The IPv4-only server.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// The server as a client without a CLAT writes it.
+pub const SERVER_BY_PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xc633, 0x640a);
 /// The IPv4 router before it.
 pub const ISP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The router's link-local address on the LAN.
@@ -197,6 +200,27 @@ impl Network {
             isp,
             server,
         })
+    }
+
+    /// Waits until the host has a global IPv6 address: it comes with the first router advertisement.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn await_address(&self) {
+        let is_global = |it: &IpAddr| matches!(it, IpAddr::V6(it) if it.segments()[0] == 0x2001);
+        let has_address = || self.host.addresses("h0").iter().any(is_global);
+        assert!(
+            eventually(Duration::from_secs(5), has_address),
+            "no address"
+        );
+    }
+
+    /// Routes more networks of clients to the PLAT by the router, which has lost them: their packets
+    /// are to be sent from there, and answers go nowhere.
+    pub fn add_lost_clients(&self, networks: &str) {
+        self.plat.add_route(networks, "2001:db8:1:2::1", "p0");
+        self.router
+            .must(&format!("ip -6 route add blackhole {networks}"));
     }
 
     /// A file of this network.

@@ -12,14 +12,9 @@ use lab::{
     flood::{Cable, Noise},
     process::Daemon,
     servers::ECHO_PORT,
-    topology::{Network, Options, SERVER},
+    topology::{Network, Options, SERVER, SERVER_BY_PREFIX},
 };
 use wire::compose::{self, Pair, V4, V6};
-
-use crate::no_clat::is_global;
-
-/// The server as a client without a CLAT writes it.
-const SERVER_BY_PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xc633, 0x640a);
 
 /// Small enough for a flood to reach them.
 const LIMITS: &str = "[limits]\nbindings = 5000\nsessions = 5000\n\
@@ -48,18 +43,11 @@ impl Flooded {
             ..Options::default()
         };
         let network = Network::new(name, &options);
-        // The attackers' networks lie behind the router, which has lost them.
-        network
-            .plat
-            .add_route("2001:db8:1:8000::/49", "2001:db8:1:2::1", "p0");
-        network
-            .router
-            .must("ip -6 route add blackhole 2001:db8:1:8000::/49");
+        // The attackers' networks.
+        network.add_lost_clients("2001:db8:1:8000::/49");
         let plat = network.start_plat_with(LIMITS);
-        let host = &network.host;
-        let has_address = || host.addresses("h0").iter().any(is_global);
-        assert!(eventually(Duration::from_secs(5), has_address));
-        let (tcp, udp) = host.run(|| {
+        network.await_address();
+        let (tcp, udp) = network.host.run(|| {
             let echo = SocketAddr::from((SERVER_BY_PREFIX, ECHO_PORT));
             let tcp = TcpStream::connect(echo).unwrap();
             tcp.set_nodelay(true).unwrap();

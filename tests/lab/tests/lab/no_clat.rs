@@ -2,13 +2,12 @@
 
 use std::{
     io::{ErrorKind, Read},
-    net::{IpAddr, Ipv6Addr, TcpStream, UdpSocket},
+    net::{Ipv6Addr, TcpStream, UdpSocket},
     time::Duration,
 };
 
 use lab::{
     counters::Counters,
-    eventually,
     namespace::Namespace,
     process::Daemon,
     servers::{HELLO, Pattern, fetch, serve_web, sha256},
@@ -56,9 +55,7 @@ impl Far {
         server.add_route("0.0.0.0/0", "198.51.100.129", "f0");
         serve_web(&server);
         let plat = network.start_plat();
-        let host = &network.host;
-        let has_address = || host.addresses("h0").iter().any(is_global);
-        assert!(eventually(Duration::from_secs(5), has_address));
+        network.await_address();
         Self {
             plat,
             network,
@@ -78,10 +75,6 @@ impl Far {
         assert!(unexplained.is_empty(), "{counters:?}");
         counters
     }
-}
-
-pub(crate) fn is_global(address: &IpAddr) -> bool {
-    matches!(address, IpAddr::V6(it) if it.segments()[0] == 0x2001)
 }
 
 #[test]

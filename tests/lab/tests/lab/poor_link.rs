@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{ErrorKind, Read, Write},
+    io::ErrorKind,
     net::{TcpStream, UdpSocket},
     thread,
     time::Duration,
@@ -12,15 +12,15 @@ use std::{
 use lab::{
     impair::Impairment,
     pair::{Pair, Translator},
-    servers::{ECHO, ECHO_PORT, HELLO, echo_over_tcp, fetch, send_without_checksum},
+    servers::{ECHO_PORT, HELLO, echo_over_tcp, fetch, send_without_checksum},
     topology::{NO_CHECKSUM_PORT, Network, Options, SERVER},
 };
 
 use crate::{
     Running,
     traffic::{
-        RawUdp, allow_fragments, comes_back, expected, iperf3, pattern, pings_are_lost, set_option,
-        udp_socket,
+        RawUdp, allow_fragments, comes_back, converse, expected, iperf3, pattern, pings_are_lost,
+        set_option, udp_socket,
     },
 };
 
@@ -60,17 +60,7 @@ pub(crate) fn poor_link_tcp(pair: Pair) {
     let said = host.must(&format!("curl -sS -m 15 http://{SERVER}/hello"));
     assert_eq!(said, HELLO);
     host.run(|| {
-        let mut stream = TcpStream::connect(ECHO).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(15)))
-            .unwrap();
-        for n in 0..60u32 {
-            stream.write_all(&n.to_be_bytes()).unwrap();
-            let mut answer = [0; 4];
-            stream.read_exact(&mut answer).unwrap();
-            assert_eq!(u32::from_be_bytes(answer), n);
-        }
+        converse(60, Duration::from_secs(15));
         let error = TcpStream::connect((SERVER, 9)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });

@@ -14,7 +14,7 @@ use lab::{
     process::Daemon,
     servers::{ECHO_PORT, HELLO, Pattern, fetch, serve_web, sha256},
     tayga::Tayga,
-    topology::{Network, Options, PREF64, SERVER},
+    topology::{Network, Options, PREF64, SERVER, SERVER_BY_PREFIX},
 };
 use wire::{
     compose::{self, V4, V6},
@@ -28,8 +28,6 @@ const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x77);
 const HOST4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 17);
 /// The network of such addresses, routed to the PLAT.
 const MAPPED: &str = "203.0.113.16/28";
-/// The server as the host sees it.
-const SERVER_BY_PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xc633, 0x640a);
 
 fn eam(ipv6: impl std::fmt::Display) -> String {
     format!("[[eam]]\nipv4 = \"{HOST4}\"\nipv6 = \"{ipv6}\"\n")

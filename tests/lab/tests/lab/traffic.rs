@@ -457,18 +457,20 @@ pub(crate) fn a_poor_link_only_makes_it_slower(pair: Pair) {
 /// The echo server talks back while it is still listening.
 pub(crate) fn tcp_conversation(pair: Pair) {
     let running = Running::of(pair, "conversation");
-    running.network.host.run(|| {
-        let mut stream = TcpStream::connect(ECHO).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(2)))
-            .unwrap();
-        for n in 0..200u32 {
-            stream.write_all(&n.to_be_bytes()).unwrap();
-            let mut answer = [0; 4];
-            stream.read_exact(&mut answer).unwrap();
-            assert_eq!(u32::from_be_bytes(answer), n);
-        }
-    });
+    let host = &running.network.host;
+    host.run(|| converse(200, Duration::from_secs(2)));
     running.assert_nothing_lost(&[]);
+}
+
+/// Says something to the echo server when it has answered what was said before, `times` times.
+pub(crate) fn converse(times: u32, patience: Duration) {
+    let mut stream = TcpStream::connect(ECHO).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    for n in 0..times {
+        stream.write_all(&n.to_be_bytes()).unwrap();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(u32::from_be_bytes(answer), n);
+    }
 }

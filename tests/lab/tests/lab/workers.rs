@@ -3,29 +3,22 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
 
 use lab::{
-    eventually,
     process::{Daemon, command},
     servers::ECHO_PORT,
-    topology::{Network, Options, program},
+    topology::{Network, Options, SERVER_BY_PREFIX, program},
 };
-
-use crate::no_clat::is_global;
-
-/// The server as a client without a CLAT writes it.
-const SERVER_BY_PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xc633, 0x640a);
 
 const SOON: Duration = Duration::from_secs(5);
 
 fn network(name: &str) -> (Network, Daemon) {
     let network = Network::new(name, &Options::default());
     let plat = network.start_plat_with("workers = 2");
-    let has_address = || network.host.addresses("h0").iter().any(is_global);
-    assert!(eventually(SOON, has_address));
+    network.await_address();
     (network, plat)
 }
 
