@@ -1,7 +1,8 @@
 //! The control socket: what people and programs may ask a running `plat`.
 //!
-//! Everybody on the host may read; root, the service's own user and the members of [`GROUP`] may
-//! change something, or see packets. Who asks is the kernel's word. What is asked of the tables goes to the workers
+//! Everybody on the host may read how it is; who talks to whom and what they send, and what changes
+//! something, is for root, the service's own user and the members of [`GROUP`]. Who asks is the
+//! kernel's word. What is asked of the tables goes to the workers
 //! as orders, a page at a time, so that no list holds up packets.
 
 mod capture;
@@ -47,7 +48,7 @@ pub(crate) use log::EventLog;
 use marks::Marks;
 use stats::Counters;
 
-/// The group whose members may change something.
+/// The group whose members may change something, and see who talks to whom.
 pub(crate) const GROUP: &str = "openclat";
 
 /// The user that the service runs as, if it is not root.
@@ -254,11 +255,24 @@ impl Admin {
     }
 
     async fn flush(&self, filter: Filter) -> Result<Answer, Problem> {
-        let order = move |engine: &mut Engine, now| {
-            engine.flush_where(now, |view| filter.wants_session(&rows::session(view)))
-        };
-        let ended: usize = self.each(order).await?.into_iter().sum();
-        let ended = u64::try_from(ended).unwrap_or(u64::MAX);
+        let filter = Arc::new(filter);
+        let mut ended = 0;
+        for worker in 0..self.counters.workers() {
+            let mut from = Some(0);
+            while let Some(place) = from {
+                let filter = Arc::clone(&filter);
+                let order = move |engine: &mut Engine, now| {
+                    engine.flush_from(place, lists::LOOKED_AT, now, |view| {
+                        filter.wants_session(&rows::session(view))
+                    })
+                };
+                let worker = usize::try_from(worker).unwrap_or(usize::MAX);
+                let part = self.orders.one(worker, order).await.map_err(unanswered)?;
+                let (here, next) = part.unwrap_or_default();
+                ended += u64::try_from(here).unwrap_or(u64::MAX);
+                from = next;
+            }
+        }
         Ok(done(Some(ended), "sessions ended"))
     }
 
@@ -317,8 +331,8 @@ fn done(count: Option<u64>, text: impl Into<String>) -> Answer {
     }
 }
 
-/// Whether `peer` may change something.
-fn may_change(peer: &Peer) -> bool {
+/// Whether `peer` may change something, and see who talks to whom.
+fn is_trusted(peer: &Peer) -> bool {
     peer.is_root() || peer.is_own_user() || peer.is_in(GROUP)
 }
 
@@ -337,7 +351,7 @@ impl Service for Admin {
         let verb: Verb = serde_json::from_value(verb)
             .map_err(|it| Problem::new(ProblemCode::UnknownVerb, it).command("plat --version"))?;
         let command = verb.command();
-        if verb.is_restricted() && !may_change(peer) {
+        if verb.is_restricted() && !is_trusted(peer) {
             let summary = format_args!(
                 "`{command}` is for root and members of the group {GROUP}; user {} is neither",
                 peer.uid
@@ -345,7 +359,8 @@ impl Service for Admin {
             let problem = Problem::new(ProblemCode::NotPermitted, summary);
             return Err(problem.command(format_args!("sudo {command}")));
         }
-        if verb.is_restricted() {
+        // A list is asked for page by page.
+        if verb.is_restricted() && !matches!(verb, Verb::SessionList(_) | Verb::BibList(_)) {
             tracing::info!("user {}: {command}", peer.uid);
         }
         let answer = self.carry_out(verb, subscriber).await?;

@@ -463,16 +463,25 @@ impl Engine {
                     check_size(oversize)?;
                 }
                 let Self {
+                    clients,
                     prefixes,
                     wkp_non_global,
                     tables,
                     ..
                 } = self;
+                let admitted = |client| clients::may_use(clients, client);
                 let writable = |prefix: u8| {
                     let prefix = prefixes[usize::from(prefix)];
                     may_write(server.address, prefix, *wkp_non_global)
                 };
-                let flow = tables.inbound(tuple.protocol, client, server, writable, segment, now);
+                let flow = tables.inbound(
+                    tuple.protocol,
+                    client,
+                    server,
+                    (admitted, writable),
+                    segment,
+                    now,
+                );
                 let flow = flow.inspect_err(|why| {
                     let refusal = Refusal {
                         protocol: tuple.protocol,
@@ -501,6 +510,9 @@ impl Engine {
             .tables
             .peek_outside(quoted.protocol, quoted.src, quoted.dst)
             .ok_or(DropReason::NoSession)?;
+        if !clients::may_use(&self.clients, flow.inside.address) {
+            return Err(DropReason::ClientRefused.into());
+        }
         let prefix = self.prefix(flow.prefix);
         let from = if may_write(router, prefix, self.wkp_non_global) {
             prefix.embed(router)
@@ -584,6 +596,7 @@ mod transmit;
 mod unexpected;
 
 pub use clients::RefusedSubscriber;
+pub use transmit::Transmit;
 
 #[cfg(test)]
 mod tests;

@@ -59,6 +59,11 @@ impl Peers {
         }
     }
 
+    /// Whether they are kept for this policy.
+    pub(crate) fn is_by(&self, policy: FilteringPolicy) -> bool {
+        self.policy == policy
+    }
+
     /// A session of this binding was made.
     pub(crate) fn opened(&mut self, protocol: Protocol, bib: BibId, remote: Ipv4Addr) {
         if self.policy.of(protocol) == Filtering::AddressDependent {

@@ -32,6 +32,10 @@ use crate::{
     tuple::{Endpoint4, Endpoint6, Protocol},
 };
 
+/// Sessions that are ended, and ports that are freed, before packets get their turn again: about a
+/// millisecond. A batch of packets makes fewer, so that nothing piles up.
+const AT_ONCE: usize = 256;
+
 /// The ends of a session, as translation needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flow {
@@ -148,6 +152,9 @@ impl Tables {
         self.timers = Lifetimes::new(&config.timers);
         // They name prefixes by their old numbers.
         self.probes = Probes::default();
+        if self.peers.is_by(config.filtering) {
+            return;
+        }
         self.peers = Peers::new(config.filtering, self.key);
         for (_, session) in self.sessions.iter() {
             let (protocol, bib) = (session.state.protocol(), session.bib);
@@ -212,11 +219,12 @@ impl Tables {
     ) -> Result<Flow, DropReason> {
         let remote = session_end(protocol, remote);
         let known = self.bib.of_inside(protocol, inside);
-        if let Some(id) = known.and_then(|bib| self.sessions.find(bib, remote)) {
+        if let Some(id) = known.and_then(|bib| self.find(bib, remote, now)) {
             self.show_under(id, prefix);
             self.update(id, Side::V6, segment, now);
             return Ok(self.flow(id));
         }
+        let known = self.bib.of_inside(protocol, inside);
         if protocol == Protocol::Tcp && !opens(segment) {
             // No connection, but perhaps a binding: then it passes and leaves no state.
             let bib = known.ok_or(DropReason::NotSyn)?;
@@ -276,13 +284,14 @@ impl Tables {
     }
 
     /// A packet of a server, from `remote` to `outside`. The client sees a new server under the
-    /// prefix it made its binding with, if the server's address is `writable` under that.
+    /// prefix it made its binding with, if the server's address is `writable` under that. A client
+    /// that is not `admitted` any more gets nothing, and its sessions are not refreshed.
     pub(crate) fn inbound(
         &mut self,
         protocol: Protocol,
         outside: Endpoint4,
         remote: Endpoint4,
-        writable: impl Fn(u8) -> bool,
+        (admitted, writable): (impl Fn(Ipv6Addr) -> bool, impl Fn(u8) -> bool),
         segment: Option<Header>,
         now: Tick,
     ) -> Result<Flow, DropReason> {
@@ -291,10 +300,17 @@ impl Tables {
             .bib
             .of_outside(protocol, outside)
             .ok_or(DropReason::NoBinding)?;
-        if let Some(id) = self.sessions.find(bib, remote) {
+        if !admitted(self.bib.get(bib).inside.address) {
+            return Err(DropReason::ClientRefused);
+        }
+        if let Some(id) = self.find(bib, remote, now) {
             self.update(id, Side::V4, segment, now);
             return Ok(self.flow(id));
         }
+        let bib = self
+            .bib
+            .of_outside(protocol, outside)
+            .ok_or(DropReason::NoBinding)?;
         let prefix = self.bib.get(bib).prefix;
         if !writable(prefix) {
             return Err(DropReason::NonGlobalUnderWellKnownPrefix);
@@ -368,35 +384,65 @@ impl Tables {
         Some(self.flow(id))
     }
 
-    /// Ends what is over at `now`.
+    /// Ends what is over at `now`, or, of very much, a part: packets need not wait for the rest,
+    /// which the next calls end. Until then a session that is over is none ([`Self::find`]).
     pub(crate) fn expire(&mut self, now: Tick) {
-        while let Some((protocol, port)) = self.hold_down.next_rested(now) {
+        for _ in 0..AT_ONCE {
+            let Some((protocol, port)) = self.hold_down.next_rested(now) else {
+                break;
+            };
             // It may have left the pool, got a static binding, and come back.
             if !self.is_bound(protocol, port) {
                 self.pool.release(protocol, port);
             }
         }
-        while let Some(due) = self.sessions.next_at(now) {
-            let id = match due {
-                Due::Over(id) => id,
-                Due::Later(id) => {
-                    self.record(id, Change::SessionChanged);
-                    continue;
-                }
-            };
-            let after = match self.sessions.get(id).state {
-                State::Tcp(state) => state.after_expiry(),
-                State::Udp | State::Icmp => None,
-            };
-            match after {
-                Some(state) => {
-                    self.sessions.set_state(id, State::Tcp(state));
-                    self.sessions.set_expiry(id, now + self.timers.transitory);
-                    self.record(id, Change::SessionChanged);
-                    self.probe(id);
-                }
-                None => self.close(id, Ending::Expired),
+        for _ in 0..AT_ONCE {
+            match self.sessions.next_at(now) {
+                None => break,
+                Some(Due::Over(id)) => self.over(id, now),
+                Some(Due::Later(id)) => self.record(id, Change::SessionChanged),
             }
+        }
+    }
+
+    /// A session's lifetime ran out.
+    fn over(&mut self, id: SessionId, now: Tick) {
+        let after = match self.sessions.get(id).state {
+            State::Tcp(state) => state.after_expiry(),
+            State::Udp | State::Icmp => None,
+        };
+        match after {
+            Some(state) => {
+                self.sessions.set_state(id, State::Tcp(state));
+                self.sessions.set_expiry(id, now + self.timers.transitory);
+                self.record(id, Change::SessionChanged);
+                self.probe(id);
+            }
+            None => self.close(id, Ending::Expired),
+        }
+    }
+
+    /// The session of these two ends. One that is over ends now, and its binding may end with it:
+    /// while much is over at once, nobody brings it back to life.
+    fn find(&mut self, bib: BibId, remote: Endpoint4, now: Tick) -> Option<SessionId> {
+        let id = self.sessions.find(bib, remote)?;
+        if self.sessions.get(id).expires > now {
+            return Some(id);
+        }
+        self.over(id, now);
+        self.sessions.find(bib, remote)
+    }
+
+    /// Ends the session between these, if there is one.
+    pub(crate) fn end_session(
+        &mut self,
+        protocol: Protocol,
+        outside: Endpoint4,
+        remote: Endpoint4,
+    ) {
+        let bib = self.bib.of_outside(protocol, outside);
+        if let Some(id) = bib.and_then(|bib| self.sessions.find(bib, remote)) {
+            self.close(id, Ending::Flushed);
         }
     }
 

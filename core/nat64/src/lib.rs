@@ -62,5 +62,5 @@ pub mod tuple;
 pub mod view;
 
 pub use config::Config;
-pub use engine::{Engine, RefusedSubscriber};
+pub use engine::{Engine, RefusedSubscriber, Transmit};
 pub use reason::{DropReason, Why};

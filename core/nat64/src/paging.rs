@@ -13,7 +13,6 @@ use pref64::Pref64;
 use crate::{
     bib::Binding,
     engine::Engine,
-    journal::Ending,
     session::{Session, Tick},
     tuple::Protocol,
     view::{SessionView, ahead},
@@ -52,16 +51,30 @@ impl Engine {
         self.tables.bib.from(place)
     }
 
-    /// Ends the sessions that `wanted` is true for, and the dynamic bindings that have none then.
-    /// How many sessions they were.
-    pub fn flush_where(&mut self, now: Instant, wanted: impl Fn(&SessionView) -> bool) -> usize {
-        let now = self.tick(now);
-        let prefixes = &self.prefixes;
-        self.tables
-            .end_sessions(Ending::Flushed, |binding, session| {
-                let prefix = prefixes[usize::from(session.prefix)];
-                wanted(&view(binding, session, prefix, now))
-            })
+    /// Looks at `places` of the table from `place` on, and ends the sessions there that `wanted` is
+    /// true for, and the dynamic bindings that have none then. How many sessions they were, and the
+    /// place to go on from, unless that was the end.
+    pub fn flush_from(
+        &mut self,
+        place: usize,
+        places: usize,
+        now: Instant,
+        wanted: impl Fn(&SessionView) -> bool,
+    ) -> (usize, Option<usize>) {
+        let end = place.saturating_add(places);
+        let mut all = self.sessions_from(place, now).peekable();
+        let mut ending = Vec::new();
+        while let Some((_, session)) = all.next_if(|(at, _)| *at < end) {
+            if wanted(&session) {
+                ending.push((session.protocol, session.outside, session.remote));
+            }
+        }
+        let next = all.peek().map(|(at, _)| *at);
+        drop(all);
+        for (protocol, outside, remote) in &ending {
+            self.tables.end_session(*protocol, *outside, *remote);
+        }
+        (ending.len(), next)
     }
 
     /// The use of every address of the pool, by protocol.

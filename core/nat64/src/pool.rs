@@ -97,6 +97,15 @@ impl Pool {
         Self { addresses, room }
     }
 
+    /// Whether it was made of these entries, in whatever order.
+    pub(crate) fn is_of(&self, entries: &[PoolEntry]) -> bool {
+        let known = |entry: &PoolEntry| {
+            let at = self.position(entry.address);
+            at.is_some_and(|at| self.addresses[at].entry == *entry)
+        };
+        entries.len() == self.addresses.len() && entries.iter().all(known)
+    }
+
     /// Whether `address` is one of the pool's.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {

@@ -46,7 +46,7 @@ drop_reasons! {
         TooManySessions = "too-many-sessions":
             "The configured number of sessions is reached; none is evicted for a new one (RFC 6888 REQ-11).",
         ClientRefused = "client-refused":
-            "The client lies in none of the networks of `clients`; it was told with ICMPv6 1/1.",
+            "The client lies in none of the networks of `clients`; if it was its packet, it was told with ICMPv6 1/1.",
         AddressBindings = "address-bindings":
             "The client's address has as many bindings of this protocol as `quota.address` allows; none is evicted for a new one (RFC 6888 REQ-3, REQ-11).",
         AddressSessions = "address-sessions":

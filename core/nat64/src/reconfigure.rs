@@ -59,6 +59,11 @@ impl Engine {
 impl Tables {
     fn reconfigure(&mut self, config: &Config, part: &Part, moved: &Moved) -> Reconfigured {
         let before = self.bib.len();
+        if self.pool.is_of(&config.pool) && moved.iter().enumerate().all(stays) {
+            // The usual case, and a million sessions would take a second to look through.
+            self.set_policy(config, part);
+            return Reconfigured::default();
+        }
         let pool = Pool::of_ports(&config.pool, |port| part.owns(port));
         let sessions_ended = self.end_sessions(Ending::NotServed, |binding, session| {
             !is_served(binding, &pool) || place(moved, session.prefix).is_none()
@@ -93,7 +98,6 @@ impl Tables {
 
     /// Prefixes are known by their number in the configuration.
     fn renumber(&mut self, moved: &Moved) {
-        let stays = |(at, to): (usize, &Option<u8>)| to.is_some_and(|to| usize::from(to) == at);
         if moved.iter().enumerate().all(stays) {
             return;
         }
@@ -125,6 +129,11 @@ impl Tables {
         let bound: Vec<_> = self.bib.iter().copied().collect();
         self.pair_anew(&bound);
     }
+}
+
+/// Whether a prefix keeps its number.
+fn stays((at, to): (usize, &Option<u8>)) -> bool {
+    to.is_some_and(|to| usize::from(to) == at)
 }
 
 fn place(moved: &Moved, prefix: u8) -> Option<u8> {

@@ -151,6 +151,14 @@ mod tests {
         }
     }
 
+    /// Nor does a reset that is believed: one after the other would lead anywhere.
+    #[test]
+    fn plat_3_5_2_2_01_a_reset_moves_nothing() {
+        let mut sequence = opened();
+        sequence.follow(Side::V4, &reset(5_000_001 + WINDOW));
+        assert!(!sequence.believes(Side::V4, &reset(5_000_002 + WINDOW)));
+    }
+
     /// What was lost before it came here is made up for by what the peer acknowledges.
     #[test]
     fn plat_3_5_2_2_01_acknowledgments_close_gaps() {

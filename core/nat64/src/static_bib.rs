@@ -203,11 +203,12 @@ impl Tables {
         let Some(bib) = self.bib.of_inside(protocol, inside) else {
             return false;
         };
-        let was_static = core::mem::take(&mut self.bib.get_mut(bib).is_static);
-        let ended = self.end_sessions(Ending::Flushed, |_, session| session.bib == bib);
-        // The last session took a dynamic binding with it; a static one may have had none.
-        if was_static && ended == 0 {
+        self.bib.get_mut(bib).is_static = false;
+        if self.bib.get(bib).sessions == 0 {
             self.unbind(bib);
+        } else {
+            // The last session takes it with it.
+            self.end_sessions(Ending::Flushed, |_, session| session.bib == bib);
         }
         true
     }

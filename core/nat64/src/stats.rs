@@ -17,8 +17,14 @@ pub struct DirectionStats {
     pub packets_in: Counter,
     /// Their bytes.
     pub bytes_in: Counter,
-    /// Packets that were translated, or kept until the rest of their datagram comes.
+    /// Packets that were translated.
     pub passed: Counter,
+    /// Packets that were kept: fragments until their datagram is whole, whose last one then counts
+    /// for it, and SYNs until their client sends one. Those that waited in vain are counted as
+    /// dropped, besides, by [`xlat::DropReason::FragmentTimeout`] and
+    /// [`DropReason::SynUnanswered`]; without these, `packets_in` is `passed`, `kept` and all that
+    /// were dropped.
+    pub kept: Counter,
     /// Those of them that were translated without state, by an explicit mapping.
     pub stateless: Counter,
     /// Packets that were turned around to another host behind this NAT64.
@@ -40,6 +46,7 @@ impl DirectionStats {
 
     pub(crate) fn went(&self, verdict: &Verdict<Why>) {
         match verdict {
+            Verdict::Forward(pieces) if pieces.is_none() => self.kept.add(1),
             Verdict::Forward(_) => self.passed.add(1),
             Verdict::Reply(why) => {
                 self.dropped(*why);
@@ -63,6 +70,7 @@ impl DirectionStats {
             packets_in,
             bytes_in,
             passed,
+            kept,
             stateless,
             turned_around,
             dropped_by_state,
@@ -72,6 +80,7 @@ impl DirectionStats {
         self.packets_in.add(packets_in.get());
         self.bytes_in.add(bytes_in.get());
         self.passed.add(passed.get());
+        self.kept.add(kept.get());
         self.stateless.add(stateless.get());
         self.turned_around.add(turned_around.get());
         self.errors_sent.add(errors_sent.get());

@@ -74,6 +74,12 @@ impl Pieces {
         Self(State::Done)
     }
 
+    /// Whether nothing is to be sent.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        matches!(self.0, State::Done)
+    }
+
     /// Whether this is one packet that leaves as it is.
     #[must_use]
     pub const fn is_whole(&self) -> bool {

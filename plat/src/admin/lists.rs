@@ -19,7 +19,7 @@ use nat64::{Engine, RefusedSubscriber, network6::Network6};
 use super::{Admin, rows};
 
 /// Places of a table that are looked at before packets get their turn again.
-const LOOKED_AT: usize = 20_000;
+pub(super) const LOOKED_AT: usize = 2_000;
 
 /// A part of one worker's table.
 struct Part<T> {

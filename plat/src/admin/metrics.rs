@@ -153,6 +153,7 @@ const BINDINGS_MADE: Name = counter("bindings_made", "Bindings that were ever ma
 const PACKETS: Name = counter("packets", "Packets that came in");
 const BYTES: Name = counter("bytes", "Bytes that came in");
 const TRANSLATED: Name = counter("translated_packets", "Successful translations");
+const KEPT: Name = counter("kept_packets", "Packets kept until others come");
 const DROPPED: Name = counter("dropped_packets", "Packets that did not pass, by reason");
 const ERRORS: Name = counter(
     "icmp_errors_sent",
@@ -195,6 +196,7 @@ fn metric(code: &str) -> Option<(Name, Labels)> {
         "packets" => PACKETS,
         "bytes" => BYTES,
         "passed" => TRANSLATED,
+        "kept" => KEPT,
         "errors-sent" => ERRORS,
         _ => {
             let (kind, reason) = rest.split_once('.')?;

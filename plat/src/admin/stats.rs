@@ -220,6 +220,15 @@ fn direction(table: &mut Table, name: &str, people: &str, all: &[&DirectionStats
         &format!("Successful translations {people} (RFC 7915)."),
         passed,
     );
+    table.add(
+        &format!("{name}.kept"),
+        &format!(
+            "Packets {people} that were kept: fragments until the last one comes, and SYNs until \
+             their client sends one. Those that waited in vain count as dropped, too (RFC 6146 \
+             §3.4, §3.5.2.2)."
+        ),
+        sum(|it| &it.kept),
+    );
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = if came == 0 {
         100.0

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::control::plat::{Page, Wanted};
+use ::control::plat::{Page, TopBy, Wanted};
 use host::{
     clock::Clock,
     fake::{FakeTun, Packet},
@@ -153,10 +153,29 @@ async fn who_may_change_something_is_decided_by_who_it_is() {
     };
     assert_eq!(problem.code, ProblemCode::NotPermitted);
     assert_eq!(problem.command.as_deref(), Some("sudo plat session flush"));
-    let page = sessions(stranger.call(list(Cursor::default(), 9)).await.unwrap());
-    assert_eq!(page.rows.len(), 1);
+    let page = list(Cursor::default(), 9);
+    let follow = Verb::SessionFollow {
+        filter: Filter::default(),
+    };
+    let bindings = Verb::BibList(Wanted::default());
+    let top = Verb::Top {
+        by: TopBy::Sessions,
+        limit: None,
+    };
+    for private in [page.clone(), follow, bindings, top] {
+        let refused = stranger.call::<_, Answer>(private).await.unwrap_err();
+        assert!(
+            matches!(&refused, ipc::Error::Problem(it) if it.code == ProblemCode::NotPermitted),
+            "{refused}"
+        );
+    }
+    for open in [Verb::Status, Verb::Stats, Verb::PoolList, Verb::Health] {
+        let _: Answer = stranger.call(open).await.unwrap();
+    }
     let member = Peer::of(4242, 4242).with_groups(&["users", GROUP]);
     let mut member = fixture.client(member).await;
+    let page = sessions(member.call(page).await.unwrap());
+    assert_eq!(page.rows.len(), 1);
     let done: Answer = member.call(everything()).await.unwrap();
     assert!(
         matches!(done, Answer::Done { count: Some(1), .. }),

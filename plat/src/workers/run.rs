@@ -11,7 +11,7 @@ use host::{
     tun::{Received, Tun, send_pieces},
 };
 use nat64::{
-    Engine,
+    Engine, Transmit,
     dispatch::{Handled, Passage},
 };
 use wire::{packet::PacketBuf, pieces::Pieces, verdict::Verdict};
@@ -24,6 +24,9 @@ const BATCH: usize = 64;
 /// An idle worker shows that it is alive this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// So many times as long as orders take, packets get before the next order.
+const PACKETS_TO_ORDERS: u32 = 3;
+
 pub(super) struct Run {
     engine: Engine,
     tun: Arc<dyn Tun>,
@@ -31,6 +34,8 @@ pub(super) struct Run {
     seat: Seat,
     orders: Receiver<Order>,
     clock: Clock,
+    /// When the next order is carried out at the earliest, while there are packets.
+    next_order: Instant,
     segment: bool,
     watch: Watch,
 }
@@ -51,6 +56,7 @@ impl Run {
             seat,
             orders,
             clock,
+            next_order: clock.now(),
             segment: false,
             watch: Watch::default(),
         }
@@ -73,8 +79,9 @@ impl Run {
             let own = self.batch(&mut buf, received, now)?;
             let passed_on = self.passed_on(now);
             self.transmit(&mut buf, now);
-            self.carry_out_orders(now);
-            idle = !own && !passed_on;
+            let busy = own || passed_on;
+            let ordered = self.carry_out_order(busy, now);
+            idle = !busy && !ordered;
         }
         Ok(())
     }
@@ -122,8 +129,12 @@ impl Run {
 
     /// Sends what the engine has to send by itself.
     fn transmit(&mut self, buf: &mut PacketBuf, now: Instant) {
-        while self.engine.poll_transmit(buf, now) {
-            self.send(Pieces::whole(), buf);
+        loop {
+            match self.engine.poll_transmit(buf, now) {
+                Transmit::Nothing => return,
+                Transmit::Send => self.send(Pieces::whole(), buf),
+                Transmit::PassOn(passage) => self.pass_on(buf, passage),
+            }
             self.watch.over();
         }
     }
@@ -146,10 +157,21 @@ impl Run {
         true
     }
 
-    fn carry_out_orders(&mut self, now: Instant) {
-        for order in self.orders.try_iter() {
-            order(&mut self.engine, now);
+    /// Carries out one order, if there is any, and if it is time for it: while there are packets,
+    /// orders get a quarter of the time, however many are given. Whether there was one.
+    fn carry_out_order(&mut self, busy: bool, now: Instant) -> bool {
+        let began = self.clock.now();
+        if busy && began < self.next_order {
+            return false;
         }
+        let Ok(order) = self.orders.try_recv() else {
+            return false;
+        };
+        order(&mut self.engine, now);
+        let ended = self.clock.now();
+        let took = ended.saturating_duration_since(began);
+        self.next_order = ended + took * PACKETS_TO_ORDERS;
+        true
     }
 
     fn finish(&mut self, handled: Handled, buf: &mut PacketBuf) {

@@ -77,6 +77,49 @@ async fn an_order_is_carried_out_between_packets() {
     assert_eq!(ended, Err(Unanswered::Ended));
 }
 
+/// However many orders are given, packets get most of the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_do_not_hold_up_packets() {
+    const PACKETS: u64 = 50_000;
+    const LONG: Duration = Duration::from_millis(4);
+    let port = Arc::new(FakeTun::new());
+    for _ in 0..PACKETS {
+        port.from_host(datagram());
+    }
+    let workers = started(&port);
+    let began = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let asked: Vec<_> = (0..8)
+        .map(|_| {
+            let (orders, began) = (workers.orders(), Arc::clone(&began));
+            tokio::spawn(async move {
+                let order = move |engine: &mut Engine, _| {
+                    let came = engine.stats().from_v6.packets_in.get();
+                    began
+                        .lock()
+                        .unwrap()
+                        .push((std::time::Instant::now(), came));
+                    thread::sleep(LONG);
+                };
+                orders.each(order).await.unwrap();
+            })
+        })
+        .collect();
+    for asked in asked {
+        asked.await.unwrap();
+    }
+    let began = began.lock().unwrap();
+    let mut checked = 0;
+    for pair in began.windows(2) {
+        if pair[1].1 < PACKETS {
+            assert!(pair[1].0 - pair[0].0 >= LONG * 4, "{began:?}");
+            assert!(pair[1].1 > pair[0].1, "{began:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 2, "too few packets for the test: {began:?}");
+    assert!(workers.stop().is_ok());
+}
+
 /// Whoever asks is told when a worker has ended, and does not keep the interface.
 #[tokio::test]
 async fn a_failed_interface_ends_the_worker_and_what_it_was_asked() {

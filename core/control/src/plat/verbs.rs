@@ -190,20 +190,19 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Whether not everybody may: it changes something, or shows what clients send.
+    /// Whether not everybody may: it changes something, or shows which client talks to whom, or what
+    /// they send. That is not every local user's business: the kernel does not show the connections
+    /// that it forwards to everybody, either.
     #[must_use]
     pub fn is_restricted(&self) -> bool {
         match self {
-            Self::Status
-            | Self::SessionList(_)
+            Self::Status | Self::PoolList | Self::Stats | Self::Health => false,
+            Self::SessionList(_)
             | Self::SessionFollow { .. }
             | Self::BibList(_)
-            | Self::PoolList
-            | Self::Stats
             | Self::Top { .. }
             | Self::ClientRefused
-            | Self::Health => false,
-            Self::SessionFlush { .. }
+            | Self::SessionFlush { .. }
             | Self::Capture(_)
             | Self::BibAdd(_)
             | Self::BibRemove { .. }

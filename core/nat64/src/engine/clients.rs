@@ -56,7 +56,7 @@ impl Engine {
     /// make no state, and pass only if they are about a session of a client's.
     pub(super) fn check_client(&self, packet: &Ipv6<'_>) -> Result<(), Refused> {
         let src = packet.src();
-        if self.may_use(src) || self.stateless.has_v6(src) || is_error(packet) {
+        if may_use(&self.clients, src) || self.stateless.has_v6(src) || is_error(packet) {
             return Ok(());
         }
         let message = Message::plain(v6::UNREACHABLE, v6::PROHIBITED);
@@ -74,10 +74,11 @@ impl Engine {
                 .note(network, DropReason::ClientRefused, self.tick(now));
         }
     }
+}
 
-    fn may_use(&self, client: Ipv6Addr) -> bool {
-        self.clients.is_empty() || self.clients.iter().any(|it| it.contains(client))
-    }
+/// Whether `client` is one of `clients`, which are everybody if there are none.
+pub(super) fn may_use(clients: &[Network6], client: Ipv6Addr) -> bool {
+    clients.is_empty() || clients.iter().any(|it| it.contains(client))
 }
 
 fn is_error(packet: &Ipv6<'_>) -> bool {

@@ -108,14 +108,19 @@ impl Engine {
             return Ok(verdict);
         };
         // What is told is told in IPv4, to an address that stands for the sender.
-        let sender = Ipv4::new_embedded(buf.bytes()).map(|error| error.dst());
-        if !sender.is_ok_and(|it| self.stateless.has_v4(it)) {
+        if !self.is_to_mapped_host(buf) {
             return self.tell_client(buf, why, now);
         }
         Ok(match self.enter_mapped_host(buf, Way::TurnedAround, now) {
             Verdict::Forward(_) => Verdict::Reply(why),
             Verdict::Reply(_) | Verdict::Drop(_) => Verdict::Drop(why),
         })
+    }
+
+    /// Whether the IPv4 packet in the buffer goes to a host with an explicit mapping.
+    pub(super) fn is_to_mapped_host(&self, buf: &PacketBuf) -> bool {
+        let packet = Ipv4::new_embedded(buf.bytes());
+        packet.is_ok_and(|it| self.stateless.has_v4(it.dst()))
     }
 
     /// An IPv4 packet to a host with an explicit mapping (RFC 7757 §3.3.1).

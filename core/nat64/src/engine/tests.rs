@@ -22,6 +22,7 @@ mod filtering;
 mod fragments;
 mod hairpin;
 mod mapping;
+mod mass;
 mod no_state;
 mod paging;
 mod policy;
@@ -126,7 +127,18 @@ impl Nat {
 
     fn wait(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
-        self.engine.handle_timeout(self.now);
+        self.end_what_is_over();
+    }
+
+    /// Of very much, one call ends only a part.
+    fn end_what_is_over(&mut self) {
+        loop {
+            let before = self.engine.table_sizes();
+            self.engine.handle_timeout(self.now);
+            if self.engine.table_sizes() == before {
+                return;
+            }
+        }
     }
 
     fn send(&mut self, packet: &[u8]) -> Fate {

@@ -7,17 +7,34 @@ use xlat::icmp_error::Message;
 
 use super::Engine;
 use crate::{
+    dispatch::{Passage, Stage},
     keepalive,
     reason::{DropReason, Why},
+    stateless::Way,
     tuple::Endpoint6,
 };
 
+/// Something that an engine sends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Transmit {
+    /// Nothing is left.
+    Nothing,
+    /// The packet in the buffer is to be sent.
+    Send,
+    /// The packet in the buffer is to be passed on to another shard ([`Engine::take_over`]).
+    PassOn(Passage),
+}
+
 impl Engine {
     /// The next packet that is to be sent although none came, in `buf`: a probe to a client, or an
-    /// ICMPv4 error to a server. To be called after a batch of packets and after
-    /// [`Self::handle_timeout`], until it is `false`.
-    pub fn poll_transmit(&mut self, buf: &mut PacketBuf, now: Instant) -> bool {
-        self.next_probe(buf) || self.next_unanswered_syn(buf, now)
+    /// ICMP error about a SYN that nobody answered. To be called after a batch of packets and after
+    /// [`Self::handle_timeout`], until there is [`Transmit::Nothing`].
+    pub fn poll_transmit(&mut self, buf: &mut PacketBuf, now: Instant) -> Transmit {
+        if self.next_probe(buf) {
+            return Transmit::Send;
+        }
+        self.next_unanswered_syn(buf, now)
     }
 
     fn next_probe(&mut self, buf: &mut PacketBuf) -> bool {
@@ -34,28 +51,43 @@ impl Engine {
         false
     }
 
-    /// Whether the error in `buf` can be sent: it may be about a SYN of a client to another one.
-    fn reaches_client(&mut self, buf: &mut PacketBuf, now: Instant) -> bool {
-        // One for a client of another shard comes back by the kernel.
-        if !self.is_to_client(buf) || self.part.elsewhere(buf.bytes()).is_some() {
-            return true;
-        }
-        let why = Why::State(DropReason::SynUnanswered);
-        matches!(self.tell_client(buf, why, now), Ok(Verdict::Reply(_)))
-    }
-
     /// Nobody is there (RFC 6146 §3.5.2.2).
-    fn next_unanswered_syn(&mut self, buf: &mut PacketBuf, now: Instant) -> bool {
+    fn next_unanswered_syn(&mut self, buf: &mut PacketBuf, now: Instant) -> Transmit {
         let tick = self.tick(now);
         while self.tables.syns.next_unanswered(tick, buf) {
             let why = Why::State(DropReason::SynUnanswered);
             let message = Message::plain(v4::UNREACHABLE, v4::PORT_UNREACHABLE);
             let verdict = self.v4_to_v6.reply(buf, why, message, now);
             self.stats.from_v4.went(&verdict);
-            if matches!(verdict, Verdict::Reply(_)) && self.reaches_client(buf, now) {
-                return true;
+            if matches!(verdict, Verdict::Reply(_)) {
+                match self.unanswered(buf, now) {
+                    Transmit::Nothing => {}
+                    sent @ (Transmit::Send | Transmit::PassOn(_)) => return sent,
+                }
             }
         }
-        false
+        Transmit::Nothing
+    }
+
+    /// Where the error in `buf` goes. It may be about a SYN of a client to another one, or of a
+    /// host with a mapping: the kernel does not bring it back where the address is its own, too.
+    fn unanswered(&mut self, buf: &mut PacketBuf, now: Instant) -> Transmit {
+        let verdict = if self.is_to_mapped_host(buf) {
+            self.enter_mapped_host(buf, Way::TurnedAround, now)
+        } else if !self.is_to_client(buf) {
+            return Transmit::Send;
+        } else if let Some(to) = self.part.elsewhere(buf.bytes()) {
+            let stage = Stage::OwnError;
+            return Transmit::PassOn(Passage { to, stage });
+        } else {
+            match self.server_packet(buf, now) {
+                Ok(verdict) => verdict,
+                Err(passage) => return Transmit::PassOn(passage),
+            }
+        };
+        match verdict {
+            Verdict::Forward(_) => Transmit::Send,
+            Verdict::Reply(_) | Verdict::Drop(_) => Transmit::Nothing,
+        }
     }
 }

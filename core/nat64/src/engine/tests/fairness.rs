@@ -243,3 +243,33 @@ fn natb_6888_03_a_static_binding_gets_a_port_that_rests() {
     nat.send(&packet).reply();
     nat.udp((OTHER, 2000), (SERVER, 53));
 }
+
+/// A client that is no client any more is not reached either; when it is one again, its sessions
+/// are still there. Nothing refreshes them meanwhile.
+#[test]
+fn plat_5_3_01_who_is_no_client_any_more_is_not_reached() {
+    let mut nat = Nat::new(config());
+    let outside = nat.udp((CLIENT, 5000), (SERVER, 53));
+    let sent = udp4(outside, (SERVER, 53), b"data");
+    let answer = udp4((SERVER, 53), outside, b"answer");
+    let error = error4(ROUTER4, &sent, 3, 3);
+    nat.send(&answer).packet();
+    nat.send(&error).packet();
+    let mut without = config();
+    without.clients = vec!["2001:db8:2::/48".parse().unwrap()];
+    nat.engine.reconfigure(without).unwrap();
+    nat.wait(200);
+    for packet in [&answer, &error, &udp4((SERVER2, 53), outside, b"x")] {
+        assert_eq!(nat.send(packet), dropped(DropReason::ClientRefused));
+    }
+    assert_eq!(nat.sessions(), 1);
+    nat.engine.reconfigure(config()).unwrap();
+    nat.send(&answer).packet();
+    let mut without = config();
+    without.clients = vec!["2001:db8:2::/48".parse().unwrap()];
+    nat.engine.reconfigure(without).unwrap();
+    nat.wait(150);
+    assert_eq!(nat.send(&answer), dropped(DropReason::ClientRefused));
+    nat.wait(151);
+    assert_eq!(nat.sessions(), 0);
+}

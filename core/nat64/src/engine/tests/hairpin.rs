@@ -80,7 +80,7 @@ fn plat_3_8_01_an_unanswered_syn_is_told_to_the_client() {
     assert_eq!(nat.send(&syn), Fate::Forwarded(Vec::new()));
     nat.wait(7);
     let mut buf = PacketBuf::new();
-    assert!(nat.engine.poll_transmit(&mut buf, nat.now));
+    assert_eq!(nat.engine.poll_transmit(&mut buf, nat.now), Transmit::Send);
     let error = Ipv6::new_checked(buf.bytes()).unwrap();
     assert_eq!(error.dst(), CLIENT);
     assert_eq!(buf.bytes()[40..42], [1, 4]);
@@ -89,7 +89,10 @@ fn plat_3_8_01_an_unanswered_syn_is_told_to_the_client() {
         (&quoted[8..40], &quoted[40..44]),
         (&syn[8..40], &syn[40..44])
     );
-    assert!(!nat.engine.poll_transmit(&mut buf, nat.now));
+    assert_eq!(
+        nat.engine.poll_transmit(&mut buf, nat.now),
+        Transmit::Nothing
+    );
 }
 
 /// What the second client says about a packet of the first reaches the first.

@@ -50,6 +50,31 @@ fn plat_5_3_01_reassembled_datagrams_without_checksum_leave_no_state() {
     assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
 }
 
+/// The same from outside, to a client that takes what comes.
+#[test]
+fn plat_5_3_01_reassembled_datagrams_of_servers_without_length_leave_no_state() {
+    let mut nat = Nat::new(config());
+    let outside = nat.udp((CLIENT, 5000), (SERVER, 53));
+    let mut packet = udp4((SERVER2, 53), outside, &[0; 2000]);
+    packet[24..28].fill(0);
+    let part = |offset: u16, mf, chunk: &[u8]| {
+        let header = V4 {
+            id: 7,
+            mf,
+            offset,
+            ..V4::new(SERVER2, outside.0, 17)
+        };
+        header.carrying(chunk)
+    };
+    nat.send(&part(0, true, &packet[20..1020]));
+    let fate = nat.send(&part(125, false, &packet[1020..]));
+    assert!(
+        matches!(fate, Fate::Dropped(Why::Translation(_))),
+        "{fate:?}"
+    );
+    assert_eq!((nat.bindings(), nat.sessions()), (1, 1));
+}
+
 #[test]
 fn plat_5_3_01_what_the_translator_refuses_of_servers_leaves_no_state() {
     let config = config();

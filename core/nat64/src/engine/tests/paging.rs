@@ -1,6 +1,7 @@
 //! Lists in pages.
 
 use super::*;
+use crate::view::SessionView;
 
 fn filled() -> Nat {
     let mut nat = Nat::new(config());
@@ -9,6 +10,20 @@ fn filled() -> Nat {
     }
     nat.udp((CLIENT, 5000), (SERVER2, 53));
     nat
+}
+
+/// Flushes three places at a time.
+fn flush(nat: &mut Nat, wanted: impl Fn(&SessionView) -> bool) -> usize {
+    let (mut ended, mut from) = (0, Some(0));
+    while let Some(place) = from {
+        let before = nat.sessions();
+        let (here, next) = nat.engine.flush_from(place, 3, nat.now, &wanted);
+        assert!(here <= 3 && here == before - nat.sessions());
+        assert!(next.is_none_or(|next| next >= place + 3));
+        ended += here;
+        from = next;
+    }
+    ended
 }
 
 #[test]
@@ -24,8 +39,7 @@ fn pages_show_every_session_once_whatever_ends_in_between() {
         seen.extend(page.into_iter().map(|(_, view)| view));
         // One that was shown, and one that will not be.
         let shown = seen[0];
-        nat.engine
-            .flush_where(nat.now, |it| *it == shown || it.inside.id == 5009);
+        flush(&mut nat, |it| *it == shown || it.inside.id == 5009);
     }
     let ports: Vec<_> = seen
         .iter()
@@ -42,9 +56,7 @@ fn pages_show_every_session_once_whatever_ends_in_between() {
 fn a_flush_by_state_spares_the_others() {
     let mut nat = filled();
     nat.send(&tcp6((CLIENT, 7000), (SERVER, 443), SYN)).packet();
-    let flushed = nat
-        .engine
-        .flush_where(nat.now, |it| it.protocol == Protocol::Tcp);
+    let flushed = flush(&mut nat, |it| it.protocol == Protocol::Tcp);
     assert_eq!((flushed, nat.sessions()), (1, 11));
 }
 
@@ -58,7 +70,7 @@ fn the_use_of_the_pool_is_known_by_address_and_protocol() {
     };
     assert_eq!(udp(&nat).used, 10);
     assert_eq!(udp(&nat).ports, usize::from(u16::MAX));
-    nat.engine.flush_where(nat.now, |_| true);
+    flush(&mut nat, |_| true);
     let tcp = nat
         .engine
         .pool_use()

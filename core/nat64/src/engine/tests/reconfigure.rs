@@ -77,7 +77,11 @@ fn plat_r_01_ports_that_are_gone() {
     assert_eq!(nat.udp((CLIENT, 6000), (SERVER, 53)), (POOL, 6000));
     assert_eq!(nat.engine.free_ports(Protocol::Udp), 1000);
     nat.wait(8);
-    assert!(!nat.engine.poll_transmit(&mut PacketBuf::new(), nat.now));
+    let mut buf = PacketBuf::new();
+    assert_eq!(
+        nat.engine.poll_transmit(&mut buf, nat.now),
+        Transmit::Nothing
+    );
 }
 
 #[test]
@@ -160,4 +164,24 @@ fn a_wrong_configuration_changes_nothing() {
     wrong.pool.clear();
     assert_eq!(nat.engine.reconfigure(wrong), Err(ConfigError::NoPool));
     nat.send(&udp4((SERVER, 53), (POOL, 5000), b"x")).packet();
+}
+
+#[test]
+fn plat_r_01_new_limits_of_fragments_hold_at_once() {
+    let mut nat = Nat::new(config());
+    let part = |n: u8| {
+        let packet = udp6((CLIENT, 5000), (SERVER, 53), &[0; 2000]);
+        in_fragments6(&packet, n.into()).remove(0)
+    };
+    assert_eq!(nat.send(&part(1)), Fate::Forwarded(Vec::new()));
+    let mut fewer = config();
+    fewer.limits.fragments.datagrams = 2;
+    nat.engine.reconfigure(fewer).unwrap();
+    let fate = nat.send(&part(2));
+    assert!(
+        matches!(fate, Fate::Dropped(Why::Translation(_))),
+        "{fate:?}"
+    );
+    nat.engine.reconfigure(config()).unwrap();
+    assert_eq!(nat.send(&part(3)), Fate::Forwarded(Vec::new()));
 }

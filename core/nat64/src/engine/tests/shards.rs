@@ -70,6 +70,7 @@ impl Shards {
             for side in [&stats.from_v6, &stats.from_v4] {
                 came += side.packets_in.get();
                 went += side.passed.get()
+                    + side.kept.get()
                     + side.dropped_by_state.total()
                     + side.dropped_by_translation.total();
             }
@@ -366,4 +367,41 @@ fn plat_3_8_01_clients_of_different_shards_meet() {
     }
     let (came, went) = shards.accounts();
     assert_eq!(came, went);
+}
+
+/// The SYN of a client to another one that is not there: told by whichever shard kept it.
+#[test]
+fn plat_3_8_01_an_unanswered_syn_is_told_to_a_client_of_another_shard() {
+    let mut shards = Shards::new(&config(), 4);
+    let mut told = 0;
+    for port in 0..40 {
+        let syn = tcp6((CLIENT, 20_000 + port), (POOL, 30_000 + 16 * port), SYN);
+        assert_eq!(shards.send(&syn), Fate::Forwarded(Vec::new()));
+    }
+    shards.now += Duration::from_secs(8);
+    let mut buf = PacketBuf::new();
+    for shard in 0..4 {
+        shards.engines[shard].handle_timeout(shards.now);
+        loop {
+            match shards.engines[shard].poll_transmit(&mut buf, shards.now) {
+                Transmit::Nothing => break,
+                Transmit::Send => {}
+                Transmit::PassOn(passage) => {
+                    assert_ne!(passage.to.index(), shard);
+                    shards.passed_on += 1;
+                    let there = &mut shards.engines[passage.to.index()];
+                    let handled = there.take_over(&mut buf, passage, shards.now);
+                    assert!(matches!(handled, Handled::Here(Verdict::Forward(_))));
+                }
+            }
+            assert_eq!(destination6(buf.bytes()), CLIENT);
+            assert_eq!(buf.bytes()[40..42], [1, 4]);
+            told += 1;
+        }
+    }
+    assert!(shards.passed_on > 50, "{}", shards.passed_on);
+    // As many as the limit of ICMP errors lets through.
+    assert!(told >= 4, "{told}");
+    let (came, went) = shards.accounts();
+    assert_eq!((came, went), (40, 80), "kept, and then dropped");
 }

@@ -388,3 +388,21 @@ fn eam_5_01_mappings_that_contradict_pool_or_prefix_are_refused() {
     }
     assert_eq!(mapped().check(), Ok(()));
 }
+
+/// Nobody answers the SYN of a mapped host to a port of the pool: it is told in IPv6, at once.
+#[test]
+fn eam_4_2_01_a_mapped_host_is_told_of_an_unanswered_syn() {
+    let mut nat = Nat::new(mapped());
+    let syn = tcp6((HOST6, 5000), (POOL, 40_000), SYN);
+    assert_eq!(nat.send(&syn), Fate::Forwarded(Vec::new()));
+    nat.wait(7);
+    let mut buf = PacketBuf::new();
+    assert_eq!(nat.engine.poll_transmit(&mut buf, nat.now), Transmit::Send);
+    assert_eq!(addresses6(buf.bytes()), (prefix().embed(POOL), HOST6));
+    assert_eq!(buf.bytes()[40..42], [1, 4]);
+    assert_eq!(buf.bytes()[56..88], syn[8..40]);
+    assert_eq!(
+        nat.engine.poll_transmit(&mut buf, nat.now),
+        Transmit::Nothing
+    );
+}
