@@ -8,6 +8,7 @@ use std::{
 
 use cli::{Exit, Failure, config::Document};
 use nat64::{
+    blocks::Blocks,
     config::{Limits, PoolEntry, TcpPolicy, Timers},
     destinations::Network4,
     filtering::FilteringPolicy,
@@ -21,6 +22,7 @@ use self::pool::PoolRange;
 use crate::pool_mode::PoolMode;
 
 mod bib;
+pub(crate) mod blocks;
 pub mod capacity;
 pub mod command;
 mod conflicts;
@@ -73,6 +75,7 @@ pub struct Config {
     /// How many workers; as many as the machine has processors for if it is left open.
     pub(crate) workers: Option<NonZeroU8>,
     pub(crate) quota: quota::QuotaConfig,
+    pub(crate) blocks: Blocks,
     /// The event log, if there is one.
     pub(crate) log: Option<log::Log>,
     /// Where Prometheus comes, if it does.
@@ -168,6 +171,7 @@ impl Config {
             timers: self.timers,
             limits: self.limits,
             quotas,
+            blocks: self.blocks,
         }
     }
 }

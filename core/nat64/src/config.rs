@@ -15,7 +15,11 @@ use pref64::{
 pub use xlat::{config::ErrorPolicy, reassembly};
 
 use crate::{
-    destinations::Network4, filtering::FilteringPolicy, network6::Network6, ports::Ports,
+    blocks::{self, Blocks, BlocksError},
+    destinations::Network4,
+    filtering::FilteringPolicy,
+    network6::Network6,
+    ports::Ports,
     subscriber::Quotas,
 };
 
@@ -58,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     /// How much of it one client may have.
     pub quotas: Quotas,
+    /// Whether ports are given in blocks. Default: one by one.
+    pub blocks: Blocks,
 }
 
 /// An address of the pool, and which of its ports may be used.
@@ -274,6 +280,8 @@ pub enum ConfigError {
     SubscriberPrefix,
     /// A quota of nothing.
     EmptyQuota,
+    /// There are no such blocks of ports.
+    Blocks(BlocksError),
     /// A limit is zero or more than a table can hold.
     Limit {
         /// The limit's name in the configuration.
@@ -326,6 +334,7 @@ impl fmt::Display for ConfigError {
             Self::EmptyQuota => {
                 f.write_str("a quota is at least 1; use `clients` to refuse clients")
             }
+            Self::Blocks(error) => error.fmt(f),
             Self::Limit { name, most } => write!(f, "{name} must be from 1 to {most}"),
         }
     }
@@ -365,6 +374,7 @@ impl Config {
             timers: Timers::default(),
             limits: Limits::default(),
             quotas: Quotas::unlimited(),
+            blocks: Blocks::None,
         }
     }
 
@@ -378,6 +388,7 @@ impl Config {
         self.check_eam()?;
         self.limits.check()?;
         self.check_quotas()?;
+        blocks::check(self)?;
         self.timers.check()
     }
 

@@ -2,7 +2,8 @@
 //! packet belongs to, from the packet alone.
 //!
 //! * A client's packet belongs to the shard that its address and port hash to. So all of a binding
-//!   is made and kept in one shard.
+//!   is made and kept in one shard. With blocks of ports ([`crate::blocks`]) it is the one that its
+//!   subscriber hashes or is numbered to, and a block belongs to one shard.
 //! * The ports of the pool are dealt out to the shards in chunks, so that a server's packet belongs
 //!   to the shard that owns the port it goes to: the one that made the binding.
 //! * An ICMP error belongs where the packet belongs that it quotes, seen from the other end.
@@ -11,13 +12,15 @@
 //!
 //! Two directions of a flow agree because a shard gives out only ports that it owns.
 
-use core::num::NonZeroU8;
+use core::{net::Ipv6Addr, num::NonZeroU8};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use wire::{ipv4::Ipv4, ipv6::Ipv6, verdict::Verdict};
 use xlat::key::Key;
 
 use crate::{
+    blocks::Plan,
     config::Config,
     incoming_tuple::{self, Incoming},
     reason::Why,
@@ -132,6 +135,7 @@ pub enum Handled {
 pub struct Dispatch {
     key: Key,
     shards: NonZeroU8,
+    plan: Arc<Plan>,
     /// Static bindings whose client belongs to another shard than their port: here the port decides.
     assigned: HashMap<(Protocol, Endpoint6), Endpoint4, Key>,
 }
@@ -139,13 +143,18 @@ pub struct Dispatch {
 impl Dispatch {
     /// Deals out to `shards`. `key` must be random, as that of the tables.
     #[must_use]
-    pub fn new(key: [u8; 16], shards: NonZeroU8) -> Self {
+    pub fn new(config: &Config, key: [u8; 16], shards: NonZeroU8) -> Self {
         let key = Key::new(key);
         Self {
             key,
             shards,
+            plan: Arc::new(Plan::new(config)),
             assigned: HashMap::with_hasher(key),
         }
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
     }
 
     /// How many shards there are.
@@ -158,7 +167,12 @@ impl Dispatch {
     #[must_use]
     pub fn most_shards(config: &Config) -> NonZeroU8 {
         let ports: usize = config.pool.iter().map(|entry| entry.ports.most()).sum();
-        let most = u8::try_from(ports / LEAST_PORTS).unwrap_or(u8::MAX);
+        let plan = Plan::new(config);
+        let most = match plan.is_on() {
+            true => plan.count().into(),
+            false => ports / LEAST_PORTS,
+        };
+        let most = u8::try_from(most).unwrap_or(u8::MAX);
         NonZeroU8::new(most).unwrap_or(NonZeroU8::MIN)
     }
 
@@ -174,15 +188,28 @@ impl Dispatch {
     }
 
     fn by_hash(&self, inside: Endpoint6) -> ShardId {
+        if self.plan.is_on() {
+            return self.by_subscriber(inside.address);
+        }
         let id = inside.id.to_be_bytes();
         self.reduce(self.key.hash(&[b"client", &inside.address.octets(), &id]))
+    }
+
+    /// All that a subscriber has is in one shard: the one that its block by number is in.
+    fn by_subscriber(&self, client: Ipv6Addr) -> ShardId {
+        if let Some(first) = self.plan.block_of(client).map(|it| it.ports.first()) {
+            return self.of_port(first);
+        }
+        let subscriber = self.plan.subscriber(client);
+        self.reduce(self.key.hash(&[b"client", &subscriber.first().octets()]))
     }
 
     /// The shard that owns a port, or identifier, of any address of the pool.
     #[must_use]
     pub fn of_port(&self, port: u16) -> ShardId {
         let shards = u16::from(self.shards.get());
-        ShardId(u8::try_from(port / CHUNK % shards).unwrap_or_default())
+        let chunk = self.plan.number(port).unwrap_or(port / CHUNK);
+        ShardId(u8::try_from(chunk % shards).unwrap_or_default())
     }
 
     /// A client's binding is to be in the shard that owns `outside`.

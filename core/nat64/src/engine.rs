@@ -88,7 +88,7 @@ impl Engine {
         now: Instant,
     ) -> Result<Self, ConfigError> {
         config.check()?;
-        let dispatch = Dispatch::new(key, shards);
+        let dispatch = Dispatch::new(&config, key, shards);
         let part = Part { shard, dispatch };
         let key = Key::new(key);
         let (translation, here) = translations(&config)?;

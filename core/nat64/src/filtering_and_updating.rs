@@ -27,7 +27,7 @@ use crate::{
     session::{Due, Session, SessionId, Sessions, State, Tick},
     stats::TableStats,
     stored_syns::{self, StoredSyns},
-    subscriber::{Subscribers, Wish},
+    subscriber::{Quotas, Subscribers, Wish},
     tcp::{Lifetime, Segment, Side, TcpState},
     tuple::{Endpoint4, Endpoint6, Protocol},
 };
@@ -60,7 +60,7 @@ struct Client {
 /// All state about clients.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    key: Key,
+    pub(crate) key: Key,
     random: Random,
     pub(crate) bib: Bib,
     pub(crate) sessions: Sessions,
@@ -116,6 +116,20 @@ fn rest(timers: &Timers) -> Tick {
     Tick::try_from(seconds + running).unwrap_or(Tick::MAX / 2)
 }
 
+/// A shard's part of the pool.
+pub(crate) fn new_pool(config: &Config, part: &Part, key: Key) -> Pool {
+    let owned = |port| part.owns(port);
+    let plan = part.dispatch.plan();
+    Pool::of_ports(&config.pool, owned).in_blocks(plan, owned, key, rest(&config.timers))
+}
+
+/// What a shard grants. With blocks, all of a subscriber is in one shard.
+fn quotas(config: &Config, part: &Part) -> Quotas {
+    let whole = part.dispatch.plan().is_on();
+    let quotas = config.quotas.clone();
+    quotas.part(|n| if whole { n } else { part.of(n) })
+}
+
 impl Tables {
     /// Empty tables for a shard, of which tick 0 is at `epoch`.
     pub(crate) fn new(config: &Config, part: &Part, key: Key, epoch: Instant) -> Self {
@@ -124,14 +138,14 @@ impl Tables {
             random: Random::new(key, part.shard.number()),
             bib: Bib::new(key, part.of(config.limits.bindings)),
             sessions: Sessions::new(key, part.of(config.limits.sessions)),
-            pool: Pool::of_ports(&config.pool, |port| part.owns(port)),
+            pool: new_pool(config, part, key),
             clients: HashMap::with_hasher(key),
             peers: Peers::new(config.filtering, key),
             syns: StoredSyns::new(key, stored_syns::Capacity::new(&config.limits, part)),
             probes: Probes::default(),
             tcp: config.tcp,
             hold_down: HoldDown::new(rest(&config.timers)),
-            subscribers: Subscribers::new(config.quotas.clone().part(|n| part.of(n)), key),
+            subscribers: Subscribers::new(quotas(config, part), key),
             timers: Lifetimes::new(&config.timers),
             epoch,
             journal: Journal::new(std::sync::Arc::clone(&stats.changes_lost)),
@@ -144,8 +158,8 @@ impl Tables {
     pub(crate) fn set_policy(&mut self, config: &Config, part: &Part) {
         self.bib.set_limit(part.of(config.limits.bindings));
         self.sessions.set_limit(part.of(config.limits.sessions));
-        let quotas = config.quotas.clone().part(|n| part.of(n));
-        self.subscribers.set_quotas(quotas);
+        self.subscribers.set_quotas(quotas(config, part));
+        self.pool.set_rest(rest(&config.timers));
         self.hold_down.set_rest(rest(&config.timers));
         self.syns.capacity = stored_syns::Capacity::new(&config.limits, part);
         self.tcp = config.tcp;
@@ -397,6 +411,12 @@ impl Tables {
             }
         }
         for _ in 0..AT_ONCE {
+            let Some(block) = self.pool.next_given(now) else {
+                break;
+            };
+            self.journal.record(Change::BlockGiven(block));
+        }
+        for _ in 0..AT_ONCE {
             match self.sessions.next_at(now) {
                 None => break,
                 Some(Due::Over(id)) => self.over(id, now),
@@ -448,7 +468,11 @@ impl Tables {
 
     /// When something is over, or something has to be sent.
     pub(crate) fn next_due(&self) -> Option<Tick> {
-        let due = [self.sessions.next_due(), self.syns.next_expiry()];
+        let due = [
+            self.sessions.next_due(),
+            self.syns.next_expiry(),
+            self.pool.next_due(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -471,10 +495,22 @@ impl Tables {
         let client = self.clients.get(&inside.address);
         let paired = client.map(|client| client.address);
         let hash = self.key.hash(&[&inside.address.octets()]);
-        let outside = self
-            .pool
-            .allocate(protocol, inside.id, paired, hash, &mut self.random)
-            .ok_or(DropReason::PoolExhausted)?;
+        let random = &mut self.random;
+        let outside = if self.pool.has_blocks() {
+            let taken = self
+                .pool
+                .allocate_in_blocks(protocol, inside, paired, hash, random);
+            let (outside, block) = taken?;
+            if let Some(block) = block {
+                self.journal.record(Change::BlockTaken(block));
+            }
+            outside
+        } else {
+            let taken = self
+                .pool
+                .allocate(protocol, inside.id, paired, hash, random);
+            taken.ok_or(DropReason::PoolExhausted)?
+        };
         Ok(self.bound(protocol, inside, outside, prefix, false))
     }
 
@@ -503,7 +539,10 @@ impl Tables {
 
     pub(crate) fn unbind(&mut self, bib: BibId) {
         let binding = self.bib.remove(bib);
-        if !self.hold_down.keep(binding.protocol, binding.outside) {
+        // With blocks it is the block that rests.
+        let rests =
+            !self.pool.has_blocks() && self.hold_down.keep(binding.protocol, binding.outside);
+        if !rests {
             self.pool.release(binding.protocol, binding.outside);
         }
         let address = binding.inside.address;

@@ -15,6 +15,7 @@ use wire::counters::Counter;
 
 use crate::{
     bib::Binding,
+    blocks::PortBlock,
     reason::DropReason,
     session::State,
     tuple::{Endpoint4, Endpoint6, Protocol},
@@ -78,6 +79,10 @@ pub enum Change {
     SessionChanged(SessionRecord),
     /// A session was ended. Its binding, if that was its last one, ends after it.
     SessionEnded(SessionRecord, Ending),
+    /// A subscriber has a block of ports now. Comes before the first binding in it.
+    BlockTaken(PortBlock),
+    /// A block of ports is nobody's any more.
+    BlockGiven(PortBlock),
     /// There was no room. Comes for every such packet: whoever writes them down should not write
     /// down each (RFC 8158 §3).
     Refused(Refusal),

@@ -31,6 +31,7 @@
 
 pub mod bib;
 mod bits;
+pub mod blocks;
 pub mod config;
 pub mod destinations;
 pub mod dispatch;

@@ -3,18 +3,28 @@
 use core::net::Ipv4Addr;
 use std::sync::Arc;
 
+use xlat::key::Key;
+
 use crate::{
     bits::Bits,
+    blocks::{Blocks, Plan, PortBlock},
     config::PoolEntry,
+    network6::Network6,
     paging::PoolUse,
     ports::PortSet,
     random::Random,
-    tuple::{Endpoint4, Protocol},
+    reason::DropReason,
+    session::Tick,
+    tuple::{Endpoint4, Endpoint6, Protocol},
 };
 
-use self::free_ports::{Class, FreePorts, Layout, reduce};
+use self::{
+    free_ports::{Class, FreePorts, Layout, reduce},
+    taken::{BlockId, TakenBlocks},
+};
 
 mod free_ports;
+mod taken;
 
 #[derive(Debug)]
 struct PoolAddress {
@@ -61,6 +71,8 @@ pub struct Pool {
     addresses: Vec<PoolAddress>,
     /// By protocol.
     room: [Room; 3],
+    /// If ports are given in blocks.
+    blocks: Option<TakenBlocks>,
 }
 
 impl Pool {
@@ -94,7 +106,160 @@ impl Pool {
                 room
             })
         });
-        Self { addresses, room }
+        Self {
+            addresses,
+            room,
+            blocks: None,
+        }
+    }
+
+    /// The same pool, its ports given in blocks if the plan says so. Those that are given up rest
+    /// for so long.
+    pub(crate) fn in_blocks(
+        mut self,
+        plan: &Arc<Plan>,
+        owned: impl Fn(u16) -> bool,
+        key: Key,
+        rest: Tick,
+    ) -> Self {
+        let ports = self.addresses.iter().map(|it| &it.entry.ports);
+        let blocks = TakenBlocks::new(Arc::clone(plan), ports, owned, key, rest);
+        self.blocks = plan.is_on().then_some(blocks);
+        self
+    }
+
+    /// Whether ports are given in blocks.
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.blocks.is_some()
+    }
+
+    /// From now on blocks that are given up rest for so long.
+    pub(crate) fn set_rest(&mut self, rest: Tick) {
+        if let Some(blocks) = &mut self.blocks {
+            blocks.set_rest(rest);
+        }
+    }
+
+    /// When a block that rests is given back.
+    pub(crate) fn next_due(&self) -> Option<Tick> {
+        self.blocks.as_ref()?.next_due()
+    }
+
+    /// A block that nobody has any more at `now`, until there is none left.
+    pub(crate) fn next_given(&mut self, now: Tick) -> Option<PortBlock> {
+        let (block, owner) = self.blocks.as_mut()?.next_given(now)?;
+        self.port_block(block, owner)
+    }
+
+    /// The blocks that subscribers have, besides those that follow from their numbers.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = PortBlock> {
+        let all = self.blocks.iter().flat_map(TakenBlocks::owned);
+        all.filter_map(|(block, owner)| self.port_block(block, owner))
+    }
+
+    /// The blocks that are somebody's in another pool are theirs in this one, as far as it has them.
+    pub(crate) fn adopt(&mut self, other: &Self) {
+        if let (Some(new), Some(old)) = (&mut self.blocks, &other.blocks) {
+            new.go_on_from(old);
+        }
+        for block in other.blocks() {
+            let at = self.position(block.address);
+            if let (Some(at), Some(blocks)) = (at, &mut self.blocks)
+                && let Some(number) = blocks.plan.number(block.ports.first())
+            {
+                blocks.adopt((at, number), block.subscriber);
+            }
+        }
+    }
+
+    /// Who may have a port: the subscriber whose block it is in.
+    pub(crate) fn subscriber_at(&self, outside: Endpoint4) -> Option<PortBlock> {
+        let blocks = self.blocks.as_ref()?;
+        if let Some(numbered) = blocks.plan.block_at(outside) {
+            return Some(numbered);
+        }
+        let at = self.position(outside.address)?;
+        let block = (at, blocks.plan.number(outside.id)?);
+        self.port_block(block, blocks.owner(block)?)
+    }
+
+    fn port_block(&self, block: BlockId, subscriber: Network6) -> Option<PortBlock> {
+        Some(PortBlock {
+            subscriber,
+            address: self.addresses.get(block.0)?.entry.address,
+            ports: self.blocks.as_ref()?.plan.range(block.1)?,
+        })
+    }
+
+    /// As [`Self::allocate`], in the blocks of the client's subscriber. It gets a new one, which
+    /// comes with the port, if those it has are full.
+    pub(crate) fn allocate_in_blocks(
+        &mut self,
+        protocol: Protocol,
+        wanted: Endpoint6,
+        paired: Option<Ipv4Addr>,
+        hash: u64,
+        random: &mut Random,
+    ) -> Result<(Endpoint4, Option<PortBlock>), DropReason> {
+        let blocks = self.blocks.as_ref().ok_or(DropReason::PoolExhausted)?;
+        let subscriber = blocks.plan.subscriber(wanted.address);
+        let full = match blocks.plan.blocks {
+            Blocks::Dynamic(it) if blocks.of(&subscriber).len() < usize::from(it.most.get()) => {
+                DropReason::PoolExhausted
+            }
+            Blocks::Dynamic(_) | Blocks::Deterministic(_) | Blocks::None => {
+                DropReason::SubscriberBlocks
+            }
+        };
+        let (dice, number) = (random.next(), random.next());
+        let home = blocks.plan.home(wanted.address);
+        let home = home.and_then(|(address, it)| Some((self.position(address)?, it)));
+        let all = home.iter().chain(blocks.of(&subscriber)).copied();
+        if let Some((at, id)) = self.find_in(all, protocol, wanted.id, dice) {
+            return Ok((self.take(at, protocol, id), None));
+        }
+        if full == DropReason::SubscriberBlocks {
+            return Err(full);
+        }
+        // All blocks of a subscriber are on one address (RFC 6888 REQ-2).
+        let first = blocks.of(&subscriber).first().map(|it| it.0);
+        let at = first.or_else(|| self.position(paired?));
+        let start = reduce(hash, self.addresses.len());
+        let blocks = self.blocks.as_mut().ok_or(full)?;
+        let new = blocks.take(subscriber, at, start, reduce(number, usize::from(u16::MAX)));
+        let new = new.ok_or(full)?;
+        let found = self.find_in([new].into_iter(), protocol, wanted.id, dice);
+        let (at, id) = found.ok_or(full)?;
+        Ok((
+            self.take(at, protocol, id),
+            self.port_block(new, subscriber),
+        ))
+    }
+
+    /// The port itself that is wanted, or else one that may stand for it, in any of the blocks.
+    fn find_in(
+        &self,
+        blocks: impl Iterator<Item = BlockId> + Clone,
+        protocol: Protocol,
+        wanted: u16,
+        random: u64,
+    ) -> Option<(usize, u16)> {
+        let plan = &self.blocks.as_ref()?.plan;
+        let all = blocks.filter_map(|(at, number)| Some((at, plan.range(number)?)));
+        let is_free = |at| self.ports(at, protocol).is_free(wanted);
+        let own = all
+            .clone()
+            .find(|(at, it)| it.contains(wanted) && is_free(*at));
+        if let Some((at, _)) = own {
+            return Some((at, wanted));
+        }
+        Class::substitutes(protocol, wanted, random).find_map(|class| {
+            let find = |(at, range)| {
+                let id = self.ports(at, protocol).find_in(range, class, random)?;
+                Some((at, id))
+            };
+            all.clone().find_map(find)
+        })
     }
 
     /// Whether it was made of these entries, in whatever order.
@@ -198,6 +363,14 @@ impl Pool {
         let address = &mut self.addresses[at];
         let ports = &mut address.ports[protocol.index()];
         ports.take(id);
+        if let Some(blocks) = &mut self.blocks
+            && let Some(number) = blocks
+                .plan
+                .number(id)
+                .filter(|it| *it < blocks.plan.count())
+        {
+            blocks.used((at, number));
+        }
         let class = Class::of(id);
         if !ports.has_any(class) {
             self.room[protocol.index()][class.index()].remove(at);
@@ -230,6 +403,11 @@ impl Pool {
             return;
         };
         if self.addresses[at].ports[protocol.index()].release(endpoint.id) {
+            if let Some(blocks) = &mut self.blocks
+                && let Some(number) = blocks.plan.number(endpoint.id)
+            {
+                blocks.unused((at, number));
+            }
             self.room[protocol.index()][Class::of(endpoint.id).index()].insert(at);
         }
     }

@@ -55,6 +55,8 @@ drop_reasons! {
             "The client's address has begun as many sessions in this second as `quota.address` allows (RFC 6888 REQ-4).",
         SubscriberBindings = "subscriber-bindings":
             "The client's network, a /64, has as many bindings of this protocol as `quota.subscriber` allows; none is evicted for a new one (RFC 6888 REQ-3, REQ-11).",
+        SubscriberBlocks = "subscriber-blocks":
+            "The client's network has as many blocks of ports as `blocks` allows, and all of their ports are in use (RFC 6888 REQ-3, RFC 7422).",
         SubscriberSessions = "subscriber-sessions":
             "The client's network, a /64, has as many sessions as `quota.subscriber` allows; for those that servers begin, half as many (RFC 6888 REQ-4).",
         SubscriberRate = "subscriber-rate":
@@ -81,6 +83,7 @@ impl DropReason {
                 | Self::AddressSessions
                 | Self::AddressRate
                 | Self::SubscriberBindings
+                | Self::SubscriberBlocks
                 | Self::SubscriberSessions
                 | Self::SubscriberRate
         )

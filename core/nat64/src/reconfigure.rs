@@ -10,13 +10,14 @@ use core::net::Ipv4Addr;
 
 use crate::{
     bib::{BibId, Binding},
+    blocks::{BlocksError, Plan},
     config::{Config, ConfigError},
     dispatch::Part,
     engine::Engine,
-    filtering_and_updating::Tables,
+    filtering_and_updating::{Tables, new_pool},
     journal::{Change, Ending},
     pool::Pool,
-    tuple::Protocol,
+    tuple::{Endpoint4, Protocol},
 };
 
 /// What a new configuration has ended.
@@ -40,6 +41,9 @@ impl Engine {
     /// [`ConfigError`]; nothing has changed then.
     pub fn reconfigure(&mut self, config: Config) -> Result<Reconfigured, ConfigError> {
         config.check()?;
+        if **self.part.dispatch.plan() != Plan::new(&config) {
+            return Err(ConfigError::Blocks(BlocksError::Fixed));
+        }
         let place = |old| config.prefixes.iter().position(|new| new == old);
         let moved: Moved = self
             .prefixes
@@ -64,7 +68,7 @@ impl Tables {
             self.set_policy(config, part);
             return Reconfigured::default();
         }
-        let pool = Pool::of_ports(&config.pool, |port| part.owns(port));
+        let pool = new_pool(config, part, self.key);
         let sessions_ended = self.end_sessions(Ending::NotServed, |binding, session| {
             !is_served(binding, &pool) || place(moved, session.prefix).is_none()
         });
@@ -119,7 +123,17 @@ impl Tables {
 
     /// What is bound is not free in the new pool either.
     fn replace_pool(&mut self, pool: Pool) {
-        self.pool = pool;
+        let old = core::mem::replace(&mut self.pool, pool);
+        self.pool.adopt(&old);
+        for block in old.blocks() {
+            let end = Endpoint4 {
+                address: block.address,
+                id: block.ports.first(),
+            };
+            if self.pool.subscriber_at(end) != Some(block) {
+                self.journal.record(Change::BlockGiven(block));
+            }
+        }
         for binding in self.bib.iter() {
             self.pool.reserve(binding.protocol, binding.outside);
         }

@@ -1,7 +1,8 @@
 //! The control socket in the main loop.
 
-use std::{path::Path, sync::Arc};
+use std::{net::Ipv6Addr, path::Path, sync::Arc, time::Duration};
 
+use nat64::blocks::Blocks;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, metrics};
@@ -32,14 +33,19 @@ impl Control {
         let admin = Admin::new(workers.orders(), facts, Arc::clone(host), sender).await;
         let admin = admin.inspect_err(|error| tracing::warn!("no control socket: {error}"));
         let mut admin = admin.ok();
+        let mut tasks = JoinSet::new();
         if let (Some(admin), Some(log)) = (&mut admin, &config.log) {
-            match EventLog::open(log, &instance(journal)) {
-                Ok(log) => admin.log_to(log).await,
+            match EventLog::open(log, config.blocks, &instance(journal)) {
+                Ok(log) => {
+                    if let Blocks::Deterministic(_) = config.blocks {
+                        tasks.spawn(every_day(log.clone(), config.clone()));
+                    }
+                    admin.log_to(log).await;
+                }
                 Err(error) => tracing::warn!("{}: {error}", log.file.display()),
             }
         }
         let admin = admin.map(Arc::new);
-        let mut tasks = JoinSet::new();
         if let Some(admin) = &admin {
             let socket = journal.with_file_name(SOCKET);
             let served = Arc::clone(admin);
@@ -78,6 +84,17 @@ impl Drop for Control {
     fn drop(&mut self) {
         host::service::notify("STOPPING=1");
         self.tasks.abort_all();
+    }
+}
+
+/// Writes what deterministic blocks follow from, now and once a day.
+async fn every_day(log: EventLog, config: Config) {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    let config = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new());
+    loop {
+        log.parameters(&config);
+        tokio::time::sleep(DAY).await;
     }
 }
 

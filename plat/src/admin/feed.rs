@@ -139,6 +139,8 @@ impl Follower {
             | Change::BindingChanged(_)
             | Change::BindingEnded(_)
             | Change::SessionChanged(_)
+            | Change::BlockTaken(_)
+            | Change::BlockGiven(_)
             | Change::Refused(_) => None,
         }
     }

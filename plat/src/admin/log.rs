@@ -23,6 +23,7 @@ use std::{
 use ::control::plat::Threshold;
 use nat64::{
     bib::Binding,
+    blocks::{Blocks, PortBlock},
     journal::{Change, Refusal, SessionRecord},
 };
 use serde_json::{Map, Value};
@@ -37,13 +38,23 @@ const WAITING: usize = 1 << 14;
 /// What there is not enough of is written down once in this time, per kind.
 const SELDOM: Duration = Duration::from_secs(1);
 
+/// What tells whose a port was. Only one of them is written (RFC 8158 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Logged {
+    Bindings,
+    /// With the servers they go to.
+    Sessions,
+    /// Whose a block is says it for all its ports.
+    Blocks,
+}
+
 /// The log.
 #[derive(Clone, Debug)]
 pub(crate) struct EventLog {
     lines: SyncSender<String>,
     lost: Arc<AtomicU64>,
     lost_in_all: Arc<AtomicU64>,
-    destinations: bool,
+    what: Logged,
     instance: String,
     /// When each kind of exhaustion was written last, and how often it was not since.
     told: HashMap<(u8, u8), (Instant, u64)>,
@@ -54,20 +65,25 @@ impl EventLog {
     ///
     /// # Errors
     /// The system's, if the file cannot be opened or there are no more threads.
-    pub(crate) fn open(config: &Config, instance: &str) -> io::Result<Self> {
+    pub(crate) fn open(config: &Config, blocks: Blocks, instance: &str) -> io::Result<Self> {
         let writer = Rotating::open(&config.file, config.max_bytes, config.keep)?;
         let (lines, queue) = sync_channel(WAITING);
         let thread = thread::Builder::new().name("plat-log".to_owned());
         thread.spawn(move || write_all(&queue, writer))?;
-        Ok(Self::to(lines, config.destinations, instance))
+        let what = match blocks {
+            _ if config.destinations => Logged::Sessions,
+            Blocks::None => Logged::Bindings,
+            Blocks::Dynamic(_) | Blocks::Deterministic(_) => Logged::Blocks,
+        };
+        Ok(Self::to(lines, what, instance))
     }
 
-    fn to(lines: SyncSender<String>, destinations: bool, instance: &str) -> Self {
+    fn to(lines: SyncSender<String>, what: Logged, instance: &str) -> Self {
         Self {
             lines,
             lost: Arc::default(),
             lost_in_all: Arc::default(),
-            destinations,
+            what,
             instance: instance.to_owned(),
             told: HashMap::new(),
         }
@@ -125,7 +141,8 @@ impl EventLog {
     }
 
     fn binding(&self, id: u8, name: &str, binding: &Binding) {
-        if self.destinations {
+        // A static binding may be in anybody's block.
+        if self.what != Logged::Bindings && !(self.what == Logged::Blocks && binding.is_static) {
             return;
         }
         let mut event = self.event(id, name);
@@ -136,7 +153,7 @@ impl EventLog {
     }
 
     fn session(&self, id: u8, name: &str, record: &SessionRecord) {
-        if !self.destinations {
+        if self.what != Logged::Sessions {
             return;
         }
         let mut event = self.event(id, name);
@@ -146,6 +163,30 @@ impl EventLog {
         let remote = rows::end4(record.remote);
         event.insert("remote".to_owned(), remote.ip().to_string().into());
         event.insert("remote_port".to_owned(), remote.port().into());
+        self.write(event);
+    }
+
+    fn block(&self, id: u8, name: &str, block: &PortBlock) {
+        let mut event = self.event(id, name);
+        event.insert("subscriber".to_owned(), block.subscriber.to_string().into());
+        event.insert("pool".to_owned(), block.address.to_string().into());
+        event.insert("port_first".to_owned(), block.ports.first().into());
+        event.insert("port_last".to_owned(), block.ports.last().into());
+        self.write(event);
+    }
+
+    /// What says whose a port is, where nothing else does: at the start, and once a day, so that it
+    /// is in every log that is kept (RFC 7422 §4).
+    pub(crate) fn parameters(&self, config: &nat64::Config) {
+        let texts = |all: &mut dyn Iterator<Item = String>| Value::from_iter(all);
+        let mut event = self.event(0, "parameters");
+        let blocks = crate::config::blocks::value(config.blocks);
+        event.insert("blocks".to_owned(), blocks);
+        event.insert("prefix_len".to_owned(), config.quotas.prefix_len.into());
+        let clients = texts(&mut config.clients.iter().map(ToString::to_string));
+        event.insert("clients".to_owned(), clients);
+        let pool = texts(&mut config.pool.iter().map(|it| it.address.to_string()));
+        event.insert("pool".to_owned(), pool);
         self.write(event);
     }
 
@@ -215,6 +256,8 @@ impl Listener for EventLog {
             Change::SessionEnded(record, _) => self.session(7, "NAT64 session delete", record),
             Change::Refused(refusal) => self.refused(refusal, now),
             Change::Lost(count) => self.lose(*count),
+            Change::BlockTaken(block) => self.block(16, "Port block allocation", block),
+            Change::BlockGiven(block) => self.block(17, "Port block deallocation", block),
             Change::BindingChanged(_) | Change::SessionChanged(_) => {}
         }
         true
@@ -381,9 +424,9 @@ mod tests {
     }
 
     /// What is written of these changes.
-    fn written(destinations: bool, changes: &[Change], now: Instant) -> Vec<Value> {
+    fn written(what: Logged, changes: &[Change], now: Instant) -> Vec<Value> {
         let (lines, queue) = sync_channel(100);
-        let mut log = EventLog::to(lines, destinations, "lab");
+        let mut log = EventLog::to(lines, what, "lab");
         for change in changes {
             assert!(log.told(change, now));
         }
@@ -395,6 +438,55 @@ mod tests {
     }
 
     #[test]
+    fn log_7422_01_blocks_are_written_instead_of_bindings() {
+        let now = Instant::now();
+        let block = PortBlock {
+            subscriber: "2001:db8::/64".parse().unwrap(),
+            address: POOL.address,
+            ports: nat64::ports::PortRange::new(2048, 2559).unwrap(),
+        };
+        let mut fixed = binding();
+        fixed.is_static = true;
+        let changes = [
+            Change::BlockTaken(block),
+            Change::BindingMade(binding()),
+            Change::SessionMade(session(now)),
+            Change::BindingMade(fixed),
+            Change::BlockGiven(block),
+        ];
+        let lines = written(Logged::Blocks, &changes, now);
+        let ids: Vec<_> = lines
+            .iter()
+            .map(|it| it["event"].as_u64().unwrap())
+            .collect();
+        assert_eq!(ids, [16, 10, 17]);
+        assert_eq!(lines[0]["subscriber"], "2001:db8::/64");
+        assert_eq!(lines[0]["pool"], "203.0.113.1");
+        assert_eq!(
+            (&lines[0]["port_first"], &lines[0]["port_last"]),
+            (&2048.into(), &2559.into())
+        );
+    }
+
+    /// RFC 7422 §4: from the parameters alone it can be computed whose a port was.
+    #[test]
+    fn log_7422_01_the_parameters_are_written() {
+        let text = "pool = [\"203.0.113.2\", \"203.0.113.1\"]\nclients = [\"2001:db8::/60\"]\n\
+                    blocks = {mode = \"deterministic\", subscribers = 14, spare = 2}";
+        let config = crate::config::tests::settled(text).unwrap();
+        let config = config.for_engine(std::net::Ipv6Addr::LOCALHOST, Vec::new());
+        let (lines, queue) = sync_channel(100);
+        EventLog::to(lines, Logged::Blocks, "lab").parameters(&config);
+        let line: Value = serde_json::from_str(&queue.recv().unwrap()).unwrap();
+        assert_eq!(line["name"], "parameters");
+        assert_eq!(line["blocks"]["subscribers"], 14);
+        assert_eq!(line["blocks"]["spare"], 2);
+        assert_eq!(line["prefix_len"], 64);
+        assert_eq!(line["clients"][0], "2001:db8::/60");
+        assert_eq!(line["pool"][1], "203.0.113.1");
+    }
+
+    #[test]
     fn log_8158_01_bindings_are_written_and_no_destination() {
         let now = Instant::now();
         let changes = [
@@ -402,7 +494,7 @@ mod tests {
             Change::SessionMade(session(now)),
             Change::BindingEnded(binding()),
         ];
-        let events = written(false, &changes, now);
+        let events = written(Logged::Bindings, &changes, now);
         let ids: Vec<_> = events.iter().map(|it| it["event"].as_u64()).collect();
         assert_eq!(ids, [Some(10), Some(11)]);
         let event = &events[0];
@@ -422,7 +514,7 @@ mod tests {
                 .any(|it| it.to_string().contains("198.51.100"))
         );
         // Sessions instead of bindings, never both.
-        let events = written(true, &changes, now);
+        let events = written(Logged::Sessions, &changes, now);
         assert_eq!(events.len(), 1);
         assert_eq!(
             (&events[0]["event"], &events[0]["remote"]),
@@ -435,7 +527,7 @@ mod tests {
         let now = Instant::now();
         let full = refused(DropReason::PoolExhausted);
         let bindings = refused(DropReason::TooManyBindings);
-        let events = written(false, &[full, full, full, bindings], now);
+        let events = written(Logged::Bindings, &[full, full, full, bindings], now);
         let of = |n: usize| (events[n]["event"].as_u64(), events[n]["quota"].as_u64());
         assert_eq!(events.len(), 2);
         assert_eq!(exhaustion("subscriber-bindings"), Some((13, 3)));
@@ -443,7 +535,7 @@ mod tests {
         assert_eq!(exhaustion("no-binding"), None);
         assert_eq!((of(0), of(1)), ((Some(3), None), (Some(13), Some(2))));
         let (lines, queue) = sync_channel(100);
-        let mut log = EventLog::to(lines, false, "lab");
+        let mut log = EventLog::to(lines, Logged::Bindings, "lab");
         log.told(&full, now);
         log.told(&full, now);
         log.told(&full, now + SELDOM);
@@ -460,7 +552,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_lost_and_said() {
         let (lines, queue) = sync_channel(2);
-        let mut log = EventLog::to(lines, false, "lab");
+        let mut log = EventLog::to(lines, Logged::Bindings, "lab");
         let now = Instant::now();
         for _ in 0..5 {
             log.told(&Change::BindingMade(binding()), now);

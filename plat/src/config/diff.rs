@@ -23,7 +23,9 @@ impl Takes {
     /// the host's own.
     fn of(key: &str, shares: bool) -> Self {
         match key {
-            "interface" | "workers" | "pool_mode" | "host_ports" | "uplink" => Self::Restart,
+            "interface" | "workers" | "blocks" | "pool_mode" | "host_ports" | "uplink" => {
+                Self::Restart
+            }
             // Until the host's firewall knows the new ports, it would answer for the old ones.
             "pool" if shares => Self::Restart,
             // Who writes and who listens is begun once.

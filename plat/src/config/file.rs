@@ -1,6 +1,6 @@
 //! The file, as it is written.
 
-use std::fmt;
+use std::{fmt, num::NonZeroU16};
 
 use cli::config::Spanned;
 use schemars::JsonSchema;
@@ -85,6 +85,9 @@ pub(super) struct File {
     pub(super) limits: LimitsFile,
     #[serde(default)]
     pub(super) quota: QuotaFile,
+    /// Whether ports are given to subscribers in blocks.
+    #[serde(default)]
+    pub(super) blocks: BlocksFile,
     #[serde(default)]
     pub(super) log: LogFile,
     #[serde(default)]
@@ -104,6 +107,35 @@ pub(super) enum WkpNonGlobal {
     Drop,
     /// They are translated; which may be reached, `allow_destinations` says.
     Translate,
+}
+
+/// How ports are given to subscribers.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum BlocksFile {
+    /// One by one.
+    None {},
+    /// In blocks, as they are needed.
+    Dynamic {
+        /// Ports of a block, at least 16.
+        size: NonZeroU16,
+        /// Blocks that a subscriber may have.
+        most: NonZeroU16,
+    },
+    /// Each has the block that its number leads to: its place in `clients` (RFC 7422).
+    Deterministic {
+        /// Subscribers that share an address.
+        subscribers: NonZeroU16,
+        /// As many more blocks of each address belong to nobody. Default 0.
+        #[serde(default)]
+        spare: u16,
+    },
+}
+
+impl Default for BlocksFile {
+    fn default() -> Self {
+        Self::None {}
+    }
 }
 
 /// How long things live without a packet, in seconds.

@@ -37,7 +37,7 @@ pub(super) fn place(
         | ConfigError::EamUnusable(eam) => eam::place(&file.eam, eam),
         ConfigError::Timer { name, .. } => file.timers.place(name),
         ConfigError::SubscriberPrefix => file.quota.prefix_len.as_ref().map(Spanned::span),
-        ConfigError::EmptyQuota => None,
+        ConfigError::EmptyQuota | ConfigError::Blocks(_) => None,
         ConfigError::Limit { name, .. } => file.limits.place(name),
     };
     match at {

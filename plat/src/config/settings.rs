@@ -44,7 +44,7 @@ impl Config {
             NonGlobal::Translate => "translate",
         };
         let quota = &self.quota;
-        let all: [(&'static str, Value); 51] = [
+        let all: [(&'static str, Value); 52] = [
             ("prefixes", texts(self.prefixes.iter())),
             ("clients", texts(self.clients.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
@@ -112,6 +112,7 @@ impl Config {
                 "quota.address.new_per_second",
                 quota.address.new_per_second.into(),
             ),
+            ("blocks", super::blocks::value(self.blocks)),
             ("log.file", optional(log.map(|it| it.file.display()))),
             (
                 "log.max_bytes",
@@ -180,9 +181,11 @@ impl Loaded {
 }
 
 fn origin(places: &BTreeMap<String, Place>, key: &str) -> Origin {
-    places
-        .get(key)
-        .map_or(Origin::Default, |place| Origin::File(place.clone()))
+    let below = format!("{key}.");
+    // What is one setting may be a table of several keys.
+    let part = || places.iter().find(|(it, _)| it.starts_with(&below));
+    let place = places.get(key).or_else(|| Some(part()?.1));
+    place.map_or(Origin::Default, |place| Origin::File(place.clone()))
 }
 
 /// As TOML, on one line.

@@ -90,6 +90,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         timers: timers(&file.timers),
         limits: limits(&file.limits),
         workers: workers(document, file.workers.as_ref())?,
+        blocks: file.blocks.blocks(),
         quota: quota::read(&file.quota, values(&networks.quota_exempt)),
         log: file.log.settle(document)?,
         metrics: file.metrics.settle(document)?,

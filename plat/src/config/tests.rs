@@ -327,6 +327,44 @@ fn each_protocol_has_ranges_of_its_own() {
 }
 
 #[test]
+fn log_7422_01_ports_in_blocks() {
+    use nat64::blocks::{Blocks, Deterministic, Dynamic};
+
+    let blocks = |text: &str| {
+        let pool = "pool = [\"203.0.113.1\"]\nclients = [\"2001:db8::/61\"]\n";
+        settled(&format!("{pool}{text}")).map(|it| it.blocks)
+    };
+    let n = |n| std::num::NonZeroU16::new(n).unwrap();
+    assert_eq!(blocks(""), Ok(Blocks::None));
+    let (size, most) = (n(512), n(4));
+    assert_eq!(
+        blocks("blocks = {mode = \"dynamic\", size = 512, most = 4}"),
+        Ok(Blocks::Dynamic(Dynamic { size, most }))
+    );
+    let (subscribers, spare) = (n(14), 0);
+    assert_eq!(
+        blocks("[blocks]\nmode = \"deterministic\"\nsubscribers = 14"),
+        Ok(Blocks::Deterministic(Deterministic { subscribers, spare }))
+    );
+    for (wrong, said) in [
+        ("[blocks]\nmode = \"none\"\nsize = 16", "size"),
+        ("[blocks]\nmode = \"dynamic\"\nsize = 512", "most"),
+        (
+            "[blocks]\nmode = \"dynamic\"\nsize = 512\nmost = 1\nspare = 1",
+            "spare",
+        ),
+        (
+            "[blocks]\nmode = \"deterministic\"\nsubscribers = 7",
+            "8 subscribers",
+        ),
+        ("[blocks]\nmode = \"other\"", "other"),
+    ] {
+        let error = blocks(wrong).unwrap_err();
+        assert!(error.contains(said), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn without_a_pool_it_is_left_to_the_host() {
     let config = settled("").unwrap();
     assert!(config.pool.is_empty());

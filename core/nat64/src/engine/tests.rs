@@ -15,6 +15,7 @@ use wire::{
     transport::{self, tcp},
 };
 
+mod blocks;
 mod connections;
 mod errors;
 mod fairness;

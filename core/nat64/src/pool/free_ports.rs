@@ -3,7 +3,11 @@
 use core::{fmt, ops::Range};
 use std::sync::Arc;
 
-use crate::{bits::Bits, ports::PortSet, tuple::Protocol};
+use crate::{
+    bits::Bits,
+    ports::{PortRange, PortSet},
+    tuple::Protocol,
+};
 
 /// Ports under this are for well-known services (RFC 6146 §3.5.1.1).
 pub(crate) const WELL_KNOWN: u16 = 1024;
@@ -153,6 +157,25 @@ impl Layout {
         self.classes[class.index()].1.clone()
     }
 
+    /// The places of the ports of `class` that lie in `range`.
+    fn places_in(&self, class: Class, range: PortRange) -> Range<usize> {
+        let end = u32::from(range.last()) + 1;
+        self.from(class, range.first().into())..self.from(class, end)
+    }
+
+    /// The place of the first port of `class` from `port` on.
+    fn from(&self, class: Class, port: u32) -> usize {
+        let runs = self.runs_of(class);
+        let at = runs.partition_point(|run| u32::from(run.last()) < port);
+        match runs.get(at) {
+            Some(run) => {
+                let passed = port.saturating_sub(run.first.into()).div_ceil(2);
+                (run.place + passed) as usize
+            }
+            None => self.places(class).end,
+        }
+    }
+
     fn place(&self, port: u16) -> Option<usize> {
         let runs = self.runs_of(Class::of(port));
         let run = runs.get(runs.partition_point(|run| run.last() < port))?;
@@ -242,6 +265,11 @@ impl FreePorts {
         self.find_at(self.layout.places(class), random)
     }
 
+    /// The same, of those that lie in `range`.
+    pub(super) fn find_in(&self, range: PortRange, class: Class, random: u64) -> Option<u16> {
+        self.find_at(self.layout.places_in(class, range), random)
+    }
+
     fn find_at(&self, places: Range<usize>, random: u64) -> Option<u16> {
         let start = places.start + reduce(random, places.len());
         self.layout.port_at(self.free.first_from(start, places)?)
@@ -262,7 +290,6 @@ pub(super) fn reduce(random: u64, limit: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::PortRange;
     use proptest::prelude::*;
 
     proptest! {
@@ -272,6 +299,7 @@ mod tests {
         fn ports_lie_in_their_classes(
             ranges in proptest::collection::vec((1u16..3000, 0u16..200), 0..5),
             (modulus, owned) in (1u16..5, 0u16..5),
+            (first, len) in (1u16..3000, 0u16..300),
         ) {
             let set: PortSet = ranges
                 .iter()
@@ -279,6 +307,7 @@ mod tests {
                 .collect();
             let owns = |port: u16| port / 16 % modulus == owned % modulus;
             let layout = Layout::new(&set, owns);
+            let range = PortRange::new(first, first + len).unwrap();
             let mut seen = vec![false; layout.len()];
             for port in 0..4000 {
                 let place = layout.place(port);
@@ -287,6 +316,8 @@ mod tests {
                 prop_assert!(!core::mem::replace(&mut seen[place], true));
                 prop_assert_eq!(layout.port_at(place), Some(port));
                 prop_assert!(layout.places(Class::of(port)).contains(&place));
+                let in_range = layout.places_in(Class::of(port), range).contains(&place);
+                prop_assert_eq!(in_range, range.contains(port));
             }
             prop_assert!(seen.into_iter().all(|it| it));
             prop_assert_eq!(layout.port_at(layout.len()), None);

@@ -340,6 +340,7 @@ impl Copy {
             Change::SessionEnded(session, _) => {
                 assert!(self.sessions.remove(&Self::key(&session)).is_some());
             }
+            Change::BlockTaken(_) | Change::BlockGiven(_) => panic!("there are no blocks"),
             Change::Refused(refusal) => {
                 assert!(refusal.why.is_shortage());
                 assert!(refusal.inside.is_some() != refusal.outside.is_some());

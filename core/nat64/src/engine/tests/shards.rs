@@ -1,12 +1,18 @@
 //! Several shards are one NAT64.
 
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU16};
 
 use super::*;
 use crate::{
+    blocks::{Blocks, Deterministic, Dynamic},
     dispatch::{Handled, ShardId},
     static_bib::{StaticBinding, StaticError},
+    subscriber::Quotas,
 };
+
+fn some(n: u16) -> NonZeroU16 {
+    NonZeroU16::new(n).unwrap()
+}
 
 /// Shards, between which packets are passed on as workers do.
 struct Shards {
@@ -134,6 +140,11 @@ proptest! {
     fn the_shard_that_made_a_binding_gets_the_answers(
         count in 1u8..6,
         queue in any::<usize>(),
+        blocks in prop::sample::select(vec![
+            Blocks::None,
+            Blocks::Dynamic(Dynamic { size: some(512), most: some(8) }),
+            Blocks::Deterministic(Deterministic { subscribers: some(14), spare: 2 }),
+        ]),
         flows in proptest::collection::vec(
             (
                 prop::sample::select(vec![Kind::Udp, Kind::UdpInFragments, Kind::Tcp, Kind::Echo]),
@@ -145,6 +156,10 @@ proptest! {
     ) {
         let config = Config {
             errors: xlat::config::ErrorPolicy::Send,
+            // With blocks, some hosts share a subscriber's ports and others do not.
+            clients: vec!["2001:db8:1:1::/124".parse().unwrap()],
+            blocks,
+            quotas: Quotas { prefix_len: 127, ..Quotas::unlimited() },
             ..Config::new(prefix(), &[POOL, POOL2], OWN6)
         };
         let mut shards = Shards::new(&config, count);
@@ -180,6 +195,12 @@ proptest! {
             let number = sent[0][9];
             if insides.insert((number, inside)) {
                 prop_assert!(outsides.insert((number, outside.0, outside.1)), "{:?}", outside);
+            }
+            if blocks != Blocks::None {
+                let mut owners = shards.engines.iter().filter_map(|it| {
+                    it.block_at(Endpoint4 { address: outside.0, id: outside.1 })
+                });
+                prop_assert!(owners.all(|it| it.subscriber.contains(client)));
             }
             let address = *addresses.entry(client).or_insert(outside.0);
             prop_assert_eq!(address, outside.0);

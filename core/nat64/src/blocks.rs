@@ -1,0 +1,317 @@
+//! [`Blocks`]: ports in blocks, each of which belongs to one subscriber, so that a log needs a line
+//! per block and not per binding (RFC 6888 §4, RFC 7422).
+//!
+//! Ports 0 to 1023 are in none. The others of an address are cut into blocks of equal size, which
+//! hold for TCP, UDP and ICMP alike.
+
+use core::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU16,
+};
+
+use crate::{
+    config::{Config, ConfigError},
+    network6::Network6,
+    ports::{PortRange, Ports},
+    tuple::{Endpoint4, Protocol},
+};
+
+/// The first port that is in a block.
+pub const FIRST: u16 = 1024;
+
+/// The ports of an address that are in blocks.
+const ALL: u16 = u16::MAX - FIRST + 1;
+
+/// The fewest ports that a block has.
+const LEAST: u16 = 16;
+
+/// How ports are given to subscribers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blocks {
+    /// One by one.
+    #[default]
+    None,
+    /// In blocks, as they are needed.
+    Dynamic(Dynamic),
+    /// Every subscriber has the block that its number leads to (RFC 7422 §2).
+    Deterministic(Deterministic),
+}
+
+/// Blocks that are given when they are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dynamic {
+    /// Ports of a block.
+    pub size: NonZeroU16,
+    /// Blocks that a subscriber may have.
+    pub most: NonZeroU16,
+}
+
+/// Blocks by the subscriber's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deterministic {
+    /// C: how many subscribers share an address.
+    pub subscribers: NonZeroU16,
+    /// D: as many blocks of each address belong to nobody.
+    pub spare: u16,
+}
+
+/// A subscriber's ports of an address, of each protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortBlock {
+    /// The subscriber.
+    pub subscriber: Network6,
+    /// The pool's address.
+    pub address: Ipv4Addr,
+    /// Its ports and identifiers.
+    pub ports: PortRange,
+}
+
+/// Why there are no such blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlocksError {
+    /// A block is smaller than 16 ports or larger than what there is.
+    Size,
+    /// This address of the pool has no whole block, or not all that its subscribers need.
+    NoBlock(Ipv4Addr),
+    /// Subscribers have no numbers: `clients` is empty.
+    Uncounted,
+    /// A client network is smaller than a subscriber, or lies in another one.
+    Clients(Network6),
+    /// There are more subscribers than blocks.
+    TooMany {
+        /// The subscribers of all client networks.
+        subscribers: u128,
+        /// The blocks of all addresses.
+        blocks: u128,
+    },
+    /// What says whose a port is cannot be changed while there are bindings.
+    Fixed,
+}
+
+impl fmt::Display for BlocksError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size => write!(f, "a block of ports has from {LEAST} to {ALL}"),
+            Self::NoBlock(address) => write!(
+                f,
+                "{address} in the pool lacks ports of its blocks, which begin at {FIRST} and are \
+                 the same for TCP, UDP and ICMP"
+            ),
+            Self::Uncounted => f.write_str(
+                "deterministic blocks need `clients`: a subscriber's number is its place in them",
+            ),
+            Self::Clients(network) => write!(
+                f,
+                "{network}: with deterministic blocks, a network of `clients` is a whole number of \
+                 subscribers and lies in no other"
+            ),
+            Self::TooMany {
+                subscribers,
+                blocks,
+            } => write!(
+                f,
+                "there are {subscribers} subscribers in `clients` and {blocks} blocks of ports"
+            ),
+            Self::Fixed => f.write_str(
+                "blocks of ports, and what they are numbered by, change only with a restart",
+            ),
+        }
+    }
+}
+
+impl Deterministic {
+    /// floor((65536 - R) / (C + D)), where R is 1024 (RFC 7422 §2.2).
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        let parts = u32::from(self.subscribers.get()) + u32::from(self.spare);
+        u16::try_from(u32::from(ALL) / parts.max(1)).unwrap_or_default()
+    }
+}
+
+/// Which ports are whose, as far as the configuration says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) blocks: Blocks,
+    /// Bits of an address that its subscriber is known by.
+    prefix_len: u8,
+    /// What subscribers are numbered by, and the addresses they are numbered to; empty unless they
+    /// are.
+    clients: Vec<Network6>,
+    addresses: Vec<Ipv4Addr>,
+}
+
+impl Plan {
+    pub(crate) fn new(config: &Config) -> Self {
+        let numbered = matches!(config.blocks, Blocks::Deterministic(_));
+        let (clients, addresses) = if numbered {
+            let addresses = config.pool.iter().map(|it| it.address);
+            (config.clients.clone(), addresses.collect())
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        Self {
+            blocks: config.blocks,
+            prefix_len: match config.blocks {
+                Blocks::None => 0,
+                Blocks::Dynamic(_) | Blocks::Deterministic(_) => config.quotas.prefix_len,
+            },
+            clients,
+            addresses,
+        }
+    }
+
+    /// Whether there are blocks.
+    pub(crate) fn is_on(&self) -> bool {
+        self.blocks != Blocks::None
+    }
+
+    pub(crate) fn subscriber(&self, client: Ipv6Addr) -> Network6 {
+        Network6::around(client, self.prefix_len)
+    }
+
+    /// Ports of a block; 0 if there are none.
+    pub(crate) fn size(&self) -> u16 {
+        match self.blocks {
+            Blocks::None => 0,
+            Blocks::Dynamic(it) => it.size.get(),
+            Blocks::Deterministic(it) => it.size(),
+        }
+    }
+
+    /// How many blocks an address has that are somebody's or can be.
+    pub(crate) fn count(&self) -> u16 {
+        match self.blocks {
+            Blocks::None => 0,
+            Blocks::Dynamic(it) => ALL / it.size,
+            Blocks::Deterministic(it) => it.subscribers.get(),
+        }
+    }
+
+    /// The number of the block that a port is in, the one of those that are nobody's as well.
+    pub(crate) fn number(&self, port: u16) -> Option<u16> {
+        port.checked_sub(FIRST)?.checked_div(self.size())
+    }
+
+    /// The ports of a block.
+    pub(crate) fn range(&self, number: u16) -> Option<PortRange> {
+        let first = FIRST.checked_add(number.checked_mul(self.size())?)?;
+        PortRange::new(first, first.checked_add(self.size().checked_sub(1)?)?)
+    }
+
+    /// The block that the subscriber's number leads to: the address and its number there.
+    pub(crate) fn home(&self, client: Ipv6Addr) -> Option<(Ipv4Addr, u16)> {
+        let Blocks::Deterministic(it) = self.blocks else {
+            return None;
+        };
+        let (mut before, bits) = (0, u32::from(128 - self.prefix_len));
+        let number = self.clients.iter().find_map(|network| {
+            let first = before;
+            before += 1u128 << (self.prefix_len - network.prefix_len());
+            let at = shift(client.to_bits(), bits) - shift(network.first().to_bits(), bits);
+            network.contains(client).then(|| first + at)
+        })?;
+        let share = u128::from(it.subscribers.get());
+        let address = self.addresses.get(usize::try_from(number / share).ok()?)?;
+        Some((*address, u16::try_from(number % share).ok()?))
+    }
+
+    /// The block that a client has by its number.
+    pub(crate) fn block_of(&self, client: Ipv6Addr) -> Option<PortBlock> {
+        let (address, number) = self.home(client)?;
+        Some(PortBlock {
+            subscriber: self.subscriber(client),
+            address,
+            ports: self.range(number)?,
+        })
+    }
+
+    /// The block that a port is in by its number, whoever uses it.
+    pub(crate) fn block_at(&self, outside: Endpoint4) -> Option<PortBlock> {
+        let Blocks::Deterministic(it) = self.blocks else {
+            return None;
+        };
+        let at = self
+            .addresses
+            .iter()
+            .position(|of| *of == outside.address)?;
+        let number = self.number(outside.id).filter(|it| *it < self.count())?;
+        let share = u128::from(it.subscribers.get());
+        let mut number = at as u128 * share + u128::from(number);
+        let bits = u32::from(128 - self.prefix_len);
+        self.clients.iter().find_map(|network| {
+            let size = 1u128 << (self.prefix_len - network.prefix_len());
+            if number >= size {
+                number -= size;
+                return None;
+            }
+            let first = network.first().to_bits() + number.checked_shl(bits).unwrap_or_default();
+            self.block_of(Ipv6Addr::from_bits(first))
+        })
+    }
+}
+
+fn shift(address: u128, bits: u32) -> u128 {
+    address.checked_shr(bits).unwrap_or_default()
+}
+
+/// Whether a configuration's blocks can be.
+pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
+    let plan = Plan::new(config);
+    let size = match config.blocks {
+        Blocks::None => return Ok(()),
+        Blocks::Dynamic(it) => it.size.get(),
+        Blocks::Deterministic(it) => it.size(),
+    };
+    if !(LEAST..=ALL).contains(&size) {
+        return Err(ConfigError::Blocks(BlocksError::Size));
+    }
+    let numbered = matches!(config.blocks, Blocks::Deterministic(_));
+    let lacks = |ports: &Ports| {
+        let has = |number| has_block(&plan, ports, number);
+        let mut all = 0..plan.count();
+        if numbered {
+            !all.all(has)
+        } else {
+            !all.any(has)
+        }
+    };
+    if let Some(entry) = config.pool.iter().find(|it| lacks(&it.ports)) {
+        return Err(ConfigError::Blocks(BlocksError::NoBlock(entry.address)));
+    }
+    if numbered {
+        check_numbers(config, &plan).map_err(ConfigError::Blocks)?;
+    }
+    Ok(())
+}
+
+/// Whether all of a block can be given out.
+pub(crate) fn has_block(plan: &Plan, ports: &Ports, number: u16) -> bool {
+    let range = plan.range(number);
+    range.is_some_and(|it| Protocol::ALL.iter().all(|of| ports.of(*of).covers(&it)))
+}
+
+fn check_numbers(config: &Config, plan: &Plan) -> Result<(), BlocksError> {
+    if config.clients.is_empty() {
+        return Err(BlocksError::Uncounted);
+    }
+    let mut subscribers = 0u128;
+    for (at, network) in config.clients.iter().enumerate() {
+        let mut others = config.clients.iter().enumerate();
+        let overlap = others.any(|(of, it)| of != at && it.contains(network.first()));
+        let bits = plan.prefix_len.checked_sub(network.prefix_len());
+        // More than 2^64 subscribers have no numbers, and no blocks.
+        let Some(bits) = bits.filter(|bits| !overlap && *bits < 64) else {
+            return Err(BlocksError::Clients(*network));
+        };
+        subscribers += 1 << bits;
+    }
+    let blocks = config.pool.len() as u128 * u128::from(plan.count());
+    if subscribers > blocks {
+        return Err(BlocksError::TooMany {
+            subscribers,
+            blocks,
+        });
+    }
+    Ok(())
+}

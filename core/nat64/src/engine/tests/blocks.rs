@@ -1,0 +1,211 @@
+//! Ports in blocks, through the whole engine (LOG-7422-01).
+
+use std::num::NonZeroU16;
+
+use super::*;
+use crate::blocks::{Blocks, BlocksError, Deterministic, Dynamic, PortBlock};
+
+/// Of another subscriber than [`CLIENT`] and [`OTHER`].
+const STRANGER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, 0x10);
+
+fn some(n: u16) -> NonZeroU16 {
+    NonZeroU16::new(n).unwrap()
+}
+
+/// Three blocks of 16 ports on one address; a subscriber may have two.
+fn dynamic() -> Config {
+    let mut config = config();
+    config.blocks = Blocks::Dynamic(Dynamic {
+        size: some(16),
+        most: some(2),
+    });
+    config.pool[0].ports = PortRange::new(1024, 1024 + 3 * 16 + 5).unwrap().into();
+    config.timers.hold_down = Duration::from_secs(120);
+    config
+}
+
+/// What became of blocks since the last time: whether it was taken, and which.
+fn changes(nat: &mut Nat) -> Vec<(bool, PortBlock)> {
+    let mut blocks = Vec::new();
+    nat.engine.drain_changes(|change| match change {
+        Change::BlockTaken(block) => blocks.push((true, block)),
+        Change::BlockGiven(block) => blocks.push((false, block)),
+        _ => {}
+    });
+    blocks
+}
+
+#[test]
+fn log_7422_01_a_subscriber_gets_blocks_as_it_needs_them() {
+    let mut nat = Nat::new(dynamic());
+    nat.engine.keep_changes(Some(1000));
+    let (address, first) = nat.udp((CLIENT, 5000), (SERVER, 53));
+    let [(true, block)] = changes(&mut nat)[..] else {
+        panic!("a block is told of");
+    };
+    assert_eq!(block.subscriber.to_string(), "2001:db8:1:1::/64");
+    assert_eq!((block.address, block.ports.len()), (address, 16));
+    assert!(block.ports.contains(first));
+    // Its other hosts and protocols are served from it, too.
+    nat.send(&tcp6((OTHER, 1), (SERVER, 80), SYN)).packet();
+    let ports: HashSet<_> = (1..16)
+        .map(|port| nat.udp((OTHER, port), (SERVER, 53)).1)
+        .collect();
+    assert!(ports.iter().all(|it| block.ports.contains(*it)));
+    assert_eq!(ports.len(), 15);
+    assert_eq!(changes(&mut nat), []);
+    // One more block, and no third.
+    for port in 100..116 {
+        let (_, port) = nat.udp((CLIENT, port), (SERVER, 53));
+        assert!(!block.ports.contains(port));
+    }
+    assert_eq!(changes(&mut nat).len(), 1);
+    assert_eq!(nat.engine.blocks_of(OTHER).len(), 2);
+    let fate = nat.send(&udp6((OTHER, 99), (SERVER, 53), b"x"));
+    assert_eq!(
+        fate.reply(),
+        (Why::State(DropReason::SubscriberBlocks), 1, 3)
+    );
+    // The third is a stranger's.
+    let (_, port) = nat.udp((STRANGER, 1), (SERVER, 53));
+    let at = nat.engine.block_at(Endpoint4 { address, id: port });
+    assert!(at.unwrap().subscriber.contains(STRANGER));
+}
+
+#[test]
+fn log_7422_01_an_empty_block_is_given_back_when_it_has_rested() {
+    let mut nat = Nat::new(dynamic());
+    nat.engine.keep_changes(Some(1000));
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    let taken = changes(&mut nat);
+    nat.wait(302);
+    assert_eq!((nat.bindings(), changes(&mut nat)), (0, vec![]));
+    // It is still the subscriber's, and used again.
+    nat.udp((OTHER, 5000), (SERVER, 53));
+    nat.wait(200);
+    assert_eq!(changes(&mut nat), []);
+    // Another pool that has it, too, changes nothing of that.
+    let mut wider = dynamic();
+    wider.timers.hold_down = Duration::from_secs(60);
+    wider.pool[0].ports = PortRange::new(1024, 1024 + 4 * 16).unwrap().into();
+    nat.engine.reconfigure(wider).unwrap();
+    assert_eq!(changes(&mut nat), []);
+    nat.wait(102);
+    assert_eq!((nat.bindings(), changes(&mut nat)), (0, vec![]));
+    nat.wait(62);
+    assert_eq!(changes(&mut nat), [(false, taken[0].1)]);
+    assert_eq!(nat.engine.blocks_of(CLIENT), []);
+}
+
+/// The example of RFC 7422 §2.2: C = 14, D = 2.
+fn deterministic() -> Config {
+    let mut config = Config::new(prefix(), &[POOL2, POOL], OWN6);
+    config.errors = xlat::config::ErrorPolicy::Send;
+    config.clients = vec![
+        "2001:db8:1::/60".parse().unwrap(),
+        "2001:db8:2::/64".parse().unwrap(),
+    ];
+    config.blocks = Blocks::Deterministic(Deterministic {
+        subscribers: some(14),
+        spare: 2,
+    });
+    config
+}
+
+#[test]
+fn log_7422_01_a_block_follows_from_the_subscribers_number_and_the_other_way() {
+    let mut nat = Nat::new(deterministic());
+    for (subscriber, address, ports) in [
+        ("2001:db8:1::", POOL2, "1024-5055"),
+        ("2001:db8:1:d::", POOL2, "53440-57471"),
+        ("2001:db8:1:e::", POOL, "1024-5055"),
+        ("2001:db8:2::", POOL, "9088-13119"),
+    ] {
+        let client: Ipv6Addr = subscriber.parse().unwrap();
+        let [block] = nat.engine.blocks_of(client)[..] else {
+            panic!("one block each");
+        };
+        assert_eq!(block.subscriber.first(), client);
+        assert_eq!(
+            (block.address, block.ports.to_string()),
+            (address, ports.to_owned())
+        );
+        for id in [block.ports.first(), block.ports.last()] {
+            let found = nat.engine.block_at(Endpoint4 { address, id });
+            assert_eq!(found, Some(block));
+        }
+        // And that is where its packets come from, at random.
+        nat.engine.keep_changes(Some(1000));
+        let taken: Vec<_> = (1..50)
+            .map(|port| nat.udp((client, port), (SERVER, 53)))
+            .collect();
+        assert!(
+            taken
+                .iter()
+                .all(|it| it.0 == address && block.ports.contains(it.1))
+        );
+        let steps: HashSet<_> = taken
+            .windows(2)
+            .map(|it| it[1].1.wrapping_sub(it[0].1))
+            .collect();
+        assert!(steps.len() > 40, "{steps:?}");
+        assert_eq!(changes(&mut nat), []);
+    }
+    let nobodys = |id| nat.engine.block_at(Endpoint4 { address: POOL2, id });
+    assert_eq!((nobodys(1023), nobodys(57_472)), (None, None));
+    assert_eq!(nat.engine.blocks_of(STRANGER).len(), 1);
+}
+
+#[test]
+fn log_7422_01_what_makes_no_blocks_is_refused() {
+    let refused = |change: &dyn Fn(&mut Config)| {
+        let mut config = deterministic();
+        change(&mut config);
+        match config.check() {
+            Err(ConfigError::Blocks(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    };
+    let few = PortRange::new(2000, 3000).unwrap();
+    assert_eq!(refused(&|it| it.clients.clear()), BlocksError::Uncounted);
+    let small = "2001:db8:3::/65".parse().unwrap();
+    let error = refused(&|it| it.clients.push(small));
+    assert_eq!(error, BlocksError::Clients(small));
+    let twice = "2001:db8:1:8::/64".parse().unwrap();
+    let error = refused(&|it| it.clients.push(twice));
+    assert_eq!(error, BlocksError::Clients(twice));
+    let error = refused(&|it| it.quotas.prefix_len = 68);
+    let (subscribers, blocks) = (17 * 16, 28);
+    assert_eq!(
+        error,
+        BlocksError::TooMany {
+            subscribers,
+            blocks
+        }
+    );
+    let error = refused(&|it| it.pool[0].ports = few.into());
+    assert_eq!(error, BlocksError::NoBlock(POOL2));
+    let size = |size| {
+        Blocks::Dynamic(Dynamic {
+            size: some(size),
+            most: some(1),
+        })
+    };
+    assert_eq!(refused(&|it| it.blocks = size(15)), BlocksError::Size);
+    let error = refused(&|it| {
+        it.blocks = size(1024);
+        it.pool[1].ports = few.into();
+    });
+    assert_eq!(error, BlocksError::NoBlock(POOL));
+    // Without blocks, nothing of that is fixed.
+    let mut config = config();
+    let mut nat = Nat::new(config.clone());
+    config.quotas.prefix_len = 56;
+    nat.engine.reconfigure(config).unwrap();
+    // What ports are known by does not change under those who have them.
+    let mut nat = Nat::new(deterministic());
+    let mut other = deterministic();
+    other.clients.reverse();
+    let error = nat.engine.reconfigure(other).unwrap_err();
+    assert_eq!(error, ConfigError::Blocks(BlocksError::Fixed));
+}
