@@ -190,6 +190,7 @@ mod tests {
             ],
             ipv4_default: Vec::new(),
             ipv6_default: vec![4, 3],
+            ..Snapshot::default()
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Config {
     pub(crate) pool_mode: PoolMode,
     /// The ports to share with this host, if it is said which.
     pub(crate) host_ports: Option<PortRange>,
+    /// Addresses of the uplink's link that this host answers for. Empty if it is left to the host.
+    pub(crate) answered: Vec<Ipv4Addr>,
     /// The interface to the IPv4 internet, if it is known.
     pub(crate) uplink: Option<String>,
     pub(crate) eam: EamTable,

@@ -78,10 +78,10 @@ fn neighbours(config: &Config) -> impl Iterator<Item = Item> + '_ {
     let uplink = config.uplink.as_ref();
     let uplink = uplink.filter(|_| config.pool_mode == PoolMode::Arp);
     uplink.into_iter().flat_map(|interface| {
-        config.pool_addresses().map(|address| {
+        config.answered.iter().map(|address| {
             Item::ProxyNeighbour(ProxyNeighbour {
                 interface: interface.clone(),
-                address,
+                address: *address,
             })
         })
     })

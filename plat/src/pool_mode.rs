@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::Ipv4Addr};
 
-use cli::Failure;
+use cli::{Exit, Failure};
 use host::{
     netwatch::{Interface, Snapshot},
     sockets::InUse,
@@ -23,6 +23,9 @@ const OF_CLAT: &str = "192.0.0.0/29";
 
 /// Fewer ports than this of one address serve nobody well.
 const LEAST_PORTS: usize = 1024;
+
+/// Addresses that are answered for by ARP, one by one.
+const MOST_ANSWERED: u64 = 4096;
 
 /// How the addresses of the pool come to this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -62,8 +65,12 @@ pub(crate) fn on_host(
     let mut config = config.clone();
     match config.pool_mode {
         PoolMode::Routed => {}
-        PoolMode::Arp | PoolMode::Masquerade => {
+        PoolMode::Masquerade => {
             config.uplink = Some(uplink(&config, snapshot)?.name.clone());
+        }
+        PoolMode::Arp => {
+            config.uplink = Some(uplink(&config, snapshot)?.name.clone());
+            config.answered = answered(&config, snapshot)?;
         }
         PoolMode::HostPorts => {
             let (interface, address) = host_address(&config, snapshot)?;
@@ -94,6 +101,46 @@ fn uplink<'a>(config: &Config, snapshot: &'a Snapshot) -> Result<&'a Interface, 
     usable
         .next()
         .ok_or_else(|| missing(&"no interface has an IPv4 address and the IPv4 default route"))
+}
+
+/// The addresses that this host answers for on the link to the IPv4 router: those of the pool, and
+/// those of hosts with a mapping that are of that link. Others must be routed here. None if it is
+/// no mode for that.
+///
+/// # Errors
+/// There is no such link, or there are too many addresses.
+pub(crate) fn answered(config: &Config, snapshot: &Snapshot) -> Result<Vec<Ipv4Addr>, Failure> {
+    if config.pool_mode != PoolMode::Arp {
+        return Ok(Vec::new());
+    }
+    let uplink = uplink(config, snapshot)?;
+    let networks = snapshot.ipv4_networks.iter();
+    let networks: Vec<_> = networks.filter(|it| it.interface == uplink.index).collect();
+    let is_of_link = |it: &Ipv4Addr| networks.iter().any(|network| network.has_host(*it));
+    let mapped = config.eam.iter().flat_map(|eam| {
+        let (first, length) = eam.ipv4();
+        let count = 1u64.checked_shl(32 - u32::from(length)).unwrap_or(1);
+        // A mapping that is larger than the pool can be is for more than a link.
+        let count = count.min(MOST_ANSWERED);
+        let first = first.to_bits();
+        (0..count)
+            .filter_map(move |it| u32::try_from(it).ok())
+            .map(move |it| Ipv4Addr::from_bits(first.saturating_add(it)))
+    });
+    let mut all: Vec<_> = config
+        .pool_addresses()
+        .chain(mapped.filter(is_of_link))
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    if all.len() as u64 <= MOST_ANSWERED {
+        return Ok(all);
+    }
+    let (count, name) = (all.len(), &uplink.name);
+    let what = format_args!("{count} addresses of the link {name} would be answered for");
+    Err(Failure::new(Exit::Usage, what).hint(format_args!(
+        "{MOST_ANSWERED} are possible: have the rest routed to this host (pool_mode = \"routed\")"
+    )))
 }
 
 /// An address that packets can come to from outside.
@@ -183,6 +230,7 @@ fn longest_between(wanted: Ports, in_use: &[InUse]) -> Option<PortRange> {
 mod tests {
     use super::*;
     use crate::config::tests::settled;
+    use host::netwatch::Ipv4Network;
 
     fn interface(index: u32, name: &str, ipv4: &[&str]) -> Interface {
         Interface {
@@ -272,6 +320,41 @@ mod tests {
         );
         let error = find("host_ports = \"61001-61100\"", &router(), &[61_005]).unwrap_err();
         assert!(error.contains("ports that are free"), "{error}");
+    }
+
+    /// A host with a mapping has no MAC address that could answer.
+    #[test]
+    fn mapped_hosts_of_the_link_are_answered_for() {
+        let mut snapshot = router();
+        snapshot.ipv4_networks = vec![
+            Ipv4Network {
+                interface: 2,
+                address: Ipv4Addr::new(10, 0, 0, 1),
+                length: 8,
+            },
+            Ipv4Network {
+                interface: 3,
+                address: Ipv4Addr::new(198, 51, 100, 7),
+                length: 24,
+            },
+        ];
+        let text = "pool_mode = \"arp\"\npool = [\"198.51.100.9\"]\n";
+        let eam = |v4: &str, v6: &str| format!("[[eam]]\nipv4 = \"{v4}\"\nipv6 = \"{v6}\"\n");
+        let text = text.to_owned()
+            + &eam("198.51.100.8", "2001:db8::8")
+            + &eam("198.51.100.254/31", "2001:db8:1::/127")
+            + &eam("198.51.101.1", "2001:db8::9")
+            + &eam("10.0.0.9", "2001:db8::10");
+        let config = find(&text, &snapshot, &[]).unwrap();
+        let shown: Vec<_> = config.answered.iter().map(ToString::to_string).collect();
+        // The broadcast address is nobody's.
+        assert_eq!(shown, ["198.51.100.8", "198.51.100.9", "198.51.100.254"]);
+        let routed = text.replace("\"arp\"", "\"routed\"");
+        assert!(find(&routed, &snapshot, &[]).unwrap().answered.is_empty());
+        snapshot.ipv4_networks[1].length = 8;
+        let many = text + &eam("198.64.0.0/14", "2001:db8:2::/110");
+        let error = find(&many, &snapshot, &[]).unwrap_err();
+        assert!(error.contains("4096 are possible"), "{error}");
     }
 
     #[test]

@@ -15,15 +15,15 @@ use crate::{config::Config, pool_mode::PoolMode};
 /// A conflict that lasts is told of so often.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// The addresses of the pool, if they are spare ones of a link.
+/// The addresses that this host answers for on a link.
 pub(crate) struct Spare {
     claimed: Option<Claimed>,
     told: Option<Instant>,
 }
 
 impl Spare {
-    /// Asks the link whether the addresses of the pool are free, if they are of a link, and waits
-    /// for silence. `None` if a signal ended that.
+    /// Asks the link whether the addresses that this host is to answer for are free, if there are
+    /// any, and waits for silence. `None` if a signal ended that.
     ///
     /// # Errors
     /// Somebody has one of them, or the link cannot be asked.
@@ -89,7 +89,7 @@ fn begin(config: &Config, snapshot: &Snapshot) -> Result<Claimed, Failure> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)
         .map_err(|error| Failure::error(format_args!("no randomness: {error}")))?;
-    let addresses = config.pool_addresses().collect();
+    let addresses = config.answered.clone();
     Claimed::begin(index, mac, addresses, u64::from_ne_bytes(seed)).map_err(|error| {
         Failure::io("cannot listen to ARP", &error)
             .permission_hint("run it as root, or with CAP_NET_RAW")
@@ -101,7 +101,8 @@ async fn free(claimed: &mut Claimed) -> Result<(), Failure> {
         Ok(None) => Ok(()),
         Ok(Some(conflict)) => {
             let what = format_args!("{} is in use by {}", conflict.address, conflict.by);
-            Err(Failure::error(what).hint("leave it out of `pool`, or take it from that host"))
+            Err(Failure::error(what)
+                .hint("leave it out of `pool` (or `[[eam]]`), or take it from that host"))
         }
         Err(error) => Err(Failure::io("cannot ask by ARP", &error)),
     }

@@ -323,10 +323,12 @@ impl Drop for Presence {
                 interfaces,
                 ipv4_default,
                 ipv6_default,
+                ipv4_networks,
             } = &mut world.snapshot;
             interfaces.retain(|it| it.index != self.index);
             ipv4_default.retain(|it| *it != self.index);
             ipv6_default.retain(|it| *it != self.index);
+            ipv4_networks.retain(|it| it.interface != self.index);
         });
     }
 }

@@ -24,7 +24,7 @@ use rtnetlink::{
 use tokio::sync::watch;
 use wire::ethernet::Mac;
 
-use super::{Address, Interface, Network, Snapshot};
+use super::{Address, Interface, Ipv4Network, Network, Snapshot};
 use crate::netlink::{Netlink, as_address, as_link, as_neighbour, as_route, into_io, within};
 
 /// The smallest MTU of an IPv6 link.
@@ -94,6 +94,11 @@ impl Network for NetWatch {
             interfaces: interfaces(&links, &addresses),
             ipv4_default: self.default_interfaces(AddressFamily::Inet).await?,
             ipv6_default: self.default_interfaces(AddressFamily::Inet6).await?,
+            ipv4_networks: addresses
+                .iter()
+                .filter_map(as_address)
+                .filter_map(ipv4_network)
+                .collect(),
         })
     }
 
@@ -274,6 +279,16 @@ fn ipv4_address(message: &AddressMessage) -> Option<Ipv4Addr> {
             return None;
         };
         Some(*address)
+    })
+}
+
+/// The network that the address is in. There is none on a point-to-point link.
+fn ipv4_network(message: &AddressMessage) -> Option<Ipv4Network> {
+    let length = message.header.prefix_len;
+    Some(Ipv4Network {
+        interface: message.header.index,
+        address: ipv4_address(message)?,
+        length: Some(length).filter(|it| *it < 32)?,
     })
 }
 

@@ -68,6 +68,31 @@ pub struct Snapshot {
     pub ipv4_default: Vec<u32>,
     /// The interfaces that have an IPv6 default route, by index, best first.
     pub ipv6_default: Vec<u32>,
+    /// The IPv4 networks that its interfaces are on.
+    pub ipv4_networks: Vec<Ipv4Network>,
+}
+
+/// An IPv4 network that an interface is on, by an address of its own in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4Network {
+    /// The interface's index.
+    pub interface: u32,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Bits that all addresses of the network have in common: at most 31.
+    pub length: u8,
+}
+
+impl Ipv4Network {
+    /// Whether a host may have this address on the link: not the network's own, nor its broadcast
+    /// address.
+    #[must_use]
+    pub fn has_host(&self, address: Ipv4Addr) -> bool {
+        let host = u32::MAX.checked_shr(self.length.into()).unwrap_or(0);
+        let (own, other) = (self.address.to_bits(), address.to_bits());
+        let of_all = [0, host].contains(&(other & host)) && host > 1;
+        (own ^ other) & !host == 0 && !of_all
+    }
 }
 
 impl Snapshot {

@@ -71,6 +71,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
             Some(name) => Some(interface(document, name)?),
             None => None,
         },
+        answered: Vec::new(),
         eam: eam::table(document, &file.eam)?,
         allow_destinations: values(&networks.allow_destinations),
         wkp_non_global: match file.wkp_non_global {

@@ -42,6 +42,7 @@ fn machine() -> Snapshot {
         ],
         ipv4_default: vec![2],
         ipv6_default: vec![2],
+        ..Snapshot::default()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
         diff::{Change, Takes, diff},
     },
     host_plan,
-    pool_mode::PoolMode,
+    pool_mode::{PoolMode, answered},
     spare::Spare,
     workers::Unanswered,
 };
@@ -230,7 +230,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         }
         check_restart(&changes)?;
         let snapshot = read(&self.watch).await?;
-        let config = self.placed(&asked);
+        let config = self.placed(&asked, &snapshot)?;
         check_host(&config, &snapshot)?;
         let step = Step::new(
             config.for_engine(self.speaks_from, self.own.clone()),
@@ -265,13 +265,14 @@ impl<W: Network, S: System> Surroundings<W, S> {
     }
 
     /// As it holds on this host. What is left to the host stays as it was found.
-    fn placed(&self, asked: &Config) -> Config {
+    fn placed(&self, asked: &Config, snapshot: &Snapshot) -> Result<Config, Failure> {
         let mut config = asked.clone();
         config.uplink.clone_from(&self.config.uplink);
         if config.pool_mode == PoolMode::HostPorts {
             config.pool.clone_from(&self.config.pool);
         }
-        config
+        config.answered = answered(&config, snapshot)?;
+        Ok(config)
     }
 
     /// What every worker would refuse.
@@ -301,7 +302,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         snapshot: &Snapshot,
         signals: &mut impl Signals,
     ) -> Result<Option<Spare>, Failure> {
-        if config.pool_mode != PoolMode::Arp || config.pool == self.config.pool {
+        if config.pool_mode != PoolMode::Arp || config.answered == self.config.answered {
             return Ok(None);
         }
         match Spare::claim(config, snapshot, signals).await? {

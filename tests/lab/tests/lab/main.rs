@@ -24,6 +24,7 @@ mod pool_modes;
 mod poor_link;
 mod probe;
 mod reload;
+mod shared_ports;
 mod stateless;
 mod stun;
 mod traffic;

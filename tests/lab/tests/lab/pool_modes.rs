@@ -18,28 +18,28 @@ use lab::{
 };
 
 /// A public address of the server: the well-known prefix reaches no other.
-const PUBLIC: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
+pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
 /// A public address of the IPv4 router before it.
 const HOP: Ipv4Addr = Ipv4Addr::new(9, 9, 8, 1);
 /// The address that the PLAT's host has.
-const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The ports that are shared by default.
 const SHARED: std::ops::RangeInclusive<u16> = 61_001..=65_535;
 
-const STARTED: Duration = Duration::from_secs(5);
+pub(crate) const STARTED: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(3);
 /// Including the time to ask a link for addresses (RFC 5227).
 const ASKED: Duration = Duration::from_secs(15);
 
 /// An IPv4 address under the well-known prefix.
-fn mapped(address: Ipv4Addr) -> Ipv6Addr {
+pub(crate) fn mapped(address: Ipv4Addr) -> Ipv6Addr {
     let [a, b, c, d] = address.octets().map(u16::from);
     Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, a << 8 | b, c << 8 | d)
 }
 
 /// A network whose router sends the well-known prefix to the PLAT's host, and whose server has a
 /// public address.
-fn network(name: &str, options: &Options) -> Network {
+pub(crate) fn network(name: &str, options: &Options) -> Network {
     let network = Network::new(name, options);
     network.server.add_address("lo", &format!("{PUBLIC}/32"));
     network.isp.add_route("9.9.9.9/32", "198.51.100.10", "i1");
@@ -63,7 +63,7 @@ fn network(name: &str, options: &Options) -> Network {
     network
 }
 
-fn plat(network: &Network, config: Option<&str>) -> Daemon {
+pub(crate) fn plat(network: &Network, config: Option<&str>) -> Daemon {
     let plat = launch(network, config);
     plat.wait_for("running", STARTED);
     plat
@@ -73,7 +73,7 @@ fn launch(network: &Network, config: Option<&str>) -> Daemon {
     Daemon::start(&network.plat, "plat", plat_command(network, config)).unwrap()
 }
 
-fn plat_command(network: &Network, config: Option<&str>) -> Command {
+pub(crate) fn plat_command(network: &Network, config: Option<&str>) -> Command {
     let mut plat = command(program("plat"));
     plat.arg("run");
     if let Some(text) = config {
@@ -87,7 +87,7 @@ fn plat_command(network: &Network, config: Option<&str>) -> Command {
 
 /// What a client without a CLAT does. `seen` are the addresses that the server may see it come
 /// from, by their beginning.
-fn everything_works(network: &Network, seen: &str) {
+pub(crate) fn everything_works(network: &Network, seen: &str) {
     let host = &network.host;
     let server = mapped(PUBLIC);
     let curl = |path: &str| host.must(&format!("curl -6 -sS -m 20 'http://[{server}]{path}'"));
@@ -128,7 +128,7 @@ fn everything_works(network: &Network, seen: &str) {
 }
 
 /// Sends bytes to the echo server and returns the hash of what comes back.
-fn echo_over_tcp(server: Ipv6Addr, len: u64) -> String {
+pub(crate) fn echo_over_tcp(server: Ipv6Addr, len: u64) -> String {
     let mut up = TcpStream::connect((server, ECHO_PORT)).unwrap();
     let down = up.try_clone().unwrap();
     down.set_read_timeout(Some(Duration::from_secs(20)))
@@ -160,7 +160,7 @@ fn echo_over_udp(server: Ipv6Addr, len: usize) -> bool {
 }
 
 /// The host's own traffic with the address that is shared.
-fn host_is_itself(network: &Network) {
+pub(crate) fn host_is_itself(network: &Network) {
     let Network { plat, server, .. } = network;
     assert_eq!(
         plat.must(&format!("curl -sS -m 5 http://{PUBLIC}/hello")),
@@ -400,7 +400,13 @@ fn spare_addresses_of_the_link_are_answered_for() {
     let before = State::of(&network.plat);
     // Somebody has one of them.
     network.isp.add_address("i0", "192.0.2.17/32");
-    let config = "pool_mode = \"arp\"\npool = [\"192.0.2.16/30\"]\n";
+    // A host with an address of its own, which is one of that link as well.
+    let mapped_host = "2001:db8:1:1::40";
+    (network.host).must(&format!(
+        "ip addr add {mapped_host}/64 dev h0 preferred_lft 0"
+    ));
+    let config = "pool_mode = \"arp\"\npool = [\"192.0.2.16/30\"]\n\
+                  [[eam]]\nipv4 = \"192.0.2.40\"\nipv6 = \"2001:db8:1:1::40\"\n";
     let mut refused = launch(&network, Some(config));
     assert_eq!(refused.wait(ASKED).code(), Some(1));
     let mac = network.isp.mac("i0");
@@ -413,6 +419,7 @@ fn spare_addresses_of_the_link_are_answered_for() {
     // It says that they are used, and how long it takes until it answers is up to the kernel.
     let neighbours = || network.isp.must("ip neigh show dev i0");
     everything_works(&network, "192.0.2.1");
+    (network.server).must("ping -n -c 2 -i 0.2 -W 2 192.0.2.40");
     assert!(neighbours().contains("192.0.2.1"), "{}", neighbours());
     host_is_itself(&network);
     // Somebody comes later.
