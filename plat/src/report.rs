@@ -34,10 +34,11 @@ fn direction(text: &mut String, name: &str, stats: &DirectionStats) {
     let dropped = stats.dropped_by_state.total() + stats.dropped_by_translation.total();
     let _ = write!(
         text,
-        "{name}: {} packets, {} bytes, {} passed, {dropped} dropped, {} errors sent\n{}{}",
+        "{name}: {} packets, {} bytes, {} passed, {} kept, {dropped} dropped, {} errors sent\n{}{}",
         stats.packets_in.get(),
         stats.bytes_in.get(),
         stats.passed.get(),
+        stats.kept.get(),
         stats.errors_sent.get(),
         stats.dropped_by_state,
         stats.dropped_by_translation

@@ -206,7 +206,8 @@ fn check_nat64_counters(engine: &Engine) {
         let timed_out = xlat::DropReason::FragmentTimeout;
         let dropped = direction.dropped_by_state.total() + direction.dropped_by_translation.total()
             - direction.dropped_by_translation.get(timed_out);
-        check_counters(direction.packets_in.get(), direction.passed.get(), dropped);
+        let went_on = direction.passed.get() + direction.kept.get();
+        check_counters(direction.packets_in.get(), went_on, dropped);
     }
 }
 

@@ -17,7 +17,7 @@ const REPORT: &str = "so far";
 pub struct Direction {
     /// Packets that came.
     pub came: u64,
-    /// Packets that were translated.
+    /// Packets that were translated, or are kept until others come.
     pub passed: u64,
 }
 
@@ -79,9 +79,10 @@ fn reason(line: &str) -> Option<(u64, String)> {
 /// A line like `out: 7 packets, 980 bytes, 6 translated, 1 dropped, 1 errors sent`.
 fn direction(line: &str) -> Option<(String, Direction)> {
     let (name, rest) = line.split_once(": ")?;
+    let passed = number_before(rest, " translated").or_else(|| number_before(rest, " passed"))?;
     let direction = Direction {
         came: number_before(rest, " packets,")?,
-        passed: number_before(rest, " translated").or_else(|| number_before(rest, " passed"))?,
+        passed: passed + number_before(rest, " kept").unwrap_or_default(),
     };
     Some((name.to_owned(), direction))
 }
@@ -160,12 +161,15 @@ mod tests {
     fn reports_are_read() {
         let clat = "out: 7 packets, 980 bytes, 5 translated, 2 dropped, 1 errors sent\n  \
                     1 too-big: It is 3 bytes too long: sorry.\n  1 multicast: No.\n\
+                    from IPv6: 4 packets, 9 bytes, 1 passed, 2 kept, 1 dropped, 0 errors sent\n\
                     in: 4 packets, 9 bytes, 4 translated, 0 dropped, 0 errors sent\n\
                     link: 1 answers to neighbours, 3 packets refused by the host, 0 unreadable\n  \
                     2 multicast: No.\n 12:00 INFO TCP: 1 sessions (1 made)\n";
         let counters = Counters::parse(&clat.lines().map(str::to_owned).collect::<Vec<_>>());
         let names: Vec<_> = counters.directions.keys().collect();
-        assert_eq!(names, ["in", "out"]);
+        assert_eq!(names, ["from IPv6", "in", "out"]);
+        let with_kept = counters.direction("from IPv6");
+        assert_eq!(with_kept, Direction { came: 4, passed: 3 });
         assert_eq!(counters.direction("out"), Direction { came: 7, passed: 5 });
         assert_eq!(counters.drops.len(), 3);
         let dropped = ["too-big", "multicast", "refused-by-host", "unreadable"];

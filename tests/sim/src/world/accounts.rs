@@ -18,7 +18,8 @@ impl World {
             let dropped = direction.dropped_by_state.total()
                 + direction.dropped_by_translation.total()
                 - direction.dropped_by_translation.get(timed_out);
-            assert_eq!(direction.packets_in.get(), direction.passed.get() + dropped);
+            let went_on = direction.passed.get() + direction.kept.get();
+            assert_eq!(direction.packets_in.get(), went_on + dropped);
         }
     }
 
