@@ -74,15 +74,15 @@ impl Quotas {
     }
 
     /// What leaves room for others in a NAT64 with so many `ports` of each protocol, that may have
-    /// so many `sessions`: half for a subscriber, and an eighth for an address; where an eighth is
+    /// so many `sessions`: all but an eighth for a subscriber, and an eighth for an address; where an eighth is
     /// under 1024 ports, a quarter up to those 1024, which a browser with a full day can need.
     #[must_use]
     pub fn of_capacity(ports: usize, sessions: usize) -> Self {
         let least = (ports / 4).clamp(1, 1024);
         Self {
             subscriber: Quota {
-                bindings: (ports / 2).max(1),
-                sessions: (sessions / 2).max(1),
+                bindings: all_but_an_eighth(ports),
+                sessions: all_but_an_eighth(sessions),
                 ..Quota::UNLIMITED
             },
             address: Quota {
@@ -107,6 +107,10 @@ impl Quotas {
     fn is_exempt(&self, address: Ipv6Addr) -> bool {
         self.exempt.iter().any(|network| network.contains(address))
     }
+}
+
+fn all_but_an_eighth(all: usize) -> usize {
+    (all - all.div_ceil(8)).max(1)
 }
 
 /// What one has.
@@ -369,12 +373,16 @@ mod tests {
         for ports in [1, 10, 4535, 65_535, 16_000_000] {
             let quotas = Quotas::of_capacity(ports, 1_000_000);
             let (address, all) = (quotas.address.bindings, quotas.subscriber.bindings);
-            assert!(address > 0 && address <= all && (all <= ports / 2 || ports == 1));
+            assert!(address > 0 && address <= all && all <= ports);
+            // Others find something whatever a subscriber does, and a network that is alone has
+            // nearly all.
+            assert!(ports - all >= ports / 8 && (all > ports / 2 || ports == 1));
+            assert!(ports - all > 0 || ports == 1);
         }
         assert_eq!(Quotas::of_capacity(4535, 9).address.bindings, 1024);
         assert_eq!(Quotas::of_capacity(65_535, 9).address.bindings, 8191);
         let two = Quotas::of_capacity(4000, 9).part(|n| n.div_ceil(2));
-        assert_eq!(two.subscriber.bindings, 1000);
+        assert_eq!(two.subscriber.bindings, 1750);
         assert_eq!(two.subscriber.new_per_second, usize::MAX);
     }
 
