@@ -236,18 +236,18 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The functions under `#[test]`, with their lines. Those in strings and macros of other crates do
+/// The functions under `#[test]` or `#[tokio::test]`, with their lines. Those in strings and macros of other crates do
 /// not count, nor those that are ignored; those in `proptest!` do.
 fn tests_in(text: &str) -> Vec<(usize, String)> {
     let mut tests = Vec::new();
     let (mut is_test, mut is_ignored) = (false, false);
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        if line == "#[test]" {
+        if line == "#[test]" || line.starts_with("#[tokio::test") {
             is_test = true;
         } else if line.starts_with("#[ignore") {
             is_ignored = true;
-        } else if let Some(rest) = line.strip_prefix("fn ") {
+        } else if let Some(rest) = function(line) {
             let name = rest.split(['(', '<']).next().unwrap_or_default();
             if is_test && !is_ignored {
                 tests.push((index + 1, name.trim().to_owned()));
@@ -258,6 +258,12 @@ fn tests_in(text: &str) -> Vec<(usize, String)> {
         }
     }
     tests
+}
+
+/// What follows `fn` in a line that begins a function.
+fn function(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("async ").unwrap_or(line);
+    line.strip_prefix("fn ")
 }
 
 #[cfg(test)]
@@ -288,6 +294,13 @@ mod tests {
         let text = "#[test]\n#[expect(x, reason = \"y\")]\nfn xlat_4_01_a() {\n}\nfn helper() {}\n\
                     #[test]\n// Why.\nfn b(x in 0..3) {\n";
         assert_eq!(tests_in(text), [(3, "xlat_4_01_a".into()), (8, "b".into())]);
+    }
+
+    #[test]
+    fn tests_that_wait_are_found_too() {
+        let text = "#[tokio::test]\nasync fn a() {\n}\n\n#[tokio::test(start_paused = true)]\n\
+                    async fn b() {\n}\nasync fn helper() {}\n";
+        assert_eq!(tests_in(text), [(2, "a".into()), (6, "b".into())]);
     }
 
     #[test]

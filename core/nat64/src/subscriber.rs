@@ -1,4 +1,4 @@
-//! [`Subscribers`]: what each of them has, and how much it may have (RFC 6888 REQ-3, REQ-4).
+//! `Subscribers`: what each of them has, and how much it may have (RFC 6888 REQ-3, REQ-4).
 //!
 //! A subscriber is a network of clients, a /64 unless configured otherwise: its hosts can take any
 //! number of addresses in it. Within it, each address has a quota of its own, so that one host does
