@@ -181,6 +181,10 @@ pub(crate) fn host_is_itself(network: &Network) {
     assert_eq!(refused.code, Some(7), "{refused:?}");
     let hops = plat.must(&format!("traceroute -n -w 2 -q 1 -m 4 {PUBLIC}"));
     assert!(hops.contains(&HOP.to_string()), "{hops}");
+    // Also about an echo request with an identifier that is shared.
+    let expired = plat.sh(&format!("ping -n -c 1 -W 2 -t 1 -e 62000 {PUBLIC}"));
+    let said = &expired.stdout;
+    assert!(said.contains("Time to live exceeded"), "{expired:?}");
     // A closed port of its own is closed, not silent.
     let refused = server.sh(&format!("curl -sS -m 5 http://{OWN}:4321/"));
     assert_eq!(refused.code, Some(7), "{refused:?}");
