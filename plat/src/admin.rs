@@ -27,7 +27,7 @@ use std::{
 use ::control::{
     Problem, ProblemCode,
     envelope::Hello,
-    plat::{Answer, Check, Filter, Health, Protocol, StaticBinding, Status, Verb},
+    plat::{Answer, Check, Filter, Health, PoolRow, Protocol, StaticBinding, Status, Verb},
 };
 use cli::Exit;
 use ipc::{Limits, Peer, Service, Subscriber, transport};
@@ -133,23 +133,26 @@ impl Admin {
     /// manager, which is told that every worker lives. Best done every few seconds.
     pub(crate) async fn look(&self) {
         match self.pool().await {
-            Ok(_) => host::service::notify(&format!(
-                "WATCHDOG=1\nSTATUS={} sessions, {} bindings",
-                self.counters.sessions().total(),
-                self.counters.bindings().total()
-            )),
+            Ok(pool) => {
+                host::service::notify(&format!(
+                    "WATCHDOG=1\nSTATUS={} sessions, {} bindings",
+                    self.counters.sessions().total(),
+                    self.counters.bindings().total()
+                ));
+                self.tell_thresholds(&pool);
+            }
             Err(problem) => {
                 tracing::warn!("{problem}");
                 host::service::notify(&format!("STATUS={problem}"));
             }
         }
-        self.tell_thresholds();
     }
 
     /// Tells of thresholds that were passed since the last look, in either direction.
-    fn tell_thresholds(&self) {
+    fn tell_thresholds(&self, pool: &[PoolRow]) {
         let mut known = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
-        for now in facts::thresholds(&self.facts.get(), &self.counters) {
+        let all = facts::thresholds(&self.facts.get(), &self.counters, pool, &known);
+        for now in all {
             let before = known.contains(&now.what);
             if before == now.exceeded {
                 continue;
@@ -210,6 +213,9 @@ impl Admin {
     async fn status(&self) -> Result<Status, Problem> {
         let health = self.health().await;
         let facts = self.facts.get();
+        let pool = self.pool().await?;
+        let known = self.exceeded.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Status {
             instance: facts.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -223,7 +229,7 @@ impl Admin {
             sessions_limit: facts.sessions_limit,
             bindings_limit: facts.bindings_limit,
             refused_clients: self.refused().await?.len() as u64,
-            thresholds: facts::thresholds(&facts, &self.counters),
+            thresholds: facts::thresholds(&facts, &self.counters, &pool, &known),
             health,
         })
     }

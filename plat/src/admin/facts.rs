@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use control::plat::Threshold;
+use control::plat::{PoolRow, Threshold};
 use host::netwatch::Snapshot;
 use nat64::tuple::Protocol;
 
-use super::stats::Counters;
+use super::{rows, stats::Counters};
 use crate::{config::Config, workers::Shared};
 
 /// What the configuration says.
@@ -111,16 +111,31 @@ pub(super) fn pool_check(free: &[[usize; 3]]) -> (bool, String) {
 /// At which part of a limit people are told, in percent.
 const HIGH: u8 = 80;
 
-/// How near the tables are to their limits.
-pub(super) fn thresholds(facts: &Facts, counters: &Counters) -> Vec<Threshold> {
+/// Under which part of it they are told that it is over: what goes up and down around one value
+/// would be told of again and again.
+const LOW: u8 = 70;
+
+/// Whether something is near its limit, which it was `before` or not.
+fn is_near(before: bool, value: u64, limit: u64) -> bool {
+    let percent = if before { LOW } else { HIGH };
+    limit > 0 && u128::from(value) * 100 >= u128::from(limit) * u128::from(percent)
+}
+
+/// How near the tables and the pool are to their limits, of which some were exceeded `before`.
+pub(super) fn thresholds(
+    facts: &Facts,
+    counters: &Counters,
+    pool: &[PoolRow],
+    before: &[String],
+) -> Vec<Threshold> {
     let of = |what: &str, value: u64, limit: u64| Threshold {
         what: what.to_owned(),
         value,
         limit,
         high: HIGH,
-        exceeded: u128::from(value) * 100 >= u128::from(limit) * u128::from(HIGH),
+        exceeded: is_near(before.iter().any(|it| it == what), value, limit),
     };
-    vec![
+    let mut all = vec![
         of(
             "sessions",
             counters.sessions().total(),
@@ -131,12 +146,42 @@ pub(super) fn thresholds(facts: &Facts, counters: &Counters) -> Vec<Threshold> {
             counters.bindings().total(),
             facts.bindings_limit,
         ),
-    ]
+    ];
+    for (protocol, what) in [
+        (rows::protocol(Protocol::Tcp), "TCP ports of the pool"),
+        (rows::protocol(Protocol::Udp), "UDP ports of the pool"),
+        (
+            rows::protocol(Protocol::Icmp),
+            "ICMP identifiers of the pool",
+        ),
+    ] {
+        let rows = pool.iter().filter(|it| it.protocol == protocol);
+        let (used, ports) = rows.fold((0, 0), |(used, ports), it| {
+            (used + it.used, ports + it.ports)
+        });
+        if ports > 0 {
+            all.push(of(what, used, ports));
+        }
+    }
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Told at 80 %, and that it is over under 70 %: in between nothing changes.
+    #[test]
+    fn obs_01_thresholds_have_two_ends() {
+        let mut near = false;
+        let mut told = Vec::new();
+        for value in [79, 80, 75, 81, 70, 69, 79, 100] {
+            near = is_near(near, value, 100);
+            told.push(near);
+        }
+        assert_eq!(told, [false, true, true, true, true, false, false, true]);
+        assert!(!is_near(true, 0, 0));
+    }
 
     #[test]
     fn a_pool_without_a_port_for_one_protocol_is_said() {
