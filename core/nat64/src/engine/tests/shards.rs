@@ -394,7 +394,7 @@ fn plat_3_8_01_clients_of_different_shards_meet() {
 #[test]
 fn plat_3_8_01_an_unanswered_syn_is_told_to_a_client_of_another_shard() {
     let mut shards = Shards::new(&config(), 4);
-    let mut told = 0;
+    let (mut told, mut elsewhere) = (0, 0);
     for port in 0..40 {
         let syn = tcp6((CLIENT, 20_000 + port), (POOL, 30_000 + 16 * port), SYN);
         assert_eq!(shards.send(&syn), Fate::Forwarded(Vec::new()));
@@ -409,7 +409,7 @@ fn plat_3_8_01_an_unanswered_syn_is_told_to_a_client_of_another_shard() {
                 Transmit::Send => {}
                 Transmit::PassOn(passage) => {
                     assert_ne!(passage.to.index(), shard);
-                    shards.passed_on += 1;
+                    elsewhere += 1;
                     let there = &mut shards.engines[passage.to.index()];
                     let handled = there.take_over(&mut buf, passage, shards.now);
                     assert!(matches!(handled, Handled::Here(Verdict::Forward(_))));
@@ -420,9 +420,11 @@ fn plat_3_8_01_an_unanswered_syn_is_told_to_a_client_of_another_shard() {
             told += 1;
         }
     }
-    assert!(shards.passed_on > 50, "{}", shards.passed_on);
     // As many as the limit of ICMP errors lets through.
-    assert!(told >= 4, "{told}");
+    assert!(
+        told > elsewhere && elsewhere > 4,
+        "{told}, {elsewhere} elsewhere"
+    );
     let (came, went) = shards.accounts();
     assert_eq!((came, went), (40, 80), "kept, and then dropped");
 }
