@@ -1,11 +1,13 @@
 //! The binding information base (RFC 6146 §3.1): which pool address and port a client's address and
 //! port are.
 
-use hashbrown::HashTable;
-use slab::Slab;
 use xlat::key::Key;
 
-use crate::tuple::{Endpoint4, Endpoint6, Protocol};
+use crate::{
+    chunks::Chunks,
+    index::Index,
+    tuple::{Endpoint4, Endpoint6, Protocol},
+};
 
 /// A binding's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,27 +30,24 @@ pub struct Binding {
     pub is_static: bool,
 }
 
-/// What a binding takes: itself in its slab, and its places in both indexes.
-#[cfg(test)]
-pub(crate) const BYTES_EACH: usize = size_of::<Option<Binding>>() + 2 * (size_of::<u32>() + 1);
-
 /// The table, with an index for each direction.
 #[derive(Debug)]
 pub(crate) struct Bib {
     key: Key,
-    bindings: Slab<Binding>,
-    by_inside: HashTable<u32>,
-    by_outside: HashTable<u32>,
+    bindings: Chunks<Binding>,
+    by_inside: Index,
+    by_outside: Index,
     limit: usize,
 }
 
 impl Bib {
+    /// An empty table for at most `limit` bindings, and for [`Index::MOST`].
     pub(crate) fn new(key: Key, limit: usize) -> Self {
         Self {
             key,
-            bindings: Slab::new(),
-            by_inside: HashTable::new(),
-            by_outside: HashTable::new(),
+            bindings: Chunks::new(),
+            by_inside: Index::new(),
+            by_outside: Index::new(),
             limit,
         }
     }
@@ -58,35 +57,35 @@ impl Bib {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.bindings.len() >= self.limit
+        self.bindings.len() >= self.limit.min(Index::MOST)
     }
 
     pub(crate) fn get(&self, id: BibId) -> &Binding {
-        &self.bindings[id.0 as usize]
+        &self.bindings[id.0]
     }
 
     pub(crate) fn get_mut(&mut self, id: BibId) -> &mut Binding {
-        &mut self.bindings[id.0 as usize]
+        &mut self.bindings[id.0]
     }
 
     /// The binding of X',x.
     pub(crate) fn of_inside(&self, protocol: Protocol, inside: Endpoint6) -> Option<BibId> {
-        let hash = hash_inside(&self.key, protocol, inside);
-        let same = |id: &u32| {
-            let binding = &self.bindings[*id as usize];
+        let hash = self.key.hash(&[&inside_key(protocol, inside)]);
+        let same = |id| {
+            let binding = &self.bindings[id];
             binding.inside == inside && binding.protocol == protocol
         };
-        self.by_inside.find(hash, same).map(|id| BibId(*id))
+        self.by_inside.find(hash, same).map(BibId)
     }
 
     /// The binding of T,t.
     pub(crate) fn of_outside(&self, protocol: Protocol, outside: Endpoint4) -> Option<BibId> {
-        let hash = hash_outside(&self.key, protocol, outside);
-        let same = |id: &u32| {
-            let binding = &self.bindings[*id as usize];
+        let hash = self.key.hash(&[&outside_key(protocol, outside)]);
+        let same = |id| {
+            let binding = &self.bindings[id];
             binding.outside == outside && binding.protocol == protocol
         };
-        self.by_outside.find(hash, same).map(|id| BibId(*id))
+        self.by_outside.find(hash, same).map(BibId)
     }
 
     /// Adds a binding. Neither of its ends may be in the table, and it must not be full.
@@ -105,41 +104,37 @@ impl Bib {
             sessions: 0,
             is_static: false,
         });
-        let id = u32::try_from(id).unwrap_or(u32::MAX);
-        let Self {
-            key,
-            bindings,
-            by_inside,
-            by_outside,
-            ..
-        } = self;
-        let at = |id: &u32| &bindings[*id as usize];
-        by_inside.insert_unique(hash_inside(key, protocol, inside), id, |id| {
-            hash_inside(key, at(id).protocol, at(id).inside)
-        });
-        by_outside.insert_unique(hash_outside(key, protocol, outside), id, |id| {
-            hash_outside(key, at(id).protocol, at(id).outside)
-        });
+        let Self { key, bindings, .. } = self;
+        self.by_inside.insert(
+            key.hash(&[&inside_key(protocol, inside)]),
+            id,
+            |id| inside_key(bindings[id].protocol, bindings[id].inside),
+            |bytes| key.hash(&[bytes]),
+        );
+        self.by_outside.insert(
+            key.hash(&[&outside_key(protocol, outside)]),
+            id,
+            |id| outside_key(bindings[id].protocol, bindings[id].outside),
+            |bytes| key.hash(&[bytes]),
+        );
         BibId(id)
     }
 
+    /// Removes a binding, which must be there.
     pub(crate) fn remove(&mut self, id: BibId) -> Binding {
-        let binding = self.bindings.remove(id.0 as usize);
-        let inside = hash_inside(&self.key, binding.protocol, binding.inside);
-        if let Ok(entry) = self.by_inside.find_entry(inside, |it| *it == id.0) {
-            entry.remove();
-        }
-        let outside = hash_outside(&self.key, binding.protocol, binding.outside);
-        if let Ok(entry) = self.by_outside.find_entry(outside, |it| *it == id.0) {
-            entry.remove();
-        }
+        let binding = self.bindings[id.0];
+        let inside = inside_key(binding.protocol, binding.inside);
+        self.by_inside.remove(self.key.hash(&[&inside]), id.0);
+        let outside = outside_key(binding.protocol, binding.outside);
+        self.by_outside.remove(self.key.hash(&[&outside]), id.0);
+        self.bindings.remove(id.0);
         binding
     }
 
     /// The bindings from a place in the table on, each with its place.
     pub(crate) fn from(&self, place: usize) -> impl Iterator<Item = (usize, &Binding)> {
-        let places = place..self.bindings.capacity();
-        places.filter_map(|at| Some((at, self.bindings.get(at)?)))
+        let all = self.bindings.from(place);
+        all.map(|(at, binding)| (at as usize, binding))
     }
 
     pub(crate) fn set_limit(&mut self, limit: usize) {
@@ -147,37 +142,34 @@ impl Bib {
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = (BibId, &Binding)> {
-        let id = |at| BibId(u32::try_from(at).unwrap_or(u32::MAX));
-        self.bindings
-            .iter()
-            .map(move |(at, binding)| (id(at), binding))
+        let all = self.bindings.from(0);
+        all.map(|(at, binding)| (BibId(at), binding))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.iter().map(|(_, binding)| binding)
+        self.ids().map(|(_, binding)| binding)
+    }
+
+    /// Bytes of the bindings and their indexes.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        let entries = self.len() * Chunks::<Binding>::BYTES_EACH;
+        entries + self.by_inside.bytes() + self.by_outside.bytes()
     }
 }
 
-impl BibId {
-    pub(crate) fn to_bytes(self) -> [u8; 4] {
-        self.0.to_ne_bytes()
-    }
-}
-
-fn hash_inside(key: &Key, protocol: Protocol, inside: Endpoint6) -> u64 {
+fn inside_key(protocol: Protocol, inside: Endpoint6) -> [u8; 19] {
     let mut bytes = [0; 19];
-    bytes[..16].copy_from_slice(&inside.address.octets());
-    bytes[16..18].copy_from_slice(&inside.id.to_ne_bytes());
+    bytes[..18].copy_from_slice(&inside.to_bytes());
     bytes[18] = protocol.number();
-    key.hash(&[&bytes])
+    bytes
 }
 
-fn hash_outside(key: &Key, protocol: Protocol, outside: Endpoint4) -> u64 {
+fn outside_key(protocol: Protocol, outside: Endpoint4) -> [u8; 7] {
     let mut bytes = [0; 7];
-    bytes[..4].copy_from_slice(&outside.address.octets());
-    bytes[4..6].copy_from_slice(&outside.id.to_ne_bytes());
+    bytes[..6].copy_from_slice(&outside.to_bytes());
     bytes[6] = protocol.number();
-    key.hash(&[&bytes])
+    bytes
 }
 
 #[cfg(test)]

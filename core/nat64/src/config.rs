@@ -201,9 +201,10 @@ impl Timers {
 /// How much of everything there may be. Memory grows up to these and no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bindings, about 70 bytes each. Default 1 000 000.
+    /// Bindings, about 45 bytes each. Default 1 000 000. A shard has at most 16 million of them,
+    /// and of sessions, whatever is given here.
     pub bindings: usize,
-    /// Sessions, about 50 bytes each. Default 1 000 000.
+    /// Sessions, about 75 bytes each. Default 1 000 000.
     pub sessions: usize,
     /// SYNs from outside that no client expects. Default 1000.
     pub stored_syns: usize,

@@ -24,7 +24,7 @@ use crate::{
     random::Random,
     reason::DropReason,
     sequence::Header,
-    session::{Due, Session, SessionId, Sessions, State, Tick},
+    session::{Due, Session, SessionId, Sessions, State, Tick, session_end},
     stats::TableStats,
     stored_syns::{self, StoredSyns},
     subscriber::{Quotas, Subscribers, Wish},
@@ -232,8 +232,9 @@ impl Tables {
         now: Tick,
     ) -> Result<Flow, DropReason> {
         let remote = session_end(protocol, remote);
-        let known = self.bib.of_inside(protocol, inside);
-        if let Some(id) = known.and_then(|bib| self.find(bib, remote, now)) {
+        if let Some(id) = self.sessions.of_inside(protocol, inside, remote)
+            && self.goes_on(id, now)
+        {
             self.show_under(id, prefix);
             self.update(id, Side::V6, segment, now);
             return Ok(self.flow(id));
@@ -310,6 +311,15 @@ impl Tables {
         now: Tick,
     ) -> Result<Flow, DropReason> {
         let remote = session_end(protocol, remote);
+        if let Some(id) = self.sessions.of_outside(protocol, outside, remote) {
+            if !admitted(self.sessions.get(id).inside.address) {
+                return Err(DropReason::ClientRefused);
+            }
+            if self.goes_on(id, now) {
+                self.update(id, Side::V4, segment, now);
+                return Ok(self.flow(id));
+            }
+        }
         let bib = self
             .bib
             .of_outside(protocol, outside)
@@ -317,14 +327,6 @@ impl Tables {
         if !admitted(self.bib.get(bib).inside.address) {
             return Err(DropReason::ClientRefused);
         }
-        if let Some(id) = self.find(bib, remote, now) {
-            self.update(id, Side::V4, segment, now);
-            return Ok(self.flow(id));
-        }
-        let bib = self
-            .bib
-            .of_outside(protocol, outside)
-            .ok_or(DropReason::NoBinding)?;
         let prefix = self.bib.get(bib).prefix;
         if !writable(prefix) {
             return Err(DropReason::NonGlobalUnderWellKnownPrefix);
@@ -366,19 +368,14 @@ impl Tables {
         inside: Endpoint6,
         remote: Endpoint4,
     ) -> Option<Flow> {
-        let bib = self.bib.of_inside(protocol, inside)?;
-        let id = self.sessions.find(bib, session_end(protocol, remote))?;
+        let remote = session_end(protocol, remote);
+        let id = self.sessions.of_inside(protocol, inside, remote)?;
         Some(self.flow(id))
     }
 
     /// See [`crate::Engine::look_up`].
     pub(crate) fn look_up(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
-        let known = ends.iter().filter(|(protocol, inside, remote)| {
-            let bib = self.bib.of_inside(*protocol, *inside);
-            let remote = session_end(*protocol, *remote);
-            bib.is_some_and(|bib| self.sessions.find(bib, remote).is_some())
-        });
-        known.count()
+        self.sessions.count_of(ends)
     }
 
     /// Whether a client has this port.
@@ -393,8 +390,8 @@ impl Tables {
         outside: Endpoint4,
         remote: Endpoint4,
     ) -> Option<Flow> {
-        let bib = self.bib.of_outside(protocol, outside)?;
-        let id = self.sessions.find(bib, session_end(protocol, remote))?;
+        let remote = session_end(protocol, remote);
+        let id = self.sessions.of_outside(protocol, outside, remote)?;
         Some(self.flow(id))
     }
 
@@ -419,14 +416,16 @@ impl Tables {
         for _ in 0..AT_ONCE {
             match self.sessions.next_at(now) {
                 None => break,
-                Some(Due::Over(id)) => self.over(id, now),
+                Some(Due::Over(id)) => {
+                    self.over(id, now);
+                }
                 Some(Due::Later(id)) => self.record(id, Change::SessionChanged),
             }
         }
     }
 
-    /// A session's lifetime ran out.
-    fn over(&mut self, id: SessionId, now: Tick) {
+    /// A session's lifetime ran out. Whether it goes on with another one.
+    fn over(&mut self, id: SessionId, now: Tick) -> bool {
         let after = match self.sessions.get(id).state {
             State::Tcp(state) => state.after_expiry(),
             State::Udp | State::Icmp => None,
@@ -440,17 +439,13 @@ impl Tables {
             }
             None => self.close(id, Ending::Expired),
         }
+        after.is_some()
     }
 
-    /// The session of these two ends. One that is over ends now, and its binding may end with it:
-    /// while much is over at once, nobody brings it back to life.
-    fn find(&mut self, bib: BibId, remote: Endpoint4, now: Tick) -> Option<SessionId> {
-        let id = self.sessions.find(bib, remote)?;
-        if self.sessions.get(id).expires > now {
-            return Some(id);
-        }
-        self.over(id, now);
-        self.sessions.find(bib, remote)
+    /// Whether a session is there any more. One that is over ends now, and its binding may end with
+    /// it: while much is over at once, nobody brings it back to life.
+    fn goes_on(&mut self, id: SessionId, now: Tick) -> bool {
+        self.sessions.get(id).expires > now || self.over(id, now)
     }
 
     /// Ends the session between these, if there is one.
@@ -460,8 +455,7 @@ impl Tables {
         outside: Endpoint4,
         remote: Endpoint4,
     ) {
-        let bib = self.bib.of_outside(protocol, outside);
-        if let Some(id) = bib.and_then(|bib| self.sessions.find(bib, remote)) {
+        if let Some(id) = self.sessions.of_outside(protocol, outside, remote) {
             self.close(id, Ending::Flushed);
         }
     }
@@ -573,9 +567,11 @@ impl Tables {
             State::Tcp(TcpState::Established) => self.timers.established,
             State::Tcp(_) => self.timers.transitory,
         };
+        let binding = self.bib.get(bib);
+        let ends = (binding.inside, binding.outside);
         let id = self
             .sessions
-            .insert(bib, remote, prefix, state, now + lifetime);
+            .insert(bib, ends, remote, prefix, state, now + lifetime);
         if let Some(header) = segment {
             self.sessions.sequence_mut(id).follow(side, &header);
         }
@@ -675,10 +671,9 @@ impl Tables {
     }
 
     fn session_record(&self, session: &Session) -> SessionRecord {
-        let binding = self.bib.get(session.bib);
         SessionRecord {
-            inside: binding.inside,
-            outside: binding.outside,
+            inside: session.inside,
+            outside: session.outside,
             remote: session.remote,
             prefix: session.prefix,
             state: session.state,
@@ -716,7 +711,13 @@ impl Tables {
 
     fn flow(&self, id: SessionId) -> Flow {
         let session = self.sessions.get(id);
-        self.stateless_flow(session.bib, session.remote, session.prefix)
+        Flow {
+            protocol: session.state.protocol(),
+            inside: session.inside,
+            outside: session.outside,
+            remote: session.remote,
+            prefix: session.prefix,
+        }
     }
 
     fn stateless_flow(&self, bib: BibId, remote: Endpoint4, prefix: u8) -> Flow {
@@ -734,12 +735,4 @@ impl Tables {
 /// Whether a packet opens a TCP connection.
 fn opens(segment: Option<Header>) -> bool {
     segment.is_some_and(|it| it.segment == Segment::Syn)
-}
-
-/// The server's end of a session: for ICMP queries without identifier, which is the client's own.
-fn session_end(protocol: Protocol, remote: Endpoint4) -> Endpoint4 {
-    match protocol {
-        Protocol::Icmp => Endpoint4 { id: 0, ..remote },
-        Protocol::Tcp | Protocol::Udp => remote,
-    }
 }

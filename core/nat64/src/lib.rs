@@ -32,6 +32,7 @@
 pub mod bib;
 mod bits;
 pub mod blocks;
+mod chunks;
 pub mod config;
 pub mod destinations;
 pub mod dispatch;
@@ -40,6 +41,7 @@ pub mod filtering;
 mod filtering_and_updating;
 mod hold_down;
 mod incoming_tuple;
+mod index;
 pub mod journal;
 mod keepalive;
 pub mod network6;

@@ -3,17 +3,21 @@
 //! A packet only writes the new expiry into its session. The session stays in the slot of the timer
 //! wheel where it is; when that slot comes up, a session that is not over moves to where it belongs
 //! by then. Only an expiry that comes *nearer* moves a session at once.
+//!
+//! A packet of a session that is there costs two cache lines: one of the index for its direction,
+//! and the session. So a session has all that translation needs, copies of its binding's ends too,
+//! and fills one line.
 
-use hashbrown::HashTable;
-use slab::Slab;
 use xlat::key::Key;
 
 use crate::{
     bib::BibId,
     bits::Bits,
+    chunks::Chunks,
+    index::Index,
     sequence::Sequence,
     tcp::TcpState,
-    tuple::{Endpoint4, Protocol},
+    tuple::{Endpoint4, Endpoint6, Protocol},
 };
 
 /// Seconds since the engine was made.
@@ -23,6 +27,9 @@ pub(crate) type Tick = u32;
 const SLOTS: u32 = 8192;
 
 const NONE: u32 = u32::MAX;
+
+/// Sessions that are looked up at a time.
+const TOGETHER: usize = 32;
 
 /// A session's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,8 +60,13 @@ impl State {
 
 /// A session: the packets between one binding and one server.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Session {
     pub(crate) bib: BibId,
+    /// X',x: the client.
+    pub(crate) inside: Endpoint6,
+    /// T,t: its address and port from the pool.
+    pub(crate) outside: Endpoint4,
     /// Z,z: the server. For ICMP queries z is 0.
     pub(crate) remote: Endpoint4,
     /// Which of the configured prefixes the client saw the server under last.
@@ -70,10 +82,6 @@ pub(crate) struct Session {
     next: u32,
 }
 
-/// What a session takes: itself in its slab, and its place in the index.
-#[cfg(test)]
-pub(crate) const BYTES_EACH: usize = size_of::<Option<Session>>() + size_of::<u32>() + 1;
-
 /// What the wheel has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
@@ -87,8 +95,9 @@ pub(crate) enum Due {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     key: Key,
-    sessions: Slab<Session>,
-    index: HashTable<u32>,
+    sessions: Chunks<Session>,
+    by_inside: Index,
+    by_outside: Index,
     limit: usize,
     /// The first session of every slot.
     wheel: Box<[u32]>,
@@ -99,11 +108,13 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
+    /// An empty table for at most `limit` sessions, and for [`Index::MOST`].
     pub(crate) fn new(key: Key, limit: usize) -> Self {
         Self {
             key,
-            sessions: Slab::new(),
-            index: HashTable::new(),
+            sessions: Chunks::new(),
+            by_inside: Index::new(),
+            by_outside: Index::new(),
             limit,
             wheel: vec![NONE; SLOTS as usize].into_boxed_slice(),
             occupied: Bits::new(SLOTS as usize),
@@ -120,47 +131,93 @@ impl Sessions {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.sessions.len() >= self.limit
+        self.sessions.len() >= self.limit.min(Index::MOST)
     }
 
     pub(crate) fn get(&self, id: SessionId) -> &Session {
-        &self.sessions[id.0 as usize]
+        &self.sessions[id.0]
+    }
+
+    /// The sessions from a place in the table on, each with its place.
+    pub(crate) fn from(&self, place: usize) -> impl Iterator<Item = (usize, &Session)> {
+        let all = self.sessions.from(place);
+        all.map(|(at, session)| (at as usize, session))
     }
 
     /// Every session, in no order.
-    /// The sessions from a place in the table on, each with its place.
-    pub(crate) fn from(&self, place: usize) -> impl Iterator<Item = (usize, &Session)> {
-        let places = place..self.sessions.capacity();
-        places.filter_map(|at| Some((at, self.sessions.get(at)?)))
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        let id = |at| SessionId(u32::try_from(at).unwrap_or(NONE));
-        self.sessions
-            .iter()
-            .map(move |(at, session)| (id(at), session))
+        let all = self.sessions.from(0);
+        all.map(|(at, session)| (SessionId(at), session))
     }
 
-    pub(crate) fn find(&self, bib: BibId, remote: Endpoint4) -> Option<SessionId> {
-        let same = |id: &u32| {
-            let session = &self.sessions[*id as usize];
-            session.bib == bib && session.remote == remote
-        };
-        let hash = hash(&self.key, bib, remote);
-        self.index.find(hash, same).map(|id| SessionId(*id))
+    /// The session of X',x and Z,z.
+    pub(crate) fn of_inside(
+        &self,
+        protocol: Protocol,
+        inside: Endpoint6,
+        remote: Endpoint4,
+    ) -> Option<SessionId> {
+        let hash = self.key.hash(&[&inside_key(protocol, inside, remote)]);
+        let same = |id| self.sessions[id].is_of_inside(protocol, inside, remote);
+        self.by_inside.find(hash, same).map(SessionId)
     }
 
-    /// Adds a session. There must be none of these two ends, and the table must not be full.
+    /// The session of T,t and Z,z.
+    pub(crate) fn of_outside(
+        &self,
+        protocol: Protocol,
+        outside: Endpoint4,
+        remote: Endpoint4,
+    ) -> Option<SessionId> {
+        let hash = self.key.hash(&[&outside_key(protocol, outside, remote)]);
+        let same = |id| self.sessions[id].is_of_outside(protocol, outside, remote);
+        self.by_outside.find(hash, same).map(SessionId)
+    }
+
+    /// How many of these have a session.
+    ///
+    /// Each step is done for many of them before the next one, and within a step none needs what
+    /// another one reads. So a processor, which goes on with what it has while it waits for memory,
+    /// waits for many lines of the index at once, and then for many sessions.
+    pub(crate) fn count_of(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
+        let counts = ends.chunks(TOGETHER).map(|ends| {
+            let mut hashes = [0; TOGETHER];
+            for (hash, (protocol, inside, remote)) in hashes.iter_mut().zip(ends) {
+                let remote = session_end(*protocol, *remote);
+                *hash = self.key.hash(&[&inside_key(*protocol, *inside, remote)]);
+            }
+            let mut guesses = [None; TOGETHER];
+            for (guess, (hash, _)) in guesses.iter_mut().zip(hashes.iter().zip(ends)) {
+                *guess = self.by_inside.guess(*hash);
+            }
+            let known = ends.iter().zip(guesses);
+            let known = known.filter(|((protocol, inside, remote), guess)| {
+                let remote = session_end(*protocol, *remote);
+                let is_it = |id: u32| self.sessions[id].is_of_inside(*protocol, *inside, remote);
+                guess.is_some_and(|id| {
+                    is_it(id) || self.of_inside(*protocol, *inside, remote).is_some()
+                })
+            });
+            known.count()
+        });
+        counts.sum()
+    }
+
+    /// Adds a session of a binding with these ends. There must be none between the same ends, and
+    /// the table must not be full.
     pub(crate) fn insert(
         &mut self,
         bib: BibId,
+        (inside, outside): (Endpoint6, Endpoint4),
         remote: Endpoint4,
         prefix: u8,
         state: State,
         expires: Tick,
     ) -> SessionId {
-        let id = self.sessions.insert(Session {
+        let session = Session {
             bib,
+            inside,
+            outside,
             remote,
             prefix,
             state,
@@ -169,46 +226,60 @@ impl Sessions {
             due: 0,
             previous: NONE,
             next: NONE,
-        });
-        let id = u32::try_from(id).unwrap_or(NONE);
-        let Self {
-            key,
-            sessions,
-            index,
-            ..
-        } = self;
-        index.insert_unique(hash(key, bib, remote), id, |id| {
-            let session = &sessions[*id as usize];
-            hash(key, session.bib, session.remote)
-        });
+        };
+        let id = self.sessions.insert(session);
+        let Self { key, sessions, .. } = self;
+        let of_inside = key.hash(&[&session.inside_key()]);
+        let of_outside = key.hash(&[&session.outside_key()]);
+        self.by_inside.insert(
+            of_inside,
+            id,
+            |id| sessions[id].inside_key(),
+            |bytes| key.hash(&[bytes]),
+        );
+        self.by_outside.insert(
+            of_outside,
+            id,
+            |id| sessions[id].outside_key(),
+            |bytes| key.hash(&[bytes]),
+        );
         self.link(id);
         SessionId(id)
     }
 
+    /// Removes a session, which must be there.
     pub(crate) fn remove(&mut self, id: SessionId) -> Session {
         self.unlink(id.0);
-        let session = self.sessions.remove(id.0 as usize);
-        let hash = hash(&self.key, session.bib, session.remote);
-        if let Ok(entry) = self.index.find_entry(hash, |it| *it == id.0) {
-            entry.remove();
-        }
+        let session = self.sessions[id.0];
+        let of_inside = self.key.hash(&[&session.inside_key()]);
+        self.by_inside.remove(of_inside, id.0);
+        let of_outside = self.key.hash(&[&session.outside_key()]);
+        self.by_outside.remove(of_outside, id.0);
+        self.sessions.remove(id.0);
         session
     }
 
+    /// Bytes of the sessions and their indexes.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        let entries = self.len() * Chunks::<Session>::BYTES_EACH;
+        entries + self.by_inside.bytes() + self.by_outside.bytes()
+    }
+
     pub(crate) fn set_state(&mut self, id: SessionId, state: State) {
-        self.sessions[id.0 as usize].state = state;
+        self.sessions[id.0].state = state;
     }
 
     pub(crate) fn sequence_mut(&mut self, id: SessionId) -> &mut Sequence {
-        &mut self.sessions[id.0 as usize].sequence
+        &mut self.sessions[id.0].sequence
     }
 
     pub(crate) fn set_prefix(&mut self, id: SessionId, prefix: u8) {
-        self.sessions[id.0 as usize].prefix = prefix;
+        self.sessions[id.0].prefix = prefix;
     }
 
     pub(crate) fn set_expiry(&mut self, id: SessionId, expires: Tick) {
-        let session = &mut self.sessions[id.0 as usize];
+        let session = &mut self.sessions[id.0];
         session.expires = expires;
         if expires < session.due {
             self.unlink(id.0);
@@ -223,7 +294,7 @@ impl Sessions {
         if let Some(due) = self.next_due().filter(|due| *due <= now) {
             self.now = due;
             let first = self.wheel[slot(due)];
-            if self.sessions[first as usize].expires <= now {
+            if self.sessions[first].expires <= now {
                 return Some(Due::Over(SessionId(first)));
             }
             self.unlink(first);
@@ -244,18 +315,18 @@ impl Sessions {
 
     /// Puts a session into the slot of its expiry, or into the last slot of this turn.
     fn link(&mut self, id: u32) {
-        let expires = self.sessions[id as usize].expires;
+        let expires = self.sessions[id].expires;
         let due = expires.clamp(self.now, self.now + SLOTS - 1);
         let slot = slot(due);
         let next = self.wheel[slot];
-        let session = &mut self.sessions[id as usize];
+        let session = &mut self.sessions[id];
         session.due = due;
         session.previous = NONE;
         session.next = next;
         self.wheel[slot] = id;
         self.occupied.insert(slot);
         if next != NONE {
-            self.sessions[next as usize].previous = id;
+            self.sessions[next].previous = id;
         }
     }
 
@@ -265,17 +336,17 @@ impl Sessions {
             next,
             due,
             ..
-        } = self.sessions[id as usize];
+        } = self.sessions[id];
         if previous == NONE {
             self.wheel[slot(due)] = next;
             if next == NONE {
                 self.occupied.remove(slot(due));
             }
         } else {
-            self.sessions[previous as usize].next = next;
+            self.sessions[previous].next = next;
         }
         if next != NONE {
-            self.sessions[next as usize].previous = previous;
+            self.sessions[next].previous = previous;
         }
     }
 }
@@ -284,12 +355,52 @@ const fn slot(tick: Tick) -> usize {
     (tick % SLOTS) as usize
 }
 
-fn hash(key: &Key, bib: BibId, remote: Endpoint4) -> u64 {
-    let mut bytes = [0; 10];
-    bytes[..4].copy_from_slice(&bib.to_bytes());
-    bytes[4..8].copy_from_slice(&remote.address.octets());
-    bytes[8..].copy_from_slice(&remote.id.to_ne_bytes());
-    key.hash(&[&bytes])
+/// The server's end of a session: for ICMP queries without identifier, which is the client's own.
+pub(crate) fn session_end(protocol: Protocol, remote: Endpoint4) -> Endpoint4 {
+    match protocol {
+        Protocol::Icmp => Endpoint4 { id: 0, ..remote },
+        Protocol::Tcp | Protocol::Udp => remote,
+    }
+}
+
+impl Session {
+    fn is_of_inside(&self, protocol: Protocol, inside: Endpoint6, remote: Endpoint4) -> bool {
+        self.inside == inside && self.remote == remote && self.state.protocol() == protocol
+    }
+
+    fn is_of_outside(&self, protocol: Protocol, outside: Endpoint4, remote: Endpoint4) -> bool {
+        self.outside == outside && self.remote == remote && self.state.protocol() == protocol
+    }
+
+    fn inside_key(&self) -> [u8; 25] {
+        inside_key(self.state.protocol(), self.inside, self.remote)
+    }
+
+    fn outside_key(&self) -> [u8; 13] {
+        outside_key(self.state.protocol(), self.outside, self.remote)
+    }
+}
+
+/// What a session is known by to its client's packets. Written as it is read by the hash: in eights.
+fn inside_key(protocol: Protocol, inside: Endpoint6, remote: Endpoint4) -> [u8; 25] {
+    let ids = u64::from(inside.id) << 16 | u64::from(remote.id);
+    let rest = ids << 32 | u64::from(remote.address.to_bits());
+    let mut bytes = [0; 25];
+    bytes[..16].copy_from_slice(&inside.address.octets());
+    bytes[16..24].copy_from_slice(&rest.to_ne_bytes());
+    bytes[24] = protocol.number();
+    bytes
+}
+
+/// What it is known by to its server's.
+fn outside_key(protocol: Protocol, outside: Endpoint4, remote: Endpoint4) -> [u8; 13] {
+    let ids = u64::from(outside.id) << 16 | u64::from(remote.id);
+    let first = ids << 32 | u64::from(remote.address.to_bits());
+    let mut bytes = [0; 13];
+    bytes[..8].copy_from_slice(&first.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&outside.address.octets());
+    bytes[12] = protocol.number();
+    bytes
 }
 
 #[cfg(test)]
@@ -307,12 +418,20 @@ mod tests {
         }
     }
 
-    fn bib() -> BibId {
-        let inside = Endpoint6 {
+    fn inside() -> Endpoint6 {
+        Endpoint6 {
             address: Ipv6Addr::LOCALHOST,
             id: 1,
-        };
-        Bib::new(Key::new([3; 16]), 10).insert(Protocol::Udp, inside, remote(1), 0)
+        }
+    }
+
+    fn bib() -> BibId {
+        Bib::new(Key::new([3; 16]), 10).insert(Protocol::Udp, inside(), remote(1), 0)
+    }
+
+    fn insert(sessions: &mut Sessions, id: u16, expires: Tick) -> SessionId {
+        let ends = (inside(), remote(1));
+        sessions.insert(bib(), ends, remote(id), 0, State::Udp, expires)
     }
 
     fn sessions() -> Sessions {
@@ -333,9 +452,8 @@ mod tests {
     #[test]
     fn sessions_end_when_they_are_over_and_not_before() {
         let mut sessions = sessions();
-        let bib = bib();
         for (id, expires) in [(1, 300), (2, 60), (3, 7200), (4, 20_000)] {
-            sessions.insert(bib, remote(id), 0, State::Udp, expires);
+            insert(&mut sessions, id, expires);
         }
         assert_eq!(sessions.next_due(), Some(60));
         assert!(expired(&mut sessions, 59).is_empty());
@@ -350,9 +468,8 @@ mod tests {
     #[test]
     fn a_refreshed_session_lives_on_and_a_shortened_one_ends_early() {
         let mut sessions = sessions();
-        let bib = bib();
-        let one = sessions.insert(bib, remote(1), 0, State::Udp, 300);
-        let two = sessions.insert(bib, remote(2), 0, State::Udp, 7200);
+        let one = insert(&mut sessions, 1, 300);
+        let two = insert(&mut sessions, 2, 7200);
         sessions.set_expiry(one, 500);
         sessions.set_expiry(two, 240);
         assert_eq!(expired(&mut sessions, 240), [2]);
@@ -363,14 +480,61 @@ mod tests {
     #[test]
     fn a_long_pause_ends_everything_that_is_over() {
         let mut sessions = sessions();
-        let bib = bib();
         for id in 1..50 {
-            sessions.insert(bib, remote(id), 0, State::Udp, u32::from(id) * 999);
+            insert(&mut sessions, id, u32::from(id) * 999);
         }
         assert_eq!(expired(&mut sessions, 1_000_000).len(), 49);
-        sessions.insert(bib, remote(1), 0, State::Udp, 1_000_300);
+        insert(&mut sessions, 1, 1_000_300);
         assert!(expired(&mut sessions, 1_000_299).is_empty());
         assert_eq!(expired(&mut sessions, 1_000_300), [1]);
+    }
+
+    /// As many as are found one by one: more than are looked up at a time, unknown ones among them,
+    /// and those that differ in one end.
+    #[test]
+    fn many_are_looked_up_at_once() {
+        let mut sessions = sessions();
+        for id in 1..200 {
+            insert(&mut sessions, id, 300);
+        }
+        let elsewhere = Endpoint6 { id: 2, ..inside() };
+        let end = |n: u16| match n % 5 {
+            0 => (Protocol::Udp, elsewhere, remote(n)),
+            1 => (Protocol::Tcp, inside(), remote(n)),
+            _ => (Protocol::Udp, inside(), remote(n)),
+        };
+        for count in [0, 1, 31, 32, 33, 250] {
+            let ends: Vec<_> = (1..=count).map(end).collect();
+            let known = |(protocol, inside, remote): &(_, _, _)| {
+                sessions.of_inside(*protocol, *inside, *remote).is_some()
+            };
+            let one_by_one = ends.iter().filter(|it| known(it)).count();
+            assert_eq!(sessions.count_of(&ends), one_by_one);
+            assert_eq!(
+                one_by_one,
+                (1..=count).filter(|n| n % 5 > 1 && *n < 200).count()
+            );
+        }
+    }
+
+    /// All of it at any size, indexes included, and not only before they grow: what the limits are
+    /// reckoned with.
+    #[test]
+    fn plat_5_3_01_a_session_with_its_binding_takes_at_most_120_bytes() {
+        let key = Key::new([5; 16]);
+        let (mut bib, mut sessions) = (Bib::new(key, 1 << 20), Sessions::new(key, 1 << 20));
+        for n in 1..150_000u32 {
+            let [_, _, high, low] = n.to_be_bytes();
+            let id = u16::from_be_bytes([high, low]);
+            let address = Ipv6Addr::from(u128::from(n >> 16));
+            let inside = Endpoint6 { address, id };
+            let address = Ipv4Addr::from(n >> 16);
+            let outside = Endpoint4 { address, id };
+            let binding = bib.insert(Protocol::Udp, inside, outside, 0);
+            sessions.insert(binding, (inside, outside), remote(53), 0, State::Udp, 300);
+            let each = (bib.bytes() + sessions.bytes()) as f64 / f64::from(n);
+            assert!(each <= 120.0 || n < 1000, "{n} sessions: {each}");
+        }
     }
 
     proptest! {
@@ -380,15 +544,14 @@ mod tests {
             steps in proptest::collection::vec((0u8..5, 1u16..20, 1u32..20_000), 1..300),
         ) {
             let mut sessions = sessions();
-            let bib = bib();
-            let mut model: HashMap<u16, Tick> = HashMap::new();
+                let mut model: HashMap<u16, Tick> = HashMap::new();
             let mut now = 0;
             for (what, id, time) in steps {
-                let known = sessions.find(bib, remote(id));
+                let known = sessions.of_outside(Protocol::Udp, remote(1), remote(id));
                 prop_assert_eq!(known.is_some(), model.contains_key(&id));
                 match (what, known) {
                     (0 | 1, None) => {
-                        sessions.insert(bib, remote(id), 0, State::Udp, now + time);
+                        insert(&mut sessions, id, now + time);
                         model.insert(id, now + time);
                     }
                     (0 | 1, Some(known)) => {

@@ -73,6 +73,23 @@ impl fmt::Debug for Endpoint6 {
     }
 }
 
+impl Endpoint6 {
+    pub(crate) fn to_bytes(self) -> [u8; 18] {
+        let mut bytes = [0; 18];
+        bytes[..16].copy_from_slice(&self.address.octets());
+        bytes[16..].copy_from_slice(&self.id.to_ne_bytes());
+        bytes
+    }
+}
+
+impl Endpoint4 {
+    pub(crate) fn to_bytes(self) -> [u8; 6] {
+        let [a, b, c, d] = self.address.octets();
+        let [e, f] = self.id.to_ne_bytes();
+        [a, b, c, d, e, f]
+    }
+}
+
 impl fmt::Debug for Endpoint4 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&SocketAddrV4::new(self.address, self.id), f)

@@ -17,9 +17,14 @@ impl Key {
     }
 
     /// The hash of the concatenation of `parts`.
+    #[inline]
     #[must_use]
     pub fn hash(&self, parts: &[&[u8]]) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.0);
+        // The same hash, in fewer steps.
+        if let [whole] = parts {
+            return hasher.hash(whole);
+        }
         for part in parts {
             hasher.write(part);
         }

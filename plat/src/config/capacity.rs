@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{Config, pool::PoolRange};
 
 /// See [`nat64::config::Limits`].
-const BYTES_PER_BINDING: u64 = 70;
+const BYTES_PER_BINDING: u64 = 45;
 /// See [`nat64::config::Limits`].
-const BYTES_PER_SESSION: u64 = 40;
+const BYTES_PER_SESSION: u64 = 75;
 
 /// What a configuration is good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(capacity.icmp, capacity.tcp);
         assert_eq!(
             capacity.memory,
-            [3 * 24_576 + 2 * 384, 70_000, 80_000, 1 << 20]
+            [3 * 24_576 + 2 * 384, 45_000, 150_000, 1 << 20]
         );
         assert!(capacity.to_string().contains("bindings: at most 1000\n"));
         let small = "pool = [{address = \"203.0.113.1\", tcp = \"7\", udp = \"7\", icmp = \"7\"}]";

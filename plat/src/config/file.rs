@@ -169,10 +169,10 @@ pub(super) struct TimersFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitsFile {
-    /// Bindings, about 70 bytes each. Default 1000000.
+    /// Bindings, about 45 bytes each. Default 1000000.
     #[schemars(with = "Option<usize>")]
     pub(super) bindings: Option<Spanned<usize>>,
-    /// Sessions, about 40 bytes each. Default 1000000.
+    /// Sessions, about 75 bytes each. Default 1000000.
     #[schemars(with = "Option<usize>")]
     pub(super) sessions: Option<Spanned<usize>>,
     /// SYNs from outside that no client expects. Default 1000.

@@ -7,6 +7,7 @@ use std::{env, io, process::ExitCode};
 
 mod clat;
 mod connections;
+mod flows;
 mod load;
 mod plat;
 mod process;
@@ -27,9 +28,9 @@ fn main() -> ExitCode {
     };
     let print = |row: Row| print(&row, json);
     let result = match what {
-        "clat" if json || flags.is_empty() => {
-            clat::Bench::new().and_then(|bench| bench.run(filter, print))
-        }
+        "clat" if json || flags.is_empty() => flows::run(filter, print)
+            .and_then(|()| clat::Bench::new())
+            .and_then(|bench| bench.run(filter, print)),
         "plat" if json || flags.is_empty() => plat::run(filter, print),
         tables::COMMAND if flags.is_empty() => tables::answer(filter),
         _ => {

@@ -417,13 +417,15 @@ fn table_rows() -> io::Result<Vec<Row>> {
     ];
     let mut all = Vec::new();
     for (name, sessions) in sizes {
-        let [mut bytes, mut packet, mut lookup, mut batched] = [(); 4].map(|()| Rounds::default());
+        let [mut bytes, mut packet, mut lookup, mut batched, mut new] =
+            [(); 5].map(|()| Rounds::default());
         for _ in 0..ROUNDS {
             let figures = tables::measure(sessions)?;
             bytes.push(Contender::Ours, figures.bytes);
             packet.push(Contender::Ours, figures.packet);
             lookup.push(Contender::Ours, figures.lookup);
             batched.push(Contender::Ours, figures.batched);
+            new.push(Contender::Ours, figures.new);
         }
         let title = |what| format!("{TABLES} {name}, {what}");
         let lookup = lookup.row(&title("lookup"), "ns");
@@ -436,6 +438,7 @@ fn table_rows() -> io::Result<Vec<Row>> {
                 lookup
             },
             batched.row(&title("lookup in batches"), "ns"),
+            new.row(&title("packet of a new session"), "ns"),
         ]);
     }
     Ok(all)

@@ -8,14 +8,14 @@ use std::{
     env, fs, io,
     net::{Ipv4Addr, Ipv6Addr},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nat64::{
     Config, Engine,
     tuple::{Endpoint4, Endpoint6, Protocol},
 };
-use nix::unistd::{SysconfVar, sysconf};
+use nix::time::{ClockId, clock_gettime};
 use wire::{
     compose::{self, Pair, V6},
     packet::PacketBuf,
@@ -46,6 +46,8 @@ pub(crate) struct Figures {
     pub(crate) lookup: f64,
     /// Nanoseconds of a lookup among [`BATCH`] at a time.
     pub(crate) batched: f64,
+    /// Nanoseconds of a packet that makes a session, on average while the tables grew to this size.
+    pub(crate) new: f64,
 }
 
 /// Measures tables of a size in a process of its own.
@@ -63,11 +65,12 @@ pub(crate) fn measure(sessions: u32) -> io::Result<Figures> {
         .filter_map(|it| it.parse().ok())
         .collect();
     match figures[..] {
-        [bytes, packet, lookup, batched] => Ok(Figures {
+        [bytes, packet, lookup, batched, new] => Ok(Figures {
             bytes,
             packet,
             lookup,
             batched,
+            new,
         }),
         _ => Err(io::Error::other(format!(
             "tables of {sessions} sessions: {}",
@@ -83,11 +86,11 @@ pub(crate) fn measure(sessions: u32) -> io::Result<Figures> {
 pub(crate) fn answer(sessions: &str) -> io::Result<()> {
     let sessions: u32 = sessions.parse().map_err(io::Error::other)?;
     let mut tables = Tables::new(sessions)?;
-    let bytes = tables.fill()?;
-    let lookup = tables.lookups(1);
-    let batched = tables.lookups(BATCH);
+    let (bytes, new) = tables.fill()?;
+    let lookup = tables.lookups(1)?;
+    let batched = tables.lookups(BATCH)?;
     let packet = tables.packets()?;
-    println!("{bytes} {packet} {lookup} {batched}");
+    println!("{bytes} {packet} {lookup} {batched} {new}");
     Ok(())
 }
 
@@ -125,19 +128,22 @@ impl Tables {
         })
     }
 
-    /// Makes all sessions; the bytes of each.
-    fn fill(&mut self) -> io::Result<f64> {
+    /// Makes all sessions; the bytes of each, and the nanoseconds.
+    fn fill(&mut self) -> io::Result<(f64, f64)> {
         // What the first session brings along is not the sessions'.
         self.send(0)?;
         let before = resident()?;
+        let start = cpu_time()?;
         for n in 1..self.sessions {
             self.send(n)?;
         }
+        let time = cpu_time()?.saturating_sub(start);
         let used = resident()?.saturating_sub(before);
         if self.engine.table_sizes() != (self.sessions as usize, self.sessions as usize) {
             return Err(io::Error::other("not every packet made a session"));
         }
-        Ok(used as f64 / f64::from(self.sessions))
+        let bytes = used as f64 / f64::from(self.sessions);
+        Ok((bytes, each(time, self.sessions)))
     }
 
     fn send(&mut self, n: u32) -> io::Result<()> {
@@ -158,15 +164,15 @@ impl Tables {
     /// Nanoseconds of a packet of any session.
     fn packets(&mut self) -> io::Result<f64> {
         let mut random = Random(1);
-        let start = Instant::now();
+        let start = cpu_time()?;
         for _ in 0..PACKETS {
             self.send(random.below(self.sessions))?;
         }
-        Ok(start.elapsed().as_secs_f64() * 1e9 / f64::from(PACKETS))
+        Ok(each(cpu_time()?.saturating_sub(start), PACKETS))
     }
 
     /// Nanoseconds of a lookup, so many at a time.
-    fn lookups(&self, batch: usize) -> f64 {
+    fn lookups(&self, batch: usize) -> io::Result<f64> {
         let mut random = Random(2);
         let all: Vec<_> = (0..PACKETS)
             .map(|_| {
@@ -178,11 +184,11 @@ impl Tables {
                 (Protocol::Udp, client, remote)
             })
             .collect();
-        let start = Instant::now();
+        let start = cpu_time()?;
         let found: usize = all.chunks(batch).map(|it| self.engine.look_up(it)).sum();
-        let time = start.elapsed();
+        let time = cpu_time()?.saturating_sub(start);
         assert_eq!(found, all.len(), "a session is gone");
-        time.as_secs_f64() * 1e9 / f64::from(PACKETS)
+        Ok(each(time, PACKETS))
     }
 }
 
@@ -206,10 +212,10 @@ fn embedded() -> Ipv6Addr {
 }
 
 /// Numbers without a pattern that a cache could follow (xorshift64*).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, limit: u32) -> u32 {
+    pub(crate) fn below(&mut self, limit: u32) -> u32 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -218,14 +224,24 @@ impl Random {
     }
 }
 
-/// Bytes of this process that are in memory.
+/// The time that this thread ran: what other programs take does not count.
+pub(crate) fn cpu_time() -> io::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+/// Nanoseconds of one of `count`.
+pub(crate) fn each(time: Duration, count: u32) -> f64 {
+    time.as_secs_f64() * 1e9 / f64::from(count)
+}
+
+/// Bytes of this process's own that are in memory, counted page by page: what `statm` says may be
+/// some hundred kilobytes off.
 fn resident() -> io::Result<u64> {
-    let statm = fs::read_to_string("/proc/self/statm")?;
-    let pages = statm
-        .split_whitespace()
-        .nth(1)
-        .and_then(|it| it.parse::<u64>().ok());
-    let pages = pages.ok_or_else(|| io::Error::other("unreadable /proc/self/statm"))?;
-    let page = sysconf(SysconfVar::PAGE_SIZE)?.unwrap_or(4096);
-    Ok(pages * page.unsigned_abs())
+    let rollup = fs::read_to_string("/proc/self/smaps_rollup")?;
+    let anonymous = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB"));
+    let kilobytes = anonymous.and_then(|it| it.trim().parse::<u64>().ok());
+    let kilobytes = kilobytes.ok_or_else(|| io::Error::other("unreadable smaps_rollup"))?;
+    Ok(kilobytes * 1024)
 }

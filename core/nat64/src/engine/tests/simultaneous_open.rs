@@ -243,14 +243,6 @@ fn plat_3_5_2_03_the_letter_of_the_rfc_can_be_had() {
     assert_eq!(nat.sessions(), 1);
 }
 
-/// All of a session and its binding, indexes included: what the limits are reckoned with.
-#[test]
-fn plat_5_3_01_a_session_with_its_binding_takes_at_most_120_bytes() {
-    let session = crate::session::BYTES_EACH;
-    let binding = crate::bib::BYTES_EACH;
-    assert!(session + binding <= 120, "{session} + {binding}");
-}
-
 /// Table 7a, rows CLOSED: what is there before, the packet, what becomes of it and what is there
 /// then, with its lifetime in seconds (and the one that was running).
 #[test]
