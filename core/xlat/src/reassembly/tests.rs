@@ -137,6 +137,27 @@ fn plat_3_4_02_a_deadline_is_that_of_one_datagram() {
     assert!(again.unwrap().is_some());
 }
 
+#[test]
+fn plat_5_3_01_new_limits_hold_for_what_comes() {
+    let mut fragments = fragments(Limits::default());
+    let now = origin();
+    let start = |id| fragment(true, id, 0, true, &noise(8));
+    assert_eq!(take(&mut fragments, &start(1), now), Ok(None));
+    let limits = Limits {
+        datagrams: 2,
+        ..Limits::default()
+    };
+    fragments.set_limits(2 * LIFETIME, limits);
+    assert_eq!(take(&mut fragments, &start(2), now), Ok(None));
+    let refused = Err(DropReason::FragmentMemory);
+    assert_eq!(take(&mut fragments, &start(3), now), refused);
+    // What was there keeps its time.
+    fragments.expire(now + LIFETIME, |_| ());
+    assert_eq!(fragments.datagrams(), 1);
+    fragments.expire(now + 2 * LIFETIME, |_| ());
+    assert_eq!(fragments.datagrams(), 0);
+}
+
 /// Translation must know, to choose sizes that every link takes.
 #[test]
 fn what_was_put_together_is_marked() {
