@@ -19,6 +19,7 @@ mod stats;
 mod tests;
 
 use std::{
+    net::Ipv4Addr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -89,6 +90,10 @@ pub(crate) struct Admin {
     started: Instant,
     reload: mpsc::Sender<ReloadOrder>,
     log: Option<EventLog>,
+    /// Workers that did nothing between the last two looks.
+    missing: Mutex<Vec<usize>>,
+    /// Addresses of the pool without a free port when it was looked last.
+    full: Mutex<Vec<(Ipv4Addr, Protocol)>>,
     /// What was above its threshold when it was looked last.
     exceeded: Mutex<Vec<String>>,
 }
@@ -114,6 +119,8 @@ impl Admin {
             host,
             reload,
             log: None,
+            missing: Mutex::default(),
+            full: Mutex::default(),
             exceeded: Mutex::default(),
         })
     }
@@ -129,23 +136,54 @@ impl Admin {
         self.log = Some(log);
     }
 
+    /// Says in the log what changed last, and that it ends.
+    pub(crate) async fn end(&self) {
+        if let Some(log) = &self.log {
+            self.feed.fetch().await;
+            log.end();
+        }
+    }
+
     /// Looks how much is in use: for the high-water marks, for thresholds, and for the service
     /// manager, which is told that every worker lives. Best done every few seconds.
-    pub(crate) async fn look(&self) {
-        match self.pool().await {
-            Ok(pool) => {
+    ///
+    /// `missing` are the workers that did nothing since the last look.
+    pub(crate) async fn look(&self, missing: Vec<usize>) {
+        let stuck = stuck(&missing);
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+        let pool = match stuck {
+            Some(why) => Err(why),
+            None => self.pool().await.map_err(|problem| problem.to_string()),
+        };
+        match pool {
+            Ok(rows) => {
                 host::service::notify(&format!(
                     "WATCHDOG=1\nSTATUS={} sessions, {} bindings",
                     self.counters.sessions().total(),
                     self.counters.bindings().total()
                 ));
-                self.tell_thresholds(&pool);
+                self.tell_of_full_addresses(&rows);
+                self.tell_thresholds(&rows);
             }
-            Err(problem) => {
-                tracing::warn!("{problem}");
-                host::service::notify(&format!("STATUS={problem}"));
+            Err(why) => {
+                tracing::warn!("{why}");
+                host::service::notify(&format!("STATUS={why}"));
             }
         }
+    }
+
+    /// Tells of addresses of the pool that have no port left since the last look.
+    fn tell_of_full_addresses(&self, rows: &[PoolRow]) {
+        let mut known = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = rows.iter().filter(|it| it.ports > 0 && it.used >= it.ports);
+        let now: Vec<_> = full.map(|it| (it.address, it.protocol)).collect();
+        for (address, protocol) in now.iter().filter(|it| !known.contains(it)) {
+            tracing::warn!("{address} has no {protocol} port left");
+            if let Some(log) = &self.log {
+                log.ports_exhausted(*address, *protocol);
+            }
+        }
+        *known = now;
     }
 
     /// Tells of thresholds that were passed since the last look, in either direction.
@@ -239,10 +277,15 @@ impl Admin {
         let free = |engine: &mut Engine, _: Instant| {
             nat64::tuple::Protocol::ALL.map(|it| engine.free_ports(it))
         };
-        let free = self.orders.each(free).await;
+        let stuck = stuck(&self.missing.lock().unwrap_or_else(PoisonError::into_inner));
+        let free = match stuck {
+            // It is known already, and waiting for them would take long.
+            Some(why) => Err(why),
+            None => self.orders.each(free).await.map_err(|it| it.to_string()),
+        };
         let workers = match &free {
             Ok(all) => (true, format!("{} answer", all.len())),
-            Err(error) => (false, error.to_string()),
+            Err(error) => (false, error.clone()),
         };
         let pool = match free {
             Ok(all) => facts::pool_check(&all),
@@ -324,6 +367,12 @@ impl Admin {
     ) -> Result<Vec<R>, Problem> {
         self.orders.each(order).await.map_err(unanswered)
     }
+}
+
+/// What there is to say of workers that do nothing.
+fn stuck(missing: &[usize]) -> Option<String> {
+    let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| format!("workers do nothing: {}", names.join(", ")))
 }
 
 fn unanswered(error: Unanswered) -> Problem {

@@ -27,6 +27,7 @@ use nat64::{
     stats::Stats,
 };
 use plan::Plan;
+use tokio::time::MissedTickBehavior;
 
 use self::reload::{Unconfirmed, too_late};
 use crate::{
@@ -109,7 +110,7 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
             cli::say(lan::instructions(&config));
             surroundings.orders = Some(workers.orders());
             surroundings.spare.used();
-            surroundings.host.note(&snapshot, &config.interface);
+            surroundings.host.note(&snapshot, &config);
             let control = Control::start(&workers, &config, &surroundings.host, &shared, journal);
             let control = control.await;
             serve(workers, &mut surroundings, &mut signals, &shared, control).await
@@ -134,6 +135,9 @@ async fn serve(
     tracing::info!("running");
     fault::point("running");
     let mut pulse = workers.pulse();
+    // What happens besides does not put it off: the service manager waits for it.
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !workers.has_ended() {
         tokio::select! {
             changed = surroundings.watch.changed() => {
@@ -141,12 +145,13 @@ async fn serve(
                 surroundings.follow().await;
             }
             () = surroundings.spare.watch() => {}
-            () = tokio::time::sleep(LOOK) => {
-                for worker in pulse.missing() {
+            _ = looks.tick() => {
+                let missing = pulse.missing();
+                for worker in &missing {
                     tracing::warn!("worker {worker} does nothing: its packets wait");
                 }
                 surroundings.follow().await;
-                control.look().await;
+                control.look(missing).await;
             }
             Some(order) = control.reloads.recv() => {
                 surroundings.carry_out(order, &control, signals).await;
@@ -164,7 +169,7 @@ async fn serve(
             },
         }
     }
-    drop(control);
+    control.end().await;
     let stats = workers.shard_stats();
     let ended = workers.stop();
     fault::point("worker stopped");
@@ -203,7 +208,7 @@ struct Surroundings<W, S> {
 impl<W: Network, S: System> Surroundings<W, S> {
     /// Makes the host, as it is, what the PLAT needs.
     async fn arrange(&mut self, snapshot: &Snapshot) -> Result<(), netcfg::Error> {
-        self.host.note(snapshot, &self.config.interface);
+        self.host.note(snapshot, &self.config);
         self.tell_own_addresses(own_ipv4(snapshot)).await;
         self.follow_addresses(snapshot).await;
         if self.forwarding.forget_replaced(snapshot) {

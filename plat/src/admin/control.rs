@@ -72,10 +72,19 @@ impl Control {
         }
     }
 
-    /// To be called every few seconds.
-    pub(crate) async fn look(&self) {
+    /// Ends it, while the workers still answer.
+    pub(crate) async fn end(mut self) {
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
         if let Some(admin) = &self.admin {
-            admin.look().await;
+            admin.end().await;
+        }
+    }
+
+    /// To be called every few seconds, with the workers that did nothing since.
+    pub(crate) async fn look(&self, missing: Vec<usize>) {
+        if let Some(admin) = &self.admin {
+            admin.look(missing).await;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use control::plat::{PoolRow, Threshold};
-use host::netwatch::Snapshot;
+use host::netwatch::{Interface, Snapshot};
 use nat64::tuple::Protocol;
 
 use super::{rows, stats::Counters};
@@ -67,29 +67,52 @@ impl CurrentFacts {
 
 /// The host around, as it was seen last.
 #[derive(Debug, Default)]
-pub(crate) struct Host(Mutex<Vec<String>>);
+pub(crate) struct Host(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// The interfaces by which IPv4 can go.
+    usable: Vec<String>,
+    /// The one by which it is to go, if it was said or decided.
+    uplink: Option<String>,
+    /// There was an IPv4 default route. Since then, there must be one: it goes with its interface,
+    /// and another interface does not lead to the internet for that.
+    had_default: bool,
+}
 
 impl Host {
-    /// Takes note of the host's interfaces.
-    pub(crate) fn note(&self, snapshot: &Snapshot, own: &str) {
-        let all = snapshot.interfaces.iter();
-        let usable = all.filter(|it| {
-            it.running && it.name != own && it.ipv4.iter().any(|it| !it.is_loopback())
+    /// Takes note of the host's interfaces. `config` is as it holds on this host.
+    pub(crate) fn note(&self, snapshot: &Snapshot, config: &Config) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.had_default |= !snapshot.ipv4_default.is_empty();
+        let is_meant = |it: &Interface| match &config.uplink {
+            Some(uplink) => it.name == *uplink,
+            None => !seen.had_default || snapshot.ipv4_default.contains(&it.index),
+        };
+        let usable = snapshot.interfaces.iter().filter(|it| {
+            it.running
+                && it.name != config.interface
+                && it.ipv4.iter().any(|it| !it.is_loopback())
+                && is_meant(it)
         });
-        let names = usable.map(|it| it.name.clone()).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        seen.usable = usable.map(|it| it.name.clone()).collect();
+        seen.uplink.clone_from(&config.uplink);
     }
 
     /// Whether there is a way to IPv4.
     pub(super) fn ipv4_side(&self) -> (bool, String) {
-        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.is_empty() {
-            return (
-                false,
-                "no interface that is up has an IPv4 address".to_owned(),
-            );
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.usable.is_empty() {
+            return (true, format!("{} is up", seen.usable.join(", ")));
         }
-        (true, format!("{} is up", names.join(", ")))
+        let what = match &seen.uplink {
+            Some(uplink) => format!("{uplink} is not up, or has no IPv4 address"),
+            None if seen.had_default => {
+                "the IPv4 default route is gone, or its interface is not up".to_owned()
+            }
+            None => "no interface that is up has an IPv4 address".to_owned(),
+        };
+        (false, what)
     }
 }
 
@@ -181,6 +204,45 @@ mod tests {
         }
         assert_eq!(told, [false, true, true, true, true, false, false, true]);
         assert!(!is_near(true, 0, 0));
+    }
+
+    fn interface(index: u32, name: &str, running: bool) -> Interface {
+        Interface {
+            index,
+            name: name.to_owned(),
+            running,
+            mac: None,
+            ipv6_mtu: 1500,
+            addresses: Vec::new(),
+            ipv4: vec!["192.0.2.1".parse().unwrap()],
+        }
+    }
+
+    /// Another interface that is up does not stand in for the one that IPv4 goes by.
+    #[test]
+    fn the_ipv4_side_is_the_uplink() {
+        let host = Host::default();
+        let mut config = crate::config::tests::settled("pool = [\"203.0.113.0/28\"]").unwrap();
+        let see = |config: &Config, first: bool, default: &[u32]| {
+            let snapshot = Snapshot {
+                interfaces: vec![interface(1, "eth0", first), interface(2, "eth1", true)],
+                ipv4_default: default.to_vec(),
+                ..Snapshot::default()
+            };
+            host.note(&snapshot, config);
+            host.ipv4_side()
+        };
+        assert_eq!(see(&config, false, &[]), (true, "eth1 is up".to_owned()));
+        assert_eq!(see(&config, true, &[1]), (true, "eth0 is up".to_owned()));
+        let (up, why) = see(&config, false, &[]);
+        assert!(!up && why.contains("default route is gone"), "{why}");
+        config.uplink = Some("eth0".to_owned());
+        assert_eq!(see(&config, true, &[]), (true, "eth0 is up".to_owned()));
+        let (up, why) = see(&config, false, &[2]);
+        assert!(!up && why.contains("eth0 is not up"), "{why}");
+        config.interface = "eth1".to_owned();
+        config.uplink = None;
+        assert!(!see(&config, false, &[2]).0, "our own");
     }
 
     #[test]

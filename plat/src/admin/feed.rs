@@ -92,15 +92,20 @@ impl Feed {
                 let _ = self.orders.each(|engine, _| begin(engine)).await;
             }
             tokio::time::sleep(OFTEN).await;
-            let fetched = self.orders.each(|engine, now| {
-                let mut changes = Vec::new();
-                engine.drain_changes(|change| changes.push(change));
-                (changes, now)
-            });
-            // Workers that have ended are said elsewhere.
-            for (changes, now) in fetched.await.unwrap_or_default() {
-                self.tell(&changes, now);
-            }
+            self.fetch().await;
+        }
+    }
+
+    /// Tells what changed since it was fetched last.
+    pub(super) async fn fetch(&self) {
+        let fetched = self.orders.each(|engine, now| {
+            let mut changes = Vec::new();
+            engine.drain_changes(|change| changes.push(change));
+            (changes, now)
+        });
+        // Workers that have ended are said elsewhere.
+        for (changes, now) in fetched.await.unwrap_or_default() {
+            self.tell(&changes, now);
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,7 +21,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ::control::plat::Threshold;
+use ::control::plat::{Protocol, Threshold};
 use nat64::{
     bib::Binding,
     blocks::{Blocks, PortBlock},
@@ -32,11 +33,25 @@ use wire::verdict::Reason;
 use super::{feed::Listener, rows};
 use crate::config::log::Log as Config;
 
+/// The number of events that RFC 8158 has none for.
+const OWN: u8 = 0;
+
 /// Lines that wait for the thread that writes.
 const WAITING: usize = 1 << 14;
 
 /// What there is not enough of is written down once in this time, per kind.
 const SELDOM: Duration = Duration::from_secs(1);
+
+/// How long the end waits until everything is written.
+const LAST: Duration = Duration::from_secs(2);
+
+/// What the thread that writes is given.
+#[derive(Debug)]
+enum Line {
+    Text(String),
+    /// Answered when everything before it is written.
+    Sync(SyncSender<()>),
+}
 
 /// What tells whose a port was. Only one of them is written (RFC 8158 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +66,7 @@ enum Logged {
 /// The log.
 #[derive(Clone, Debug)]
 pub(crate) struct EventLog {
-    lines: SyncSender<String>,
+    lines: SyncSender<Line>,
     lost: Arc<AtomicU64>,
     lost_in_all: Arc<AtomicU64>,
     what: Logged,
@@ -75,10 +90,23 @@ impl EventLog {
             Blocks::None => Logged::Bindings,
             Blocks::Dynamic(_) | Blocks::Deterministic(_) => Logged::Blocks,
         };
-        Ok(Self::to(lines, what, instance))
+        let log = Self::to(lines, what, instance);
+        log.write(log.event(OWN, "started"));
+        Ok(log)
     }
 
-    fn to(lines: SyncSender<String>, what: Logged, instance: &str) -> Self {
+    /// Says that it ends, which every binding does with it, and waits until that is written: for two
+    /// seconds at most.
+    pub(crate) fn end(&self) {
+        self.write(self.event(OWN, "stopped"));
+        let (done, written) = sync_channel(1);
+        // A thread that stands still has a full queue.
+        if self.lines.try_send(Line::Sync(done)).is_ok() {
+            let _ = written.recv_timeout(LAST);
+        }
+    }
+
+    fn to(lines: SyncSender<Line>, what: Logged, instance: &str) -> Self {
         Self {
             lines,
             lost: Arc::default(),
@@ -92,6 +120,15 @@ impl EventLog {
     /// How many events were lost so far.
     pub(crate) fn lost(&self) -> u64 {
         self.lost_in_all.load(Ordering::Relaxed)
+    }
+
+    /// An address of the pool has no port left for a protocol; others of the pool may have
+    /// (RFC 8158).
+    pub(crate) fn ports_exhausted(&self, address: Ipv4Addr, protocol: Protocol) {
+        let mut event = self.event(12, "NAT ports exhausted");
+        event.insert("pool".to_owned(), address.to_string().into());
+        event.insert("protocol".to_owned(), protocol.name().into());
+        self.write(event);
     }
 
     /// Something came near to its limit, or is no longer near.
@@ -125,14 +162,14 @@ impl EventLog {
     }
 
     fn lost_line(&self, count: u64) -> Map<String, Value> {
-        let mut event = self.event(0, "lost");
+        let mut event = self.event(OWN, "lost");
         event.insert("count".to_owned(), count.into());
         event
     }
 
     fn queue(&self, event: Map<String, Value>) -> bool {
         let line = Value::Object(event).to_string();
-        self.lines.try_send(line).is_ok()
+        self.lines.try_send(Line::Text(line)).is_ok()
     }
 
     fn lose(&self, count: u64) {
@@ -236,7 +273,7 @@ fn exhaustion(code: &str) -> Option<(u8, u8)> {
 
 fn client(
     event: &mut Map<String, Value>,
-    protocol: ::control::plat::Protocol,
+    protocol: Protocol,
     client: std::net::SocketAddrV6,
     pool: std::net::SocketAddrV4,
 ) {
@@ -288,9 +325,16 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
-fn write_all(queue: &Receiver<String>, mut writer: Rotating) {
+fn write_all(queue: &Receiver<Line>, mut writer: Rotating) {
     let mut failing = false;
     for line in queue {
+        let line = match line {
+            Line::Text(line) => line,
+            Line::Sync(done) => {
+                let _ = done.send(());
+                continue;
+            }
+        };
         match writer.write(&line) {
             Ok(()) => failing = false,
             Err(error) => {
@@ -375,7 +419,7 @@ mod tests {
     use nat64::{
         DropReason,
         session::State,
-        tuple::{Endpoint4, Endpoint6, Protocol},
+        tuple::{self, Endpoint4, Endpoint6},
     };
 
     const CLIENT: Endpoint6 = Endpoint6 {
@@ -383,17 +427,17 @@ mod tests {
         id: 5000,
     };
     const POOL: Endpoint4 = Endpoint4 {
-        address: std::net::Ipv4Addr::new(203, 0, 113, 1),
+        address: Ipv4Addr::new(203, 0, 113, 1),
         id: 6000,
     };
     const SERVER: Endpoint4 = Endpoint4 {
-        address: std::net::Ipv4Addr::new(198, 51, 100, 10),
+        address: Ipv4Addr::new(198, 51, 100, 10),
         id: 53,
     };
 
     fn binding() -> Binding {
         Binding {
-            protocol: Protocol::Udp,
+            protocol: tuple::Protocol::Udp,
             inside: CLIENT,
             outside: POOL,
             prefix: 0,
@@ -415,12 +459,19 @@ mod tests {
 
     fn refused(why: DropReason) -> Change {
         Change::Refused(Refusal {
-            protocol: Protocol::Udp,
+            protocol: tuple::Protocol::Udp,
             inside: Some(CLIENT),
             outside: None,
             remote: SERVER,
             why,
         })
+    }
+
+    fn text(line: Line) -> String {
+        match line {
+            Line::Text(line) => line,
+            Line::Sync(_) => String::new(),
+        }
     }
 
     /// What is written of these changes.
@@ -430,11 +481,8 @@ mod tests {
         for change in changes {
             assert!(log.told(change, now));
         }
-        let lines: Vec<_> = queue.try_iter().collect();
-        lines
-            .iter()
-            .map(|it| serde_json::from_str(it).unwrap())
-            .collect()
+        let lines = queue.try_iter().map(text);
+        lines.map(|it| serde_json::from_str(&it).unwrap()).collect()
     }
 
     #[test]
@@ -477,7 +525,7 @@ mod tests {
         let config = config.for_engine(std::net::Ipv6Addr::LOCALHOST, Vec::new());
         let (lines, queue) = sync_channel(100);
         EventLog::to(lines, Logged::Blocks, "lab").parameters(&config);
-        let line: Value = serde_json::from_str(&queue.recv().unwrap()).unwrap();
+        let line: Value = serde_json::from_str(&self::text(queue.recv().unwrap())).unwrap();
         assert_eq!(line["name"], "parameters");
         assert_eq!(line["blocks"]["subscribers"], 14);
         assert_eq!(line["blocks"]["spare"], 2);
@@ -542,10 +590,36 @@ mod tests {
         assert!(
             queue
                 .try_iter()
+                .map(text)
                 .last()
                 .unwrap()
                 .contains("\"suppressed\":1")
         );
+    }
+
+    /// What is said last is in the file when the program ends, and a thread that stands still does
+    /// not keep it from ending.
+    #[test]
+    fn the_end_is_written() {
+        let file = std::env::temp_dir().join(format!("plat-end-{}", std::process::id()));
+        let config = Config {
+            file: file.clone(),
+            max_bytes: 1 << 20,
+            keep: 1,
+            destinations: false,
+        };
+        let mut log = EventLog::open(&config, Blocks::None, "lab").unwrap();
+        for _ in 0..1000 {
+            log.told(&Change::BindingMade(binding()), Instant::now());
+        }
+        log.end();
+        let written = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert_eq!(written.lines().count(), 1002);
+        assert!(written.lines().next().unwrap().contains("\"started\""));
+        assert!(written.lines().last().unwrap().contains("\"stopped\""));
+        let (lines, _queue) = sync_channel(0);
+        EventLog::to(lines, Logged::Bindings, "lab").end();
     }
 
     /// A thread that does not write holds up nobody.
@@ -561,7 +635,7 @@ mod tests {
         assert_eq!(log.lost(), 10);
         assert_eq!(queue.try_iter().count(), 2);
         log.told(&Change::BindingMade(binding()), now);
-        let said = queue.try_iter().next().unwrap();
+        let said = queue.try_iter().map(text).next().unwrap();
         assert!(
             said.contains("\"name\":\"lost\"") && said.contains("\"count\":10"),
             "{said}"

@@ -441,3 +441,63 @@ async fn packets_are_captured_for_those_who_may() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
+
+/// The service manager restarts what hangs only if it is not told that all is well meanwhile.
+#[tokio::test]
+async fn workers_that_do_nothing_are_not_healthy() {
+    let fixture = Fixture::new().await;
+    let workers = |health: Health| health.checks.into_iter().find(|it| it.name == "workers");
+    fixture.admin.look(vec![0]).await;
+    let check = workers(fixture.admin.health().await).unwrap();
+    assert!(
+        !check.passed && check.detail.contains("do nothing: 0"),
+        "{check:?}"
+    );
+    fixture.admin.look(Vec::new()).await;
+    assert!(workers(fixture.admin.health().await).unwrap().passed);
+}
+
+/// Said once for each address and protocol, until it has a port again.
+#[tokio::test]
+async fn log_8158_01_an_address_without_ports_is_an_event() {
+    let file = std::env::temp_dir().join(format!("plat-full-{}", std::process::id()));
+    let config = crate::config::log::Log {
+        file: file.clone(),
+        max_bytes: 1 << 20,
+        keep: 1,
+        destinations: false,
+    };
+    let mut fixture = Fixture::new().await;
+    let log = EventLog::open(&config, nat64::blocks::Blocks::None, "lab").unwrap();
+    // Only the test has it.
+    fixture.tasks.drain(..).for_each(|it| it.abort());
+    tokio::task::yield_now().await;
+    let facts = (*fixture.admin.facts.get()).clone();
+    let (reload, _) = mpsc::channel(1);
+    let admin = Admin::new(fixture.admin.orders.clone(), facts, Arc::default(), reload).await;
+    let mut admin = admin.unwrap();
+    admin.log_to(log).await;
+    let row = |address: &str, used| PoolRow {
+        address: address.parse().unwrap(),
+        protocol: Protocol::Udp,
+        used,
+        ports: 10,
+        high_water: None,
+    };
+    let rows = |used| [row("203.0.113.1", used), row("203.0.113.2", 3)];
+    for used in [9, 10, 10, 9, 10] {
+        admin.tell_of_full_addresses(&rows(used));
+    }
+    admin.end().await;
+    let written = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let full: Vec<_> = written
+        .lines()
+        .filter(|it| it.contains("\"event\":12"))
+        .collect();
+    assert_eq!(full.len(), 2, "{written}");
+    assert!(
+        full[0].contains("203.0.113.1") && full[0].contains("\"udp\""),
+        "{written}"
+    );
+}

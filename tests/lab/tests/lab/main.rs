@@ -22,6 +22,7 @@ mod plat_control;
 mod plat_host;
 mod pool_modes;
 mod poor_link;
+mod privileges;
 mod probe;
 mod reload;
 mod shared_ports;

@@ -223,7 +223,11 @@ fn health_says_when_the_ipv4_side_is_down() {
     assert!(bad, "{:?}", talking.ask("health"));
     let said = talking.ask("health");
     assert!(said.stdout.contains("FAILED ipv4-side"), "{said:?}");
+    assert!(said.stdout.contains("default route is gone"), "{said:?}");
     talking.network.plat.must("ip link set p1 up");
+    // The interface alone leads nowhere.
+    let route = "ip route replace default via 192.0.2.2 dev p1";
+    talking.network.plat.must(route);
     assert!(eventually(SOON, || talking.ask("health").ok()));
 }
 
