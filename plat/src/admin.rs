@@ -126,8 +126,8 @@ impl Admin {
     }
 
     /// Another configuration holds from now on.
-    fn now_by(&self, config: &Config) {
-        self.facts.replace(config);
+    fn now_by(&self, asked: &Config, config: &Config) {
+        self.facts.replace(asked, config);
     }
 
     /// Writes what becomes of the tables into a log, from now on.
@@ -243,6 +243,9 @@ impl Admin {
                 rows: self.refused().await?,
             }),
             Verb::Health => Ok(Answer::Health(self.health().await)),
+            Verb::Config => Ok(Answer::Config {
+                settings: self.facts.get().settings.clone(),
+            }),
             Verb::Reload { confirm_within } => self.reload(Reload::Read { confirm_within }).await,
             Verb::ReloadConfirm => self.reload(Reload::Confirm).await,
         }

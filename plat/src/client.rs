@@ -7,11 +7,12 @@ mod pcapng;
 mod show;
 mod walk;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use cli::{Exit, Failure};
-use control::plat::{Answer, Event, Filter, Health, Verb};
+use control::plat::{Answer, Event, Filter, Health, SettingRow, Verb};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::admin::Reload;
 use arguments::{BibVerb, ClientVerb, PoolVerb, SessionVerb, Shown, TopArguments, Which};
@@ -46,6 +47,19 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
             reload(what, &service).await
         }
     }
+}
+
+/// The configuration by which a plat runs.
+///
+/// # Errors
+/// What keeps it from being told.
+pub(crate) async fn settings(socket: &Path) -> Result<BTreeMap<String, Value>, Failure> {
+    let mut service = Asking::connect_to(socket).await?;
+    let Answer::Config { settings } = service.ask(Verb::Config).await? else {
+        return Err(odd());
+    };
+    let value = |it: SettingRow| Ok((it.key, serde_json::from_str(&it.json).map_err(|_| odd())?));
+    settings.into_iter().map(value).collect()
 }
 
 /// Prints one answer.

@@ -49,7 +49,7 @@ pub(crate) use self::conflicts::conflicts;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) prefixes: Vec<Pref64>,
-    /// Who may use it; everybody if it is empty.
+    /// Who may use it; left to the host if it is empty.
     pub(crate) clients: Vec<Network6>,
     /// Empty if it is left to the host.
     pub(crate) pool: Vec<PoolRange>,

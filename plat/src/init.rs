@@ -1,7 +1,6 @@
 //! `plat init`: a configuration for this machine.
 
 use std::{
-    fmt,
     io::{self, BufRead, IsTerminal, Write},
     net::Ipv6Addr,
     path::PathBuf,
@@ -17,7 +16,8 @@ use nat64::destinations::Network4;
 use pref64::Pref64;
 
 use crate::{
-    config::{pool::PoolRange, settled},
+    clients::{self, Clients},
+    config::{Config, pool::PoolRange, settled},
     instance::Instance,
 };
 
@@ -78,20 +78,6 @@ struct Answers {
     allow: Vec<Network4>,
     pool: Vec<PoolRange>,
     clients: Vec<Clients>,
-}
-
-/// A network that this host has an address in.
-#[derive(Debug, PartialEq, Eq)]
-struct Clients {
-    network: Ipv6Addr,
-    len: u8,
-    interface: String,
-}
-
-impl fmt::Display for Clients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.len)
-    }
 }
 
 /// Does what was asked.
@@ -159,7 +145,7 @@ fn answers(
         prefix,
         allow,
         pool: init.pool.clone(),
-        clients: clients(snapshot),
+        clients: clients::networks(&host_as_it_is()?, snapshot),
     })
 }
 
@@ -172,30 +158,9 @@ fn local_prefix(random: [u8; 5]) -> Result<Pref64, Failure> {
     Pref64::new(address, 96).map_err(Failure::error)
 }
 
-/// The networks of interfaces that no IPv6 router is behind: of those this host is the router.
-fn clients(snapshot: &Snapshot) -> Vec<Clients> {
-    let mut found = Vec::new();
-    let others = snapshot.interfaces.iter();
-    for interface in others.filter(|it| !snapshot.ipv6_default.contains(&it.index)) {
-        for own in &interface.addresses {
-            let local = own.address.is_loopback()
-                || own.address.is_unicast_link_local()
-                || own.address.is_multicast();
-            let bits = u128::MAX.checked_shl(128 - u32::from(own.prefix_len));
-            if local || own.prefix_len >= 127 {
-                continue;
-            }
-            let clients = Clients {
-                network: Ipv6Addr::from_bits(own.address.to_bits() & bits.unwrap_or(0)),
-                len: own.prefix_len,
-                interface: interface.name.clone(),
-            };
-            if !found.contains(&clients) {
-                found.push(clients);
-            }
-        }
-    }
-    found
+/// Nothing is said: everything is left to the host.
+fn host_as_it_is() -> Result<Config, Failure> {
+    Ok(settled(Document::empty("nothing"))?.config)
 }
 
 /// Asks the person at the terminal.

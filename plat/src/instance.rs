@@ -113,6 +113,12 @@ impl Source {
         Self { instance, said }
     }
 
+    /// The name of the instance, for labels; the one without a name is `default`.
+    pub(crate) fn instance(&self) -> String {
+        let name = self.instance.instance.as_ref();
+        name.map_or_else(|| "default".to_owned(), ToString::to_string)
+    }
+
     /// Reads it, and warns of what other instances have, too.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use self::instance::{Instance, Source};
 
 mod admin;
 mod client;
+mod clients;
 pub mod config;
 mod decisions;
 mod forwarding;

@@ -12,7 +12,10 @@ use plan::Ports;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::{Config, pool::PoolRange};
+use crate::{
+    clients,
+    config::{Config, pool::PoolRange},
+};
 
 /// A private pool, if none is configured: of the addresses for IETF protocols (RFC 6890) some that
 /// are assigned to none.
@@ -78,6 +81,9 @@ pub(crate) fn on_host(
             config.uplink = Some(interface.name.clone());
             config.pool = vec![PoolRange::shared(address, ports)];
         }
+    }
+    if config.clients.is_empty() {
+        config.clients = clients::of_host(&config, snapshot);
     }
     Ok(config)
 }

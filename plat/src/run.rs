@@ -24,6 +24,7 @@ use host::{
 use nat64::{
     Engine,
     dispatch::{Dispatch, ShardId},
+    network6::Network6,
     stats::Stats,
 };
 use plan::Plan;
@@ -31,7 +32,8 @@ use tokio::time::MissedTickBehavior;
 
 use self::reload::{Unconfirmed, too_late};
 use crate::{
-    admin::{self, Control},
+    admin::{self, Control, Facts},
+    clients,
     config::{self, Config, pool::PoolRange},
     decisions,
     forwarding::Forwarding,
@@ -107,11 +109,13 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
             if let Some(decided) = decisions::text(&config) {
                 cli::say(decided);
             }
+            cli::say(clients::text(&surroundings.asked, &config));
             cli::say(lan::instructions(&config));
             surroundings.orders = Some(workers.orders());
             surroundings.spare.used();
             surroundings.host.note(&snapshot, &config);
-            let control = Control::start(&workers, &config, &surroundings.host, &shared, journal);
+            let facts = surroundings.facts(&shared);
+            let control = Control::start(&workers, facts, &config, &surroundings.host, journal);
             let control = control.await;
             serve(workers, &mut surroundings, &mut signals, &shared, control).await
         }
@@ -239,7 +243,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         }
     }
 
-    /// A new address to share, or one to speak from. What went by the old one ends at once. While
+    /// A new address to share, one to speak from, or new networks of clients. What went by the old one ends at once. While
     /// there is none, nothing changes; workers that cannot be told are told with the next look.
     async fn follow_addresses(&mut self, snapshot: &Snapshot) {
         let Some(orders) = &self.orders else {
@@ -252,11 +256,15 @@ impl<W: Network, S: System> Surroundings<W, S> {
                 Err(failure) => tracing::warn!("still with the old address: {failure}"),
             }
         }
+        config.clients = self.clients(&config, snapshot);
         let speaks_from = match own_ipv6(snapshot) {
             Ok(new) if !has_ipv6(snapshot, self.speaks_from) => new,
             Ok(_) | Err(_) => self.speaks_from,
         };
-        if config.pool == self.config.pool && speaks_from == self.speaks_from {
+        if config.pool == self.config.pool
+            && config.clients == self.config.clients
+            && speaks_from == self.speaks_from
+        {
             return;
         }
         let engine = config.for_engine(speaks_from, self.own.clone());
@@ -272,12 +280,28 @@ impl<W: Network, S: System> Surroundings<W, S> {
                         "the address is {range} now; what went by the old one has ended"
                     );
                 }
+                if config.clients != self.config.clients {
+                    tracing::info!("{}", clients::text(&self.asked, &config).trim_end());
+                }
                 self.config = config;
                 self.speaks_from = speaks_from;
             }
             Ok(_) => tracing::warn!("the new address cannot be used"),
             Err(error) => tracing::warn!("cannot tell the new address: {error}"),
         }
+    }
+
+    fn facts(&self, shared: &Arc<Shared>) -> Facts {
+        let instance = self.source.instance();
+        Facts::of(&self.asked, &self.config, &instance, Arc::clone(shared))
+    }
+
+    /// Who may use it: as configured, or else the networks that this host is on the way to now.
+    fn clients(&self, config: &Config, snapshot: &Snapshot) -> Vec<Network6> {
+        if self.asked.clients.is_empty() {
+            return clients::of_host(config, snapshot);
+        }
+        self.asked.clients.clone()
     }
 
     /// Looks at the host again. What fails is tried again with the next look.

@@ -324,7 +324,9 @@ impl Drop for Presence {
                 ipv4_default,
                 ipv6_default,
                 ipv4_networks,
+                ipv6_routes,
             } = &mut world.snapshot;
+            ipv6_routes.retain(|it| it.interface != self.index);
             interfaces.retain(|it| it.index != self.index);
             ipv4_default.retain(|it| *it != self.index);
             ipv6_default.retain(|it| *it != self.index);

@@ -24,7 +24,7 @@ use rtnetlink::{
 use tokio::sync::watch;
 use wire::ethernet::Mac;
 
-use super::{Address, Interface, Ipv4Network, Network, Snapshot};
+use super::{Address, Interface, Ipv4Network, Network, Route6, Snapshot};
 use crate::netlink::{Netlink, as_address, as_link, as_neighbour, as_route, into_io, within};
 
 /// The smallest MTU of an IPv6 link.
@@ -68,14 +68,12 @@ impl NetWatch {
         })
     }
 
-    async fn default_interfaces(&self, family: AddressFamily) -> io::Result<Vec<u32>> {
+    async fn routes(&self, family: AddressFamily) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut request = RouteMessage::default();
         request.header.address_family = family;
-        let request = RouteNetlinkMessage::GetRoute(request);
-        let routes = self.netlink.dump(request).await?;
-        Ok(in_order(
-            routes.iter().filter_map(as_route).flat_map(default_route),
-        ))
+        self.netlink
+            .dump(RouteNetlinkMessage::GetRoute(request))
+            .await
     }
 }
 
@@ -90,10 +88,17 @@ impl Network for NetWatch {
         let links = self.netlink.dump(links).await?;
         let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let addresses = self.netlink.dump(addresses).await?;
+        let ipv4 = self.routes(AddressFamily::Inet).await?;
+        let ipv6 = self.routes(AddressFamily::Inet6).await?;
+        let defaults = |routes: &[_]| {
+            let routes = routes.iter().filter_map(as_route);
+            in_order(routes.flat_map(default_route))
+        };
         Ok(Snapshot {
             interfaces: interfaces(&links, &addresses),
-            ipv4_default: self.default_interfaces(AddressFamily::Inet).await?,
-            ipv6_default: self.default_interfaces(AddressFamily::Inet6).await?,
+            ipv4_default: defaults(&ipv4),
+            ipv6_default: defaults(&ipv6),
+            ipv6_routes: ipv6.iter().filter_map(as_route).flat_map(routes6).collect(),
             ipv4_networks: addresses
                 .iter()
                 .filter_map(as_address)
@@ -294,12 +299,36 @@ fn ipv4_network(message: &AddressMessage) -> Option<Ipv4Network> {
 
 /// Metric and interfaces of a default route in the main table that leads anywhere.
 fn default_route(message: &RouteMessage) -> Vec<(u32, u32)> {
+    match message.header.destination_prefix_length {
+        0 => interfaces_of(message),
+        _ => Vec::new(),
+    }
+}
+
+/// The network of a route that is not a default one, with each of its interfaces.
+fn routes6(message: &RouteMessage) -> Vec<Route6> {
+    let prefix_len = message.header.destination_prefix_length;
+    let network = message.attributes.iter().find_map(|attribute| {
+        let RouteAttribute::Destination(RouteAddress::Inet6(network)) = attribute else {
+            return None;
+        };
+        Some(*network)
+    });
+    let Some(network) = network.filter(|_| prefix_len > 0) else {
+        return Vec::new();
+    };
+    let route = |(_, interface)| Route6 {
+        network,
+        prefix_len,
+        interface,
+    };
+    interfaces_of(message).into_iter().map(route).collect()
+}
+
+/// Metric and interfaces of a route in the main table that leads anywhere.
+fn interfaces_of(message: &RouteMessage) -> Vec<(u32, u32)> {
     let header = &message.header;
-    let leads_nowhere = header.kind != RouteType::Unicast;
-    if header.destination_prefix_length != 0
-        || header.table != RouteHeader::RT_TABLE_MAIN
-        || leads_nowhere
-    {
+    if header.kind != RouteType::Unicast || header.table != RouteHeader::RT_TABLE_MAIN {
         return Vec::new();
     }
     let mut metric = 0;
@@ -421,6 +450,37 @@ mod tests {
             narrow,
         ];
         assert_eq!(in_order(routes.iter().flat_map(default_route)), [2, 5, 3]);
+    }
+
+    #[test]
+    fn routed_networks_with_every_interface_they_are_reached_by() {
+        let network = "2001:db8:7::".parse().unwrap();
+        let to = |more: Vec<RouteAttribute>, len| {
+            let destination = RouteAttribute::Destination(RouteAddress::Inet6(network));
+            let mut message = route([vec![destination], more].concat());
+            message.header.destination_prefix_length = len;
+            message
+        };
+        let hops = [3, 5].map(|index| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = index;
+            hop
+        });
+        let found = routes6(&to(vec![RouteAttribute::MultiPath(hops.into())], 48));
+        let expected = [3, 5].map(|interface| Route6 {
+            network,
+            prefix_len: 48,
+            interface,
+        });
+        assert_eq!(found, expected);
+        // A default route, one that leads nowhere, one of another table.
+        assert_eq!(routes6(&to(vec![RouteAttribute::Oif(3)], 0)), []);
+        let mut blackhole = to(vec![RouteAttribute::Oif(3)], 48);
+        blackhole.header.kind = RouteType::BlackHole;
+        assert_eq!(routes6(&blackhole), []);
+        let mut local = to(vec![RouteAttribute::Oif(3)], 128);
+        local.header.table = 255;
+        assert_eq!(routes6(&local), []);
     }
 
     #[test]

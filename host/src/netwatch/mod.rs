@@ -70,6 +70,8 @@ pub struct Snapshot {
     pub ipv6_default: Vec<u32>,
     /// The IPv4 networks that its interfaces are on.
     pub ipv4_networks: Vec<Ipv4Network>,
+    /// The IPv6 routes out of interfaces, but for default routes.
+    pub ipv6_routes: Vec<Route6>,
 }
 
 /// An IPv4 network that an interface is on, by an address of its own in it.
@@ -107,6 +109,17 @@ impl Snapshot {
     pub fn by_index(&self, index: u32) -> Option<&Interface> {
         self.interfaces.iter().find(|it| it.index == index)
     }
+}
+
+/// A network that is routed out of an interface, with or without a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route6 {
+    /// Its first address.
+    pub network: Ipv6Addr,
+    /// The length of its prefix.
+    pub prefix_len: u8,
+    /// The interface's index.
+    pub interface: u32,
 }
 
 /// An interface.

@@ -6,10 +6,7 @@ use nat64::blocks::Blocks;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, metrics};
-use crate::{
-    config::Config,
-    workers::{Shared, Workers},
-};
+use crate::{config::Config, workers::Workers};
 
 /// The control socket, for as long as it lives.
 pub(crate) struct Control {
@@ -23,19 +20,19 @@ impl Control {
     /// Opens it. The NAT64 does its work without it if it must.
     pub(crate) async fn start(
         workers: &Workers,
+        facts: Facts,
         config: &Config,
         host: &Arc<Host>,
-        shared: &Arc<Shared>,
         journal: &Path,
     ) -> Self {
         let (sender, reloads) = mpsc::channel(4);
-        let facts = Facts::of(config, &instance(journal), Arc::clone(shared));
+        let instance = facts.instance.clone();
         let admin = Admin::new(workers.orders(), facts, Arc::clone(host), sender).await;
         let admin = admin.inspect_err(|error| tracing::warn!("no control socket: {error}"));
         let mut admin = admin.ok();
         let mut tasks = JoinSet::new();
         if let (Some(admin), Some(log)) = (&mut admin, &config.log) {
-            match EventLog::open(log, config.blocks, &instance(journal)) {
+            match EventLog::open(log, config.blocks, &instance) {
                 Ok(log) => {
                     if let Blocks::Deterministic(_) = config.blocks {
                         tasks.spawn(every_day(log.clone(), config.clone()));
@@ -66,9 +63,9 @@ impl Control {
     }
 
     /// Another configuration holds from now on.
-    pub(crate) fn now_by(&self, config: &Config) {
+    pub(crate) fn now_by(&self, asked: &Config, config: &Config) {
         if let Some(admin) = &self.admin {
-            admin.now_by(config);
+            admin.now_by(asked, config);
         }
     }
 
@@ -105,12 +102,4 @@ async fn every_day(log: EventLog, config: Config) {
         log.parameters(&config);
         tokio::time::sleep(DAY).await;
     }
-}
-
-/// The name of an instance is that of its state directory: `plat@NAME`.
-fn instance(journal: &Path) -> String {
-    let directory = journal.parent().and_then(Path::file_name);
-    let name = directory.and_then(|it| it.to_str());
-    let name = name.and_then(|it| it.strip_prefix("plat@"));
-    name.unwrap_or("default").to_owned()
 }

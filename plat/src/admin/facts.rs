@@ -2,18 +2,23 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use control::plat::{PoolRow, Threshold};
+use control::plat::{PoolRow, SettingRow, Threshold};
 use host::netwatch::{Interface, Snapshot};
 use nat64::tuple::Protocol;
 
 use super::{rows, stats::Counters};
-use crate::{config::Config, workers::Shared};
+use crate::{
+    config::{Config, settings::Setting},
+    workers::Shared,
+};
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     /// The name of this instance.
     pub(crate) instance: String,
+    /// The configuration, as it was read.
+    pub(crate) settings: Vec<SettingRow>,
     /// The prefixes, in the order of the configuration.
     pub(crate) prefixes: Vec<String>,
     /// The networks of the pool.
@@ -29,9 +34,14 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Of a configuration.
-    pub(crate) fn of(config: &Config, instance: &str, shared: Arc<Shared>) -> Self {
+    /// Of a configuration, as it was read and as it holds on this host.
+    pub(crate) fn of(asked: &Config, config: &Config, instance: &str, shared: Arc<Shared>) -> Self {
+        let row = |it: Setting| SettingRow {
+            key: it.key.to_owned(),
+            json: it.value.to_string(),
+        };
         Self {
+            settings: asked.settings().into_iter().map(row).collect(),
             instance: instance.to_owned(),
             prefixes: config.prefixes.iter().map(ToString::to_string).collect(),
             pool: config.pool_networks().map(|it| it.to_string()).collect(),
@@ -58,9 +68,9 @@ impl CurrentFacts {
     }
 
     /// Another configuration holds.
-    pub(super) fn replace(&self, config: &Config) {
+    pub(super) fn replace(&self, asked: &Config, config: &Config) {
         let before = self.get();
-        let after = Facts::of(config, &before.instance, Arc::clone(&before.shared));
+        let after = Facts::of(asked, config, &before.instance, Arc::clone(&before.shared));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
     }
 }

@@ -44,6 +44,7 @@ impl Fixture {
         let workers = Workers::start(vec![engine], &[port], Arc::clone(&shared), clock).unwrap();
         let facts = Facts {
             instance: "test".to_owned(),
+            settings: Vec::new(),
             prefixes: vec!["2001:db8:64::/96".to_owned()],
             pool: vec!["203.0.113.1/32".to_owned()],
             interface: "plat0".to_owned(),

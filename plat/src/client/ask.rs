@@ -1,5 +1,7 @@
 //! The connection to a running `plat`, with failures for people.
 
+use std::path::Path;
+
 use cli::{Exit, Failure};
 use control::{
     envelope::Hello,
@@ -16,7 +18,12 @@ pub(super) struct Asking(Client<transport::Stream>);
 impl Asking {
     /// Connects.
     pub(super) async fn connect(service: &Service) -> Result<Self, Failure> {
-        let stream = transport::connect(&service.path(), SERVICE_USER).await;
+        Self::connect_to(&service.path()).await
+    }
+
+    /// Connects to the socket at `path`.
+    pub(super) async fn connect_to(path: &Path) -> Result<Self, Failure> {
+        let stream = transport::connect(path, SERVICE_USER).await;
         let hello = Hello::new("plat", env!("CARGO_PKG_VERSION"));
         let client = Client::greet(stream.map_err(failure)?, &hello).await;
         client.map(Self).map_err(failure)

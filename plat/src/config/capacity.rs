@@ -1,6 +1,6 @@
 //! What a configuration is good for: clients, sessions, memory.
 
-use std::fmt;
+use std::{fmt, net::Ipv6Addr};
 
 use serde_json::{Value, json};
 
@@ -26,8 +26,10 @@ pub struct Capacity {
     pub bindings: u64,
     /// The most sessions there can be.
     pub sessions: u64,
-    /// Bytes that the tables take at most: pool, bindings, sessions, fragments.
-    pub memory: [u64; 4],
+    /// Clients that may have all their quota gives them, at the same time.
+    pub clients: u64,
+    /// Bytes that the tables take at most: pool, bindings, sessions, stored SYNs, fragments.
+    pub memory: [u64; 5],
 }
 
 impl Capacity {
@@ -54,9 +56,23 @@ impl Capacity {
             capacity.memory[0],
             capacity.bindings * BYTES_PER_BINDING,
             capacity.sessions * BYTES_PER_SESSION,
+            limits.stored_syn_bytes as u64,
             limits.fragments.bytes as u64,
         ];
+        capacity.clients = capacity.at_quota(config);
         capacity
+    }
+
+    /// A subscriber's quota of bindings is of each protocol; that of sessions is of all of them.
+    fn at_quota(&self, config: &Config) -> u64 {
+        // What the host adds does not matter to quotas.
+        let quotas = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new()).quotas;
+        let quota = quotas.subscriber;
+        let fewest_ports = self.tcp.min(self.udp).min(self.icmp);
+        let by_ports = fewest_ports / (quota.bindings as u64).max(1);
+        let by_bindings = self.bindings / (quota.bindings as u64).max(1);
+        let by_sessions = self.sessions / (quota.sessions as u64).max(1);
+        by_ports.min(by_bindings).min(by_sessions)
     }
 
     /// Bytes that all tables take at most.
@@ -68,14 +84,16 @@ impl Capacity {
     /// For programs.
     #[must_use]
     pub fn json(&self) -> Value {
-        let [pool, bindings, sessions, fragments] = self.memory;
+        let [pool, bindings, sessions, syns, fragments] = self.memory;
         json!({
             "addresses": self.addresses,
             "ports": {"tcp": self.tcp, "udp": self.udp, "icmp": self.icmp},
             "bindings": self.bindings,
             "sessions": self.sessions,
+            "clients_at_quota": self.clients,
             "memory_bytes": {
-                "pool": pool, "bindings": bindings, "sessions": sessions, "fragments": fragments,
+                "pool": pool, "bindings": bindings, "sessions": sessions,
+                "stored_syns": syns, "fragments": fragments,
                 "in_all": self.memory_in_all(),
             },
         })
@@ -95,9 +113,10 @@ impl fmt::Display for Capacity {
             icmp,
             bindings,
             sessions,
+            clients,
             memory,
         } = self;
-        let [pool, of_bindings, of_sessions, fragments] = memory.map(mebibytes);
+        let [pool, of_bindings, of_sessions, syns, fragments] = memory.map(mebibytes);
         let all = mebibytes(self.memory_in_all());
         if *addresses == 0 {
             writeln!(f, "pool: left to the host")?;
@@ -108,12 +127,13 @@ impl fmt::Display for Capacity {
                  identifiers"
             )?;
             writeln!(f, "bindings: at most {bindings}")?;
+            writeln!(f, "clients: {clients} with all that their quota gives them")?;
         }
         writeln!(f, "sessions: at most {sessions}")?;
         write!(
             f,
             "memory: at most {all} (pool {pool}, bindings {of_bindings}, sessions {of_sessions}, \
-             fragments {fragments})"
+             stored SYNs {syns}, fragments {fragments})"
         )
     }
 }
@@ -139,9 +159,18 @@ mod tests {
         assert_eq!(capacity.icmp, capacity.tcp);
         assert_eq!(
             capacity.memory,
-            [3 * 24_576 + 2 * 384, 45_000, 150_000, 1 << 20]
+            [3 * 24_576 + 2 * 384, 45_000, 150_000, 128 * 1024, 1 << 20]
         );
         assert!(capacity.to_string().contains("bindings: at most 1000\n"));
+        // By bindings, by sessions.
+        let quota = "quota.subscriber.bindings = 30\nquota.subscriber.sessions = 50\n";
+        let limited = |more: &str| {
+            let text = format!("{quota}pool = [\"203.0.113.1\"]\n{more}");
+            Capacity::of(&settled(&text).unwrap()).clients
+        };
+        assert_eq!(limited("limits.bindings = 1000"), 33);
+        assert_eq!(limited("limits.sessions = 1000"), 20);
+        assert_eq!(limited(""), 65_535 / 30);
         let small = "pool = [{address = \"203.0.113.1\", tcp = \"7\", udp = \"7\", icmp = \"7\"}]";
         assert_eq!(Capacity::of(&settled(small).unwrap()).bindings, 3);
         let open = Capacity::of(&settled("").unwrap());

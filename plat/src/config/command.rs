@@ -7,9 +7,15 @@ use cli::{Exit, Failure, json_line, say};
 use host::{Host, netwatch::Network, sockets};
 use serde_json::json;
 
-use crate::{instance::Instance, pool_mode::on_host};
+use crate::{admin, client, instance::Instance, pool_mode::on_host};
 
-use super::{Loaded, capacity::Capacity, diff::diff, find, import, own, schema, settings::toml};
+use super::{
+    Loaded,
+    capacity::Capacity,
+    diff::{diff, diff_running},
+    find, import, own, schema,
+    settings::toml,
+};
 
 /// Look at the configuration, without changing anything
 #[derive(Debug, Subcommand)]
@@ -57,9 +63,13 @@ pub struct Show {
 pub struct Diff {
     #[command(flatten)]
     file: File,
-    /// The other configuration file
+    /// The other configuration file. Without one, the running plat is compared with the files: what
+    /// `plat reload` would change
     #[arg(value_name = "FILE")]
-    other: PathBuf,
+    other: Option<PathBuf>,
+    /// The control socket of the running plat
+    #[arg(long, value_name = "FILE", conflicts_with = "other")]
+    socket: Option<PathBuf>,
     /// For programs
     #[arg(long)]
     json: bool,
@@ -99,7 +109,7 @@ pub async fn run(host: &impl Host, verb: &Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Check(arguments) => check(host, arguments).await,
         Verb::Show(arguments) => show(arguments),
-        Verb::Diff(arguments) => compare(arguments),
+        Verb::Diff(arguments) => compare(arguments).await,
         Verb::Import(arguments) => take_over(arguments),
         Verb::Schema => {
             say(schema::text().trim_end());
@@ -164,10 +174,19 @@ fn show(arguments: &Show) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn compare(arguments: &Diff) -> Result<Exit, Failure> {
-    let before = arguments.file.load()?;
-    let after = named(&arguments.other)?;
-    let changes = diff(&before.config, &after.config);
+async fn compare(arguments: &Diff) -> Result<Exit, Failure> {
+    let file = arguments.file.load()?.config;
+    let changes = match &arguments.other {
+        Some(other) => diff(&file, &named(other)?.config),
+        None => {
+            let usual = || {
+                let state = arguments.file.instance.state_directory(None);
+                state.join(admin::SOCKET)
+            };
+            let socket = arguments.socket.clone().unwrap_or_else(usual);
+            diff_running(&client::settings(&socket).await?, &file)
+        }
+    };
     if arguments.json {
         let changes: Vec<_> = changes.iter().map(super::diff::Change::json).collect();
         let answer = json!({"changes": changes});

@@ -1,10 +1,13 @@
 //! What is different between two configurations, and what it takes to make it so.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Value, json};
 
-use super::{Config, settings::toml};
+use super::{
+    Config,
+    settings::{Setting, toml},
+};
 use crate::pool_mode::PoolMode;
 
 /// What it takes to make a change.
@@ -102,7 +105,25 @@ impl Change {
 pub fn diff(before: &Config, after: &Config) -> Vec<Change> {
     let modes = [before.pool_mode, after.pool_mode];
     let shares = modes.contains(&PoolMode::HostPorts);
-    let pairs = before.settings().into_iter().zip(after.settings());
+    of_settings(before.settings(), after, shares)
+}
+
+/// Everything that is different from the configuration of a running plat, whose values are `before`.
+#[must_use]
+pub fn diff_running(before: &BTreeMap<String, Value>, after: &Config) -> Vec<Change> {
+    let mode = |it: PoolMode| Value::from(it.to_string());
+    let shares = after.pool_mode == PoolMode::HostPorts
+        || before.get("pool_mode") == Some(&mode(PoolMode::HostPorts));
+    let running = after.settings().into_iter().map(|it| Setting {
+        key: it.key,
+        // One of another version may not know the key.
+        value: before.get(it.key).cloned().unwrap_or_default(),
+    });
+    of_settings(running.collect(), after, shares)
+}
+
+fn of_settings(before: Vec<Setting>, after: &Config, shares: bool) -> Vec<Change> {
+    let pairs = before.into_iter().zip(after.settings());
     let different = pairs.filter(|(before, after)| before != after);
     let change = different.map(|(before, after)| Change {
         key: before.key,
@@ -117,12 +138,51 @@ pub fn diff(before: &Config, after: &Config) -> Vec<Change> {
 mod tests {
     use super::{super::tests::settled, *};
 
+    /// As the engine and the program take it, see `run::reload` and `Engine::reconfigure`.
+    #[test]
+    fn what_is_begun_once_takes_a_restart() {
+        let takes = |before: &str, after: &str| {
+            let changes = diff(&settled(before).unwrap(), &settled(after).unwrap());
+            let takes: Vec<_> = changes.iter().map(|it| it.takes).collect();
+            takes
+        };
+        let pool = "pool = [\"203.0.113.1\"]\n";
+        let changed = |line: &str| takes(pool, &format!("{pool}{line}"));
+        for line in [
+            "interface = \"nat\"",
+            "workers = 2",
+            "uplink = \"ppp0\"",
+            "log.file = \"/x\"",
+            "metrics.listen = \"[::1]:9\"",
+        ] {
+            assert!(changed(line).contains(&Takes::Restart), "{line}");
+        }
+        for line in [
+            "clients = [\"::/0\"]",
+            "ipv6_mtu = 1400",
+            "timers.udp = 200",
+            "limits.sessions = 7",
+            "quota.address.sessions = 7",
+            "filtering.udp = \"address-dependent\"",
+            "tcp.probe = false",
+        ] {
+            assert_eq!(changed(line), [Takes::Reload], "{line}");
+        }
+        assert_eq!(takes(pool, "pool = [\"203.0.113.2\"]"), [Takes::Sessions]);
+        // Its ports are in the host's firewall, one by one.
+        let shared = "pool_mode = \"host-ports\"\n";
+        assert_eq!(takes(shared, &format!("{shared}{pool}")), [Takes::Restart]);
+    }
+
     #[test]
     fn only_what_is_different_is_told_with_what_it_takes() {
         let before = settled("pool = [\"203.0.113.1\"]\ninterface = \"nat\"").unwrap();
         assert_eq!(diff(&before, &before), []);
         let after = "pool = [\"203.0.113.2\"]\n[timers]\nudp = 200\n";
         let changes = diff(&before, &settled(after).unwrap());
+        let running = before.settings().into_iter();
+        let running = running.map(|it| (it.key.to_owned(), it.value)).collect();
+        assert_eq!(diff_running(&running, &settled(after).unwrap()), changes);
         let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
         assert_eq!(
             changes,

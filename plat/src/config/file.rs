@@ -25,7 +25,7 @@ pub(super) struct File {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(super) prefixes: Vec<Spanned<String>>,
-    /// Networks whose hosts may use it. Everybody if there are none.
+    /// Networks whose hosts may use it. Without any, those of this host's own side.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(super) clients: Vec<Spanned<String>>,

@@ -12,6 +12,8 @@ mod tayga;
 /// What came of a file.
 #[derive(Debug, Default)]
 pub(super) struct Import {
+    /// What is taken over and means something else here.
+    notes: Vec<String>,
     /// Keys before the tables.
     lines: Vec<String>,
     timers: Vec<String>,
@@ -86,6 +88,9 @@ impl Import {
             // It may hold anything, a line end too.
             let refused = refused.to_string().replace(char::is_control, " ");
             let _ = writeln!(text, "# Not taken over: {refused}");
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "# {note}");
         }
         for line in &self.lines {
             let _ = writeln!(text, "{line}");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use host::netwatch::Snapshot;
-use pref64::Pref64;
+use pref64::{Pref64, eam::Eam};
 
 use super::{Config, pool::PoolRange};
 use crate::pool_mode::PoolMode;
@@ -28,14 +28,18 @@ pub(super) enum LiesIn {
     Pool(PoolRange),
     /// A prefix that is served.
     Prefix(Pref64),
+    /// The IPv4 addresses of a mapping.
+    Mapped(Eam),
+    /// The IPv6 addresses of a mapping.
+    Mapping(Eam),
 }
 
 impl Own {
     /// Whether it keeps plat from working.
     pub(super) fn is_wrong(&self) -> bool {
         match self.lies_in {
-            LiesIn::Shared(_) => false,
-            LiesIn::Pool(_) | LiesIn::Prefix(_) => true,
+            LiesIn::Shared(_) | LiesIn::Mapping(_) => false,
+            LiesIn::Pool(_) | LiesIn::Prefix(_) | LiesIn::Mapped(_) => true,
         }
     }
 }
@@ -56,6 +60,16 @@ impl fmt::Display for Own {
                 "{address}, this host's own address on {interface}, lies in {range} of the pool: \
                  what comes to it is this host's and would never reach plat, so `plat run` refuses \
                  to start"
+            ),
+            LiesIn::Mapped(eam) => write!(
+                f,
+                "{address}, this host's own address on {interface}, lies in [[eam]] {eam}: what comes \
+                 to it is this host's and would never reach plat, so `plat run` refuses to start"
+            ),
+            LiesIn::Mapping(eam) => write!(
+                f,
+                "{address}, this host's own address on {interface}, lies in [[eam]] {eam}: what this \
+                 host sends from it through plat gets the mapped IPv4 address, not one of the pool"
             ),
             LiesIn::Prefix(prefix) => write!(
                 f,
@@ -81,9 +95,13 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Own> {
         };
         for address in &interface.ipv4 {
             add((*address).into(), in_pool(config, *address));
+            let mapped = config.eam.find(*address).copied();
+            add((*address).into(), mapped.map(LiesIn::Mapped));
         }
         for address in interface.addresses.iter().map(|it| it.address) {
             add(address.into(), in_prefix(config, address));
+            let mapping = config.eam.iter().find(|it| it.covers_ipv6(address));
+            add(address.into(), mapping.copied().map(LiesIn::Mapping));
         }
     }
     found
@@ -137,6 +155,18 @@ mod tests {
             )
         );
         assert!(found[1].contains("2001:db8:64::1") && found[1].contains("2001:db8:64::/96"));
+        let mapped = config(
+            "pool = [\"198.51.100.1\"]\n[[eam]]\nipv4 = \"203.0.113.0/29\"\n\
+             ipv6 = \"2001:db8:64::/125\"",
+        );
+        let found = find(&mapped, &snapshot);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].is_wrong() && !found[1].is_wrong(), "{found:?}");
+        assert!(
+            found[0]
+                .to_string()
+                .contains("lies in [[eam]] 203.0.113.0/29")
+        );
         let neither = config("pool = [\"198.51.100.0/28\"]");
         assert_eq!(find(&neither, &snapshot), []);
         let shared = config("pool_mode = \"host-ports\"\npool = [\"203.0.113.7\"]");

@@ -63,7 +63,8 @@ fn for_the_internet_it_is_the_well_known_prefix_and_nothing_private() {
     assert!(text.contains("\n#pool = ["), "{text}");
     assert!(!text.contains("allow_destinations"), "{text}");
     // Not the network that this host is itself a client of.
-    let networks = "#   2001:db8:1::/64 on lan\n#   fd00:1::/48 on lan\n";
+    let networks = "#   2001:db8:1::/64 on lan\n#   fd00:1::/48 on lan\n\
+                    clients = [\"2001:db8:1::/64\", \"fd00:1::/48\"]\n";
     assert!(text.ends_with(networks), "{text}");
     let refused = written("--for internet --allow 10.0.0.0/8").unwrap_err();
     assert!(refused.to_string().contains("--for private"), "{refused}");

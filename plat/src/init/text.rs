@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::{Answers, Serves};
+use super::{Answers, Clients, Serves};
 
 /// The file, with the reasons in comments.
 pub(super) fn file(answers: &Answers) -> String {
@@ -63,10 +63,15 @@ fn clients(text: &mut String, answers: &Answers) {
         );
         return;
     }
-    text.push_str("# The networks of clients that this host is the router of:\n");
-    for clients in &answers.clients {
-        let _ = writeln!(text, "#   {clients} on {}", clients.interface);
+    text.push_str(
+        "# The networks that this host is on the way to, as they are now. Without this line plat looks\n\
+         # for itself, and follows when they change.\n",
+    );
+    for Clients { network, interface } in &answers.clients {
+        let _ = writeln!(text, "#   {network} on {interface}");
     }
+    let networks: Vec<_> = answers.clients.iter().map(|it| it.network).collect();
+    let _ = writeln!(text, "clients = {}", list(&networks));
 }
 
 fn list<T: Display>(items: &[T]) -> String {

@@ -21,6 +21,7 @@ use tokio::time;
 use super::{Surroundings, check_host, netcfg_failure, read, warn_of_overlaps};
 use crate::{
     admin::{Control, Reload, ReloadOrder},
+    clients,
     config::{
         Config,
         diff::{Change, Takes, diff},
@@ -172,7 +173,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         let changed = self.change_to(self.source.read()?, signals).await?;
         let is_other = changed.is_some();
         let mut text = changed.unwrap_or_else(|| "nothing is different".to_owned());
-        control.now_by(&self.config);
+        control.now_by(&self.asked, &self.config);
         let waiting = self.unconfirmed.take();
         if let Some(seconds) = confirm_within.filter(|_| is_other || waiting.is_some()) {
             // What nobody confirmed is not what to go back to.
@@ -215,7 +216,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
                 tracing::error!("nobody confirmed, and there is no way back: {failure}");
             }
         }
-        control.now_by(&self.config);
+        control.now_by(&self.asked, &self.config);
     }
 
     /// Goes on with another configuration, as a whole. Returns what is different, if anything is.
@@ -270,6 +271,9 @@ impl<W: Network, S: System> Surroundings<W, S> {
         config.uplink.clone_from(&self.config.uplink);
         if config.pool_mode == PoolMode::HostPorts {
             config.pool.clone_from(&self.config.pool);
+        }
+        if config.clients.is_empty() {
+            config.clients = clients::of_host(&config, snapshot);
         }
         config.answered = answered(&config, snapshot)?;
         Ok(config)

@@ -395,6 +395,7 @@ fn start_plat(middle: &Namespace, directory: &std::path::Path) -> io::Result<Dae
     let text = format!(
         "prefixes = [\"{}\"]\n\
          pool = [\"203.0.113.0/26\"]\n\
+         clients = [\"::/0\"]\n\
          allow_destinations = [\"198.51.100.0/24\"]\n",
         pref64(Contender::Ours)
     );

@@ -179,6 +179,8 @@ pub enum Verb {
     Capture(CaptureWanted),
     /// Whether it works.
     Health,
+    /// The configuration by which it runs.
+    Config,
     /// Read the configuration again.
     Reload {
         /// Go back by itself unless it is confirmed in so many seconds.
@@ -202,6 +204,7 @@ impl Verb {
             | Self::BibList(_)
             | Self::Top { .. }
             | Self::ClientRefused
+            | Self::Config
             | Self::SessionFlush { .. }
             | Self::Capture(_)
             | Self::BibAdd(_)
@@ -228,6 +231,7 @@ impl Verb {
             Self::Capture(_) => "plat capture",
             Self::ClientRefused => "plat client refused",
             Self::Health => "plat health",
+            Self::Config => "plat config diff",
             Self::Reload { .. } | Self::ReloadConfirm => "plat reload",
         }
     }
@@ -285,6 +289,11 @@ pub enum Answer {
         /// The virtual interface.
         interface: String,
     },
+    /// To [`Verb::Config`].
+    Config {
+        /// Every value that holds, as it would be written in the file.
+        settings: Vec<SettingRow>,
+    },
     /// To [`Verb::Health`].
     Health(Health),
     /// To what changes something.
@@ -296,6 +305,15 @@ pub enum Answer {
         #[serde(default)]
         text: String,
     },
+}
+
+/// A value of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingRow {
+    /// Its key, such as `timers.udp`.
+    pub key: String,
+    /// JSON text; `null` is what is left to the host.
+    pub json: String,
 }
 
 /// What `plat` tells those who follow.

@@ -45,8 +45,12 @@ fn take(import: &mut Import, lists: &mut Lists, line: usize, directive: &str, ar
             Err(why) => why,
         },
         ("dynamic-pool", [network]) => match checked::<Network4>(network) {
-            // There every client has one of these addresses; here they share them.
             Ok(network) => {
+                import.notes.push(format!(
+                    "Line {line}: dynamic-pool {network}: there every client had one of these \
+                     addresses for itself, here they share them by ports; [[eam]] is an address of \
+                     one's own."
+                ));
                 lists.pool.push(network);
                 return;
             }
@@ -122,6 +126,7 @@ map 192.168.5.43
             "\ninterface = \"nat64\"\n",
             "\nprefixes = [\"2001:db8:1:ffff::/96\"]\n",
             "\npool = [\"192.168.255.0/24\"]\n",
+            "\n# Line 5: dynamic-pool 192.168.255.0/24: there every client had one",
             "\nwkp_non_global = \"translate\"\n",
             "[[eam]]\nipv4 = \"192.168.5.42\"\nipv6 = \"2001:db8:1:4444::1\"\n",
             "ipv4 = \"192.168.6.0/24\"",

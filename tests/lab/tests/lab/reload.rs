@@ -278,6 +278,87 @@ fn plat_r_01_a_reload_under_load_loses_nothing() {
     assert!(lab.plat.stop().success());
 }
 
+/// Nobody said who may use it: those on the host's own side may, whoever comes by the interface to
+/// the IPv4 internet may not, and that changes with the host's network.
+#[test]
+fn clients_are_the_hosts_own_side_unless_it_is_said() {
+    let lab = Lab::new("reload-clients");
+    let said = lab.plat.output();
+    assert!(
+        said.contains(
+            "Clients are the networks of this host's own side: 2001:db8:1:1::/64, 2001:db8:1:2::/64"
+        ),
+        "{said}"
+    );
+    let lan = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0xc, 1);
+    let foreign = Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 1, 0, 0, 0, 1);
+    for client in [lan, foreign] {
+        let add = format!("ip address add {client}/64 dev h0 nodad");
+        lab.network.host.must(&add);
+    }
+    let network = &lab.network;
+    let passes = |client| {
+        network
+            .host
+            .run(move || Udp::new(client).is_some_and(|it| it.echoes(1)))
+    };
+    assert!(eventually(SOON, || passes(lan)));
+    assert!(!passes(foreign));
+    let refused = lab.ask("stats");
+    let count = refused
+        .stdout
+        .lines()
+        .find(|it| it.contains("client-refused"));
+    let count = count.and_then(|it| it.split_whitespace().find_map(|it| it.parse::<u64>().ok()));
+    assert!(count >= Some(1), "{refused:?}");
+
+    // The host becomes the way to that network; then it is not any more.
+    network
+        .router
+        .must("ip -6 route add 2001:db8:bad:1::/64 dev r0");
+    let route = "2001:db8:bad:1::/64 via 2001:db8:1:2::1 dev p0";
+    network.plat.must(&format!("ip -6 route add {route}"));
+    assert!(eventually(SOON, || passes(foreign)));
+    network.plat.must(&format!("ip -6 route del {route}"));
+    assert!(eventually(SOON, || !passes(foreign)));
+    assert!(passes(lan));
+    // Or everybody may.
+    network.plat.must(&format!(
+        "ip -6 route add {}",
+        route.replace("db8:bad:1::/64", "db8:bad::/48")
+    ));
+    let open = lab.reload(&config(BOTH, "workers = 2\nclients = [\"::/0\"]"));
+    assert!(
+        open.stdout.contains("clients: [] -> [\"::/0\"]"),
+        "{open:?}"
+    );
+    assert!(passes(foreign));
+}
+
+/// What a reload would do is seen before.
+#[test]
+fn the_files_are_compared_with_what_runs() {
+    let lab = Lab::new("reload-diff");
+    let file = lab.network.path("plat.toml");
+    let diff = || lab.ask(&format!("config diff --config {}", file.display()));
+    assert_eq!(diff().stdout, "no difference\n");
+    lab.write(&config(ONE, "workers = 3\n[timers]\nudp = 200"));
+    let said = diff().stdout;
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert!(
+        lines[0].contains("-> [\"203.0.113.1\"] (takes a reload, which ends"),
+        "{said}"
+    );
+    assert_eq!(lines[1], "workers: 2 -> 3 (takes a restart)");
+    assert_eq!(lines[2], "timers.udp: 300 -> 200 (takes a reload)");
+    assert!(
+        lab.reload(&config(BOTH, "workers = 2\n[timers]\nudp = 200"))
+            .ok()
+    );
+    assert_eq!(diff().stdout, "no difference\n");
+}
+
 /// Whoever locks himself out by a new configuration is let in again.
 #[test]
 fn what_nobody_confirms_is_taken_back() {
