@@ -61,6 +61,7 @@ mod system {
     #[derive(Debug)]
     pub(super) struct Claimed(core::convert::Infallible);
 
+    #[expect(clippy::unused_async, reason = "as on a system that has it")]
     impl Claimed {
         pub(super) fn begin(_: u32, _: Mac, _: Vec<Ipv4Addr>, _: u64) -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())

@@ -131,13 +131,12 @@ mod system {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use std::net::{TcpListener, UdpSocket};
 
     /// Those of this test itself.
-    #[cfg(target_os = "linux")]
     #[test]
     fn programs_that_listen_are_found() {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();

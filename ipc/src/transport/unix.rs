@@ -11,7 +11,7 @@ use std::{
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::stat::{Mode, umask},
-    unistd::{Gid, Group, Uid, User, geteuid, getgrouplist},
+    unistd::{Gid, Group, Uid, User, geteuid},
 };
 use tokio::net::{UnixListener, UnixStream};
 
@@ -162,9 +162,21 @@ pub(crate) fn is_member(uid: u32, gid: u32, group: &str) -> bool {
         return true;
     }
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    let name = user.and_then(|it| std::ffi::CString::new(it.name).ok());
-    let groups = name.and_then(|it| getgrouplist(&it, Gid::from_raw(gid)).ok());
+    user.is_some_and(|it| has_group(it, Gid::from_raw(gid), &group))
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn has_group(user: User, primary: Gid, group: &Group) -> bool {
+    let name = std::ffi::CString::new(user.name).ok();
+    let groups = name.and_then(|it| nix::unistd::getgrouplist(&it, primary).ok());
     groups.is_some_and(|it| it.contains(&group.gid))
+}
+
+/// The crate asks Apple's systems for no user's groups; a group's members are the same question.
+#[cfg(target_vendor = "apple")]
+#[expect(clippy::needless_pass_by_value, reason = "as on other systems")]
+fn has_group(user: User, _primary: Gid, group: &Group) -> bool {
+    group.mem.contains(&user.name)
 }
 
 #[cfg(test)]
