@@ -10,7 +10,7 @@ use plan::ForwardingGuard;
 
 use super::{
     Made,
-    linux::{every_interface, is_on},
+    linux::{OUR_INTERFACES, every_interface, is_on},
     nft::{Outcome, Script, remove, run, table_name},
 };
 
@@ -87,6 +87,9 @@ fn ruleset(guard: &ForwardingGuard, host: &Host) -> String {
     let mut rules = vec![
         format!("iifname \"{interface}\" accept"),
         format!("oifname \"{interface}\" accept"),
+        // Those of other instances, and of a CLAT.
+        format!("meta iifgroup {OUR_INTERFACES} accept"),
+        format!("meta oifgroup {OUR_INTERFACES} accept"),
     ];
     if host.bridged {
         rules.push("meta iifkind \"bridge\" meta oifkind \"bridge\" accept".to_owned());

@@ -39,6 +39,10 @@ use crate::{
 /// number means nothing else.
 const OUR_ROUTES: RouteProtocol = RouteProtocol::Other(164);
 
+/// Marks our virtual interfaces, so that the guard of one program lets the packets of another pass.
+/// Groups have numbers that whoever uses them chooses; nothing else looks at this one.
+pub(super) const OUR_INTERFACES: u32 = 164_164;
+
 /// Setting this one sets it on every interface too, whatever each had of its own.
 const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
@@ -121,15 +125,18 @@ impl LinuxSystem {
         let family = vec![AfSpecUnspec::Inet6(vec![no_addresses])];
         let set =
             |builder: LinkMessageBuilder<LinkUnspec>| self.handle().link().set(builder.build());
-        let builder = LinkUnspec::new_with_index(index)
-            .mtu(interface.mtu.into())
-            .append_extra_attribute(LinkAttribute::AfSpecUnspec(family));
-        match set(builder).execute().await.map_err(into_io) {
+        let settings = || {
+            LinkUnspec::new_with_index(index)
+                .mtu(interface.mtu.into())
+                .append_extra_attribute(LinkAttribute::Group(OUR_INTERFACES))
+        };
+        let without_addresses =
+            settings().append_extra_attribute(LinkAttribute::AfSpecUnspec(family));
+        match set(without_addresses).execute().await.map_err(into_io) {
             Ok(()) => {}
             // A host without IPv6 at all has nothing to switch off.
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-                let builder = LinkUnspec::new_with_index(index).mtu(interface.mtu.into());
-                set(builder).execute().await.map_err(into_io)?;
+                set(settings()).execute().await.map_err(into_io)?;
             }
             Err(error) => return Err(error),
         }
