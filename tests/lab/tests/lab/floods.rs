@@ -170,7 +170,7 @@ fn plat_5_3_01_a_syn_flood_from_both_sides() {
     );
     flooded.assert_bounded(
         before,
-        &["too-many-bindings", "too-many-sessions", "quota-bindings"],
+        &["too-many-bindings", "too-many-sessions", "address-bindings"],
     );
     // Memory shows little of it: what could not be kept beyond the limits does.
     let counters = flooded.plat.counters();
