@@ -115,7 +115,7 @@ fn disc_7050_3_01_dns_alone() {
 fn disc_7050_3_04_a_resolver_that_does_not_synthesise() {
     let network = network("dns-none", &[RESOLVER]);
     let _named = start_named(&network, None);
-    let ran = pref64(&network, "--wait 2");
+    let ran = pref64(&network, "--wait 10");
     assert_eq!(ran.code, Some(4), "{ran:?}");
     assert!(
         ran.stderr
