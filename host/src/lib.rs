@@ -38,6 +38,8 @@ mod netlink;
 pub mod netwatch;
 pub mod probe;
 pub mod ra;
+#[cfg(target_os = "linux")]
+mod readable;
 pub mod service;
 pub mod signals;
 pub mod sockets;

@@ -15,6 +15,8 @@ use wire::{
     ethernet::Mac,
 };
 
+use crate::readable;
+
 const BROADCAST: Mac = Mac([0xff; 6]);
 
 #[derive(Debug)]
@@ -119,14 +121,7 @@ impl Claimed {
     }
 
     async fn recv(&self) -> io::Result<Option<Arp>> {
-        loop {
-            let mut guard = self.socket.readable().await?;
-            match guard.try_io(|socket| receive(socket.get_ref())) {
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(received) => return received,
-                Err(_would_block) => {}
-            }
-        }
+        readable::receive(&self.socket, receive).await
     }
 }
 

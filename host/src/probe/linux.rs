@@ -11,7 +11,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use wire::icmp::v4;
 
 use super::EchoSocket;
-use crate::sockopt;
+use crate::{readable, sockopt};
 
 /// The longest packet that is read whole. What answers an echo request of ours is shorter.
 const MAX_PACKET: usize = 1500;
@@ -48,14 +48,7 @@ impl EchoSocket for RawIcmp {
     }
 
     async fn recv(&self) -> io::Result<Vec<u8>> {
-        loop {
-            let mut guard = self.socket.readable().await?;
-            match guard.try_io(|socket| receive(socket.get_ref())) {
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(received) => return received,
-                Err(_would_block) => {}
-            }
-        }
+        readable::receive(&self.socket, receive).await
     }
 }
 
