@@ -279,13 +279,9 @@ impl Engine {
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
         match self.resolve_v6(buf, now) {
-            Ok(outgoing) if self.stateless.has_v4(outgoing.dst()) => {
+            Ok(outgoing) if self.is_here(outgoing.dst()) => {
                 let verdict = self.v6_to_here.translate(buf, &outgoing, now);
-                self.turn_around(buf, verdict, now)
-            }
-            Ok(outgoing) if self.tables.pool().contains(outgoing.dst()) => {
-                let verdict = self.v6_to_here.translate(buf, &outgoing, now);
-                self.hairpin(buf, verdict, now)
+                self.come_back(buf, verdict, now)
             }
             Ok(outgoing) => {
                 let verdict = self.v6_to_v4.translate(buf, &outgoing, now);
@@ -295,6 +291,31 @@ impl Engine {
                 Some(message) => self.v6_to_v4.reply(buf, why, message, now),
                 None => Verdict::Drop(why),
             }),
+        }
+    }
+
+    /// Whether packets to an IPv4 address come back to this NAT64: it is a client's.
+    fn is_here(&self, destination: Ipv4Addr) -> bool {
+        self.stateless.has_v4(destination) || self.tables.pool().contains(destination)
+    }
+
+    /// What became of a packet on its way to IPv4 whose destination there [`Self::is_here`].
+    fn come_back(
+        &mut self,
+        buf: &mut PacketBuf,
+        verdict: Verdict<xlat::DropReason>,
+        now: Instant,
+    ) -> Result<Verdict<Why>, Passage> {
+        match verdict {
+            // To any size, it leaves as one.
+            Verdict::Forward(_) => {}
+            Verdict::Reply(_) | Verdict::Drop(_) => return Ok(verdict.map_reason(Why::from)),
+        }
+        self.stats.from_v6.turned_around.add(1);
+        if self.is_to_mapped_host(buf) {
+            self.turn_around(buf, now)
+        } else {
+            self.hairpin(buf, now)
         }
     }
 

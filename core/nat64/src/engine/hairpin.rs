@@ -16,19 +16,12 @@ use crate::{
 };
 
 impl Engine {
-    /// What became of a packet on its way to IPv4 whose destination there is a pool address.
+    /// The IPv4 packet in the buffer came of a client's, and goes to a pool address.
     pub(super) fn hairpin(
         &mut self,
         buf: &mut PacketBuf,
-        verdict: Verdict<xlat::DropReason>,
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
-        match verdict {
-            // To any size, it leaves as one.
-            Verdict::Forward(_) => {}
-            Verdict::Reply(_) | Verdict::Drop(_) => return Ok(verdict.map_reason(Why::from)),
-        }
-        self.stats.from_v6.turned_around.add(1);
         match self.part.elsewhere(buf.bytes()) {
             Some(to) => Err(Passage {
                 to,

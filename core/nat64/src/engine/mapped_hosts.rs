@@ -56,17 +56,12 @@ impl Engine {
                 None => Verdict::Drop(why),
             });
         }
-        if self.stateless.siit.hairpins(destination) {
-            let mapping = self.stateless.to_v4();
-            let verdict = self.v6_to_here.translate(buf, &mapping, now);
-            return self.turn_around(buf, verdict, now);
-        }
-        if self.is_in_pool(destination) {
-            let mapping = self.stateless.to_v4();
-            let verdict = self.v6_to_here.translate(buf, &mapping, now);
-            return self.hairpin(buf, verdict, now);
-        }
+        let comes_back = self.stateless.siit.hairpins(destination) || self.is_in_pool(destination);
         let mapping = self.stateless.to_v4();
+        if comes_back {
+            let verdict = self.v6_to_here.translate(buf, &mapping, now);
+            return self.come_back(buf, verdict, now);
+        }
         let verdict = self.v6_to_v4.translate(buf, &mapping, now);
         if matches!(verdict, Verdict::Forward(_)) {
             self.stats.from_v6.stateless.add(1);
@@ -88,21 +83,14 @@ impl Engine {
         self.check_destination(remote.address, prefix)
     }
 
-    /// What became of a packet on its way to IPv4, if its destination there is a host with a
-    /// mapping: it is translated back at once, and reaches that host with its sender's IPv4 address
-    /// under the prefix (RFC 7757 §4.2.2, RFC 6146 §3.8).
+    /// The IPv4 packet in the buffer goes to a host with a mapping: it is translated back at once,
+    /// and reaches that host with its sender's IPv4 address under the prefix (RFC 7757 §4.2.2, RFC
+    /// 6146 §3.8).
     pub(super) fn turn_around(
         &mut self,
         buf: &mut PacketBuf,
-        verdict: Verdict<xlat::DropReason>,
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
-        match verdict {
-            // To any size, it leaves as one.
-            Verdict::Forward(_) => {}
-            Verdict::Reply(_) | Verdict::Drop(_) => return Ok(verdict.map_reason(Why::from)),
-        }
-        self.stats.from_v6.turned_around.add(1);
         let verdict = self.enter_mapped_host(buf, Way::TurnedAround, now);
         let Verdict::Reply(why) = verdict else {
             return Ok(verdict);
