@@ -18,6 +18,7 @@ use crate::{
     blocks::{self, Blocks, BlocksError},
     destinations::Network4,
     filtering::FilteringPolicy,
+    index::Index,
     network6::Network6,
     ports::Ports,
     subscriber::Quotas,
@@ -201,10 +202,9 @@ impl Timers {
 /// How much of everything there may be. Memory grows up to these and no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bindings, about 45 bytes each. Default 1 000 000. A shard has at most 16 million of them,
-    /// and of sessions, whatever is given here.
+    /// Bindings, of about [`Self::BYTES_PER_BINDING`] each. Default 1 000 000.
     pub bindings: usize,
-    /// Sessions, about 75 bytes each. Default 1 000 000.
+    /// Sessions, of about [`Self::BYTES_PER_SESSION`] each. Default 1 000 000.
     pub sessions: usize,
     /// SYNs from outside that no client expects. Default 1000.
     pub stored_syns: usize,
@@ -227,8 +227,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most entries a table can have.
-    const MOST: usize = 100_000_000;
+    /// The most entries a table can have: a place in an index has 24 bits.
+    pub const MOST: usize = Index::MOST;
+
+    /// What a binding takes at most, with its place in both indexes and the growth of the tables.
+    pub const BYTES_PER_BINDING: usize = 45;
+
+    /// What a session takes at most.
+    pub const BYTES_PER_SESSION: usize = 75;
 
     fn check(&self) -> Result<(), ConfigError> {
         let tables = [

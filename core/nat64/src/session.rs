@@ -406,6 +406,7 @@ fn outside_key(protocol: Protocol, outside: Endpoint4, remote: Endpoint4) -> [u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
     use crate::{bib::Bib, tuple::Endpoint6};
     use core::net::{Ipv4Addr, Ipv6Addr};
     use proptest::prelude::*;
@@ -533,7 +534,12 @@ mod tests {
             let binding = bib.insert(Protocol::Udp, inside, outside, 0);
             sessions.insert(binding, (inside, outside), remote(53), 0, State::Udp, 300);
             let each = (bib.bytes() + sessions.bytes()) as f64 / f64::from(n);
-            assert!(each <= 120.0 || n < 1000, "{n} sessions: {each}");
+            let documented = Limits::BYTES_PER_BINDING + Limits::BYTES_PER_SESSION;
+            assert_eq!(documented, 120);
+            assert!(
+                each <= documented as f64 || n < 1000,
+                "{n} sessions: {each}"
+            );
         }
     }
 

@@ -2,14 +2,10 @@
 
 use std::{fmt, net::Ipv6Addr};
 
+use nat64::config::Limits;
 use serde_json::{Value, json};
 
 use super::{Config, pool::PoolRange};
-
-/// See [`nat64::config::Limits`].
-const BYTES_PER_BINDING: u64 = 45;
-/// See [`nat64::config::Limits`].
-const BYTES_PER_SESSION: u64 = 75;
 
 /// What a configuration is good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +50,8 @@ impl Capacity {
         capacity.sessions = limits.sessions as u64;
         capacity.memory = [
             capacity.memory[0],
-            capacity.bindings * BYTES_PER_BINDING,
-            capacity.sessions * BYTES_PER_SESSION,
+            capacity.bindings * Limits::BYTES_PER_BINDING as u64,
+            capacity.sessions * Limits::BYTES_PER_SESSION as u64,
             limits.stored_syn_bytes as u64,
             limits.fragments.bytes as u64,
         ];

@@ -3,7 +3,10 @@
 use std::{fmt, ops::RangeInclusive};
 
 use cli::{Exit, Failure};
-use nat64::{config::Timers, destinations::Network4};
+use nat64::{
+    config::{Limits, Timers},
+    destinations::Network4,
+};
 use pref64::{Pref64, eam::Eam};
 use serde::{
     Deserialize, Deserializer,
@@ -184,13 +187,13 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             "maximum-simultaneous-opens" => match value.as_u64() {
-                Some(most @ 1..=100_000_000) => {
+                Some(most) if (1..=Limits::MOST as u64).contains(&most) => {
                     self.import
                         .lines
                         .push(format!("limits.stored_syns = {most}"));
                     Ok(())
                 }
-                Some(_) | None => Err("it must be from 1 to 100000000 here".to_owned()),
+                Some(_) | None => Err(format!("it must be from 1 to {} here", Limits::MOST)),
             },
             "comment" => Ok(()),
             _ => match DEFAULTS.iter().find(|(name, ..)| *name == key) {
