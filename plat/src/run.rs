@@ -243,8 +243,9 @@ impl<W: Network, S: System> Surroundings<W, S> {
         }
     }
 
-    /// A new address to share, one to speak from, or new networks of clients. What went by the old one ends at once. While
-    /// there is none, nothing changes; workers that cannot be told are told with the next look.
+    /// A new address to share, one to speak from, or new networks of clients. What went by the old
+    /// one ends at once. While there is none, nothing changes; workers that cannot be told are told
+    /// with the next look.
     async fn follow_addresses(&mut self, snapshot: &Snapshot) {
         let Some(orders) = &self.orders else {
             return;

@@ -236,8 +236,8 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The functions under `#[test]` or `#[tokio::test]`, with their lines. Those in strings and macros of other crates do
-/// not count, nor those that are ignored; those in `proptest!` do.
+/// The functions under `#[test]` or `#[tokio::test]`, with their lines. Those in strings and macros
+/// of other crates do not count, nor those that are ignored; those in `proptest!` do.
 fn tests_in(text: &str) -> Vec<(usize, String)> {
     let mut tests = Vec::new();
     let (mut is_test, mut is_ignored) = (false, false);
