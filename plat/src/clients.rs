@@ -134,26 +134,11 @@ pub(crate) fn text(asked: &Config, config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::settled;
-    use host::netwatch::{Address, Route6};
+    use crate::{config::tests::settled, test_host};
+    use host::netwatch::Route6;
 
-    fn interface(index: u32, name: &str, addresses: &[(&str, u8)]) -> Interface {
-        Interface {
-            index,
-            name: name.to_owned(),
-            running: true,
-            mac: None,
-            ipv6_mtu: 1500,
-            addresses: addresses
-                .iter()
-                .map(|(address, prefix_len)| Address {
-                    address: address.parse().unwrap(),
-                    prefix_len: *prefix_len,
-                    preferred: true,
-                })
-                .collect(),
-            ipv4: Vec::new(),
-        }
+    fn interface(index: u32, name: &str, ipv6: &[(&str, u8)]) -> Interface {
+        test_host::interface(index, name, ipv6, &[])
     }
 
     fn route(network: &str, prefix_len: u8, interface: u32) -> Route6 {

@@ -160,17 +160,10 @@ fn leads_somewhere(config: &Config, interface: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_host;
 
     fn found(index: u32, name: &str, ipv4: &[&str]) -> Interface {
-        Interface {
-            index,
-            name: name.to_owned(),
-            running: true,
-            mac: None,
-            ipv6_mtu: 1500,
-            addresses: Vec::new(),
-            ipv4: ipv4.iter().map(|it| it.parse().unwrap()).collect(),
-        }
+        test_host::interface(index, name, &[], ipv4)
     }
 
     /// A LAN without IPv4 and a WAN.

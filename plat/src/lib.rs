@@ -24,6 +24,8 @@ mod pool_mode;
 mod report;
 mod run;
 mod spare;
+#[cfg(test)]
+mod test_host;
 mod workers;
 
 /// What a program that starts this one wants to know.

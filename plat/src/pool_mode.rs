@@ -235,19 +235,11 @@ fn longest_between(wanted: Ports, in_use: &[InUse]) -> Option<PortRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::settled;
+    use crate::{config::tests::settled, test_host};
     use host::netwatch::Ipv4Network;
 
     fn interface(index: u32, name: &str, ipv4: &[&str]) -> Interface {
-        Interface {
-            index,
-            name: name.to_owned(),
-            running: true,
-            mac: None,
-            ipv6_mtu: 1500,
-            addresses: Vec::new(),
-            ipv4: ipv4.iter().map(|it| it.parse().unwrap()).collect(),
-        }
+        test_host::interface(index, name, &[], ipv4)
     }
 
     /// A router with its WAN on `ppp0`.

@@ -489,29 +489,19 @@ pub(crate) fn netcfg_failure(error: &netcfg::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use host::netwatch::Address;
+    use crate::test_host;
 
     fn config(text: &str) -> Config {
         config::tests::settled(text).unwrap()
     }
 
     fn interface(name: &str, ipv4: &str, ipv6: &[(&str, bool)]) -> Interface {
-        Interface {
-            index: 1,
-            name: name.to_owned(),
-            running: true,
-            mac: None,
-            ipv6_mtu: 1500,
-            addresses: ipv6
-                .iter()
-                .map(|(address, preferred)| Address {
-                    address: address.parse().unwrap(),
-                    prefix_len: 64,
-                    preferred: *preferred,
-                })
-                .collect(),
-            ipv4: vec![ipv4.parse().unwrap()],
+        let networks: Vec<_> = ipv6.iter().map(|(address, _)| (*address, 64)).collect();
+        let mut interface = test_host::interface(1, name, &networks, &[ipv4]);
+        for (address, (_, preferred)) in interface.addresses.iter_mut().zip(ipv6) {
+            address.preferred = *preferred;
         }
+        interface
     }
 
     fn host(interfaces: Vec<Interface>) -> Snapshot {

@@ -202,6 +202,7 @@ pub(super) fn thresholds(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_host;
 
     /// Told at 80 %, and that it is over under 70 %: in between nothing changes.
     #[test]
@@ -218,13 +219,8 @@ mod tests {
 
     fn interface(index: u32, name: &str, running: bool) -> Interface {
         Interface {
-            index,
-            name: name.to_owned(),
             running,
-            mac: None,
-            ipv6_mtu: 1500,
-            addresses: Vec::new(),
-            ipv4: vec!["192.0.2.1".parse().unwrap()],
+            ..test_host::interface(index, name, &[], &["192.0.2.1"])
         }
     }
 

@@ -124,23 +124,12 @@ fn in_prefix(config: &Config, address: Ipv6Addr) -> Option<LiesIn> {
 #[cfg(test)]
 mod tests {
     use super::{super::tests::settled, *};
-    use host::netwatch::{Address, Interface};
+    use crate::test_host;
 
     #[test]
     fn own_addresses_in_the_pool_and_in_a_prefix_are_named() {
-        let interface = |name: &str| Interface {
-            index: 1,
-            name: name.to_owned(),
-            running: true,
-            mac: None,
-            ipv6_mtu: 1500,
-            addresses: vec![Address {
-                address: "2001:db8:64::1".parse().unwrap(),
-                prefix_len: 64,
-                preferred: true,
-            }],
-            ipv4: vec![[203, 0, 113, 7].into()],
-        };
+        let interface =
+            |name| test_host::interface(1, name, &[("2001:db8:64::1", 64)], &["203.0.113.7"]);
         let snapshot = Snapshot {
             interfaces: vec![interface("eth0"), interface("plat0")],
             ..Snapshot::default()

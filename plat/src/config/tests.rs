@@ -243,6 +243,10 @@ fn what_is_wrong_is_said() {
             "[limits]\nsessions = 0",
             vec!["plat.toml:3:12:", "sessions must be from 1 "],
         ),
+        (
+            "[limits]\nbindings = 16777216",
+            vec!["plat.toml:3:12:", "bindings must be from 1 to 16777215"],
+        ),
     ] {
         let text = if text.contains("pool") || text.is_empty() {
             text.to_owned()

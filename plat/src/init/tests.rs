@@ -1,9 +1,9 @@
 //! What is written for which machine and which answers.
 
 use clap::Parser;
-use host::netwatch::{Address, Interface};
 
 use super::*;
+use crate::test_host;
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -12,22 +12,7 @@ struct Line {
 }
 
 fn machine() -> Snapshot {
-    let interface = |index, name: &str, addresses: &[(&str, u8)]| Interface {
-        index,
-        name: name.to_owned(),
-        running: true,
-        mac: None,
-        ipv6_mtu: 1500,
-        addresses: addresses
-            .iter()
-            .map(|(address, prefix_len)| Address {
-                address: address.parse().unwrap(),
-                prefix_len: *prefix_len,
-                preferred: true,
-            })
-            .collect(),
-        ipv4: Vec::new(),
-    };
+    let interface = |index, name, ipv6: &[_]| test_host::interface(index, name, ipv6, &[]);
     let lan = [
         ("fe80::1", 64),
         ("2001:db8:1::1", 64),
