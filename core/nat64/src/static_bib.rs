@@ -6,7 +6,7 @@
 use core::fmt;
 
 use crate::{
-    bib::BibId,
+    bib::{BibId, Binding},
     engine::Engine,
     filtering_and_updating::Tables,
     journal::{Change, Ending},
@@ -203,12 +203,17 @@ impl Tables {
         let Some(bib) = self.bib.of_inside(protocol, inside) else {
             return false;
         };
-        self.bib.get_mut(bib).is_static = false;
-        if self.bib.get(bib).sessions == 0 {
-            self.unbind(bib);
-        } else {
-            // The last session takes it with it.
+        let Binding {
+            is_static,
+            sessions,
+            ..
+        } = *self.bib.get(bib);
+        if sessions != 0 {
             self.end_sessions(Ending::Flushed, |_, session| session.bib == bib);
+        }
+        // The last session of a dynamic one takes it with it.
+        if is_static {
+            self.unbind(bib);
         }
         true
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     config::PoolEntry,
+    journal::Change,
     static_bib::{StaticBinding, StaticError},
 };
 
@@ -37,6 +38,29 @@ fn plat_3_1_01_a_static_binding_survives_its_sessions() {
         nat.wait(302);
     }
     assert!(nat.engine.bindings().all(|it| it.is_static));
+}
+
+/// Whoever reads the log sees the end of the static binding whose beginning it saw (HA-03: a copy of
+/// the tables too), and after that of its sessions.
+#[test]
+fn plat_3_1_01_a_removed_static_binding_is_told_as_one() {
+    for with_session in [false, true] {
+        let mut nat = Nat::new(config());
+        nat.engine.keep_changes(Some(10));
+        nat.engine.add_static(web(Protocol::Udp)).unwrap();
+        if with_session {
+            nat.udp((CLIENT, 80), (SERVER, 4000));
+        }
+        assert!(
+            nat.engine
+                .remove_binding(Protocol::Udp, web(Protocol::Udp).inside)
+        );
+        assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
+        let mut ended = Vec::new();
+        nat.engine.drain_changes(|change| ended.push(change));
+        let is_told = |change: &Change| matches!(change, Change::BindingEnded(it) if it.is_static);
+        assert!(ended.last().is_some_and(is_told), "{ended:?}");
+    }
 }
 
 /// The client has one address for everything else, too, and nobody else gets the port.
