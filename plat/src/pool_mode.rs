@@ -88,6 +88,23 @@ pub(crate) fn on_host(
     Ok(config)
 }
 
+/// Where IPv4 goes now, if that is another interface than the one that was found at the start and the
+/// mode cannot follow: what is arranged there (ARP, NAT) stays there until plat starts again.
+pub(crate) fn uplink_elsewhere<'a>(
+    asked: &Config,
+    config: &Config,
+    snapshot: &'a Snapshot,
+) -> Option<&'a str> {
+    match config.pool_mode {
+        PoolMode::Routed | PoolMode::HostPorts => None,
+        PoolMode::Arp | PoolMode::Masquerade => {
+            // None at all may be the moment between two.
+            let now = uplink(asked, snapshot).ok()?.name.as_str();
+            (config.uplink.as_deref() != Some(now)).then_some(now)
+        }
+    }
+}
+
 /// The interface to the IPv4 internet.
 fn uplink<'a>(config: &Config, snapshot: &'a Snapshot) -> Result<&'a Interface, Failure> {
     let missing = |what: &dyn fmt::Display| {
@@ -289,6 +306,28 @@ mod tests {
         assert!(error.contains("no interface eth7"), "{error}");
         let error = find("", &Snapshot::default(), &[]).unwrap_err();
         assert!(error.contains("uplink = \"eth0\""), "{error}");
+    }
+
+    /// What cannot be followed is at least said.
+    #[test]
+    fn another_uplink_is_noticed_by_the_modes_that_cannot_follow() {
+        let elsewhere = |text: &str, default: &[u32]| {
+            let config = find(text, &router(), &[]).unwrap();
+            let later = Snapshot {
+                ipv4_default: default.to_vec(),
+                ..router()
+            };
+            uplink_elsewhere(&settled(text).unwrap(), &config, &later).map(str::to_owned)
+        };
+        let spare = "pool_mode = \"arp\"\npool = [\"198.51.100.8\"]";
+        for text in [spare, "pool_mode = \"masquerade\""] {
+            assert_eq!(elsewhere(text, &[4, 3]), None);
+            assert_eq!(elsewhere(text, &[2]), Some("eth0".into()));
+            assert_eq!(elsewhere(text, &[]), None);
+            let named = format!("uplink = \"ppp0\"\n{text}");
+            assert_eq!(elsewhere(&named, &[2]), None);
+        }
+        assert_eq!(elsewhere("", &[2]), None);
     }
 
     #[test]

@@ -40,7 +40,7 @@ use crate::{
     host_plan,
     instance::Source,
     lan,
-    pool_mode::{PoolMode, on_host},
+    pool_mode::{PoolMode, on_host, uplink_elsewhere},
     report,
     spare::Spare,
     workers::{Orders, Shared, Workers, how_many},
@@ -97,6 +97,7 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
         orders: None,
         host: Arc::default(),
         spare,
+        told_uplink: None,
     };
     let arranged = surroundings.arrange(&snapshot).await;
     let arranged = arranged.map_err(|error| netcfg_failure(&error));
@@ -207,6 +208,8 @@ struct Surroundings<W, S> {
     host: Arc<admin::Host>,
     /// Addresses of the link that are used.
     spare: Spare,
+    /// The other uplink that was told of last.
+    told_uplink: Option<String>,
 }
 
 impl<W: Network, S: System> Surroundings<W, S> {
@@ -215,6 +218,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         self.host.note(snapshot, &self.config);
         self.tell_own_addresses(own_ipv4(snapshot)).await;
         self.follow_addresses(snapshot).await;
+        self.tell_other_uplink(snapshot);
         if self.forwarding.forget_replaced(snapshot) {
             self.apply().await?;
         }
@@ -222,6 +226,22 @@ impl<W: Network, S: System> Surroundings<W, S> {
         let follow = forwarding.follow(&self.config, snapshot, &mut self.netcfg);
         follow.await;
         self.apply().await
+    }
+
+    /// Says once that IPv4 goes by another interface than plat was arranged for.
+    fn tell_other_uplink(&mut self, snapshot: &Snapshot) {
+        let now = uplink_elsewhere(&self.asked, &self.config, snapshot);
+        if now == self.told_uplink.as_deref() {
+            return;
+        }
+        if let Some(now) = now {
+            let mode = self.config.pool_mode;
+            tracing::warn!(
+                "IPv4 goes by {now} now, and {mode} is arranged for {}: start plat again",
+                self.config.uplink.as_deref().unwrap_or("no interface")
+            );
+        }
+        self.told_uplink = now.map(str::to_owned);
     }
 
     async fn apply(&mut self) -> Result<(), netcfg::Error> {
