@@ -17,6 +17,7 @@ mod rows;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod whose;
 
 use std::{
     net::Ipv4Addr,
@@ -234,6 +235,12 @@ impl Admin {
             Verb::PoolList => Ok(Answer::Pool {
                 rows: self.pool().await?,
             }),
+            Verb::PoolClientOf {
+                address,
+                port,
+                protocol,
+            } => self.client_of(address, port, protocol).await,
+            Verb::PoolPortsOf { client } => self.ports_of(client).await,
             Verb::Stats => Ok(Answer::Stats {
                 rows: self.counters.rows(),
             }),

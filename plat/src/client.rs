@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::admin::Reload;
-use arguments::{BibVerb, ClientVerb, PoolVerb, SessionVerb, Shown, TopArguments, Which};
+use arguments::{BibVerb, ClientVerb, PoolEnd, PoolVerb, SessionVerb, Shown, TopArguments, Which};
 pub(crate) use arguments::{Command, Service};
 use ask::Asking;
 
@@ -29,7 +29,7 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Health(shown) => health(&shown).await,
         Command::Session(verb) => session(verb).await,
         Command::Bib(verb) => bib(verb).await,
-        Command::Pool(PoolVerb::List(shown)) => pool(&shown).await,
+        Command::Pool(verb) => pool_verb(verb).await,
         Command::Client(ClientVerb::Refused(shown)) => refused(&shown).await,
         Command::Stats { explain, shown } => stats(explain, &shown).await,
         Command::Top(arguments) => top(&arguments).await,
@@ -176,6 +176,38 @@ async fn bib(verb: BibVerb) -> Result<Exit, Failure> {
             shown,
         } => change(Verb::BibRemove { protocol, end }, &shown).await,
     }
+}
+
+async fn pool_verb(verb: PoolVerb) -> Result<Exit, Failure> {
+    match verb {
+        PoolVerb::List(shown) => pool(&shown).await,
+        PoolVerb::ClientOf {
+            end: PoolEnd { address, port },
+            protocol,
+            shown,
+        } => {
+            let verb = Verb::PoolClientOf {
+                address,
+                port,
+                protocol,
+            };
+            held(verb, &shown).await
+        }
+        PoolVerb::PortsOf { client, shown } => held(Verb::PoolPortsOf { client }, &shown).await,
+    }
+}
+
+/// Prints who has something of the pool.
+async fn held(verb: Verb, shown: &Shown) -> Result<Exit, Failure> {
+    let mut service = Asking::connect(&shown.service).await?;
+    let answer = service.ask(verb).await?;
+    let Answer::Held { rows, left_off } = &answer else {
+        return Err(odd());
+    };
+    say("openclat-plat-held/1", shown.json, &answer, || {
+        show::held(rows, *left_off)
+    })?;
+    Ok(Exit::Ok)
 }
 
 async fn pool(shown: &Shown) -> Result<Exit, Failure> {

@@ -61,6 +61,15 @@ impl Match {
         self.address.is_ipv6()
     }
 
+    /// The IPv6 network and the length of its prefix, if one is meant, with every port.
+    #[must_use]
+    pub fn ipv6_network(&self) -> Option<(Ipv6Addr, u8)> {
+        match self.address {
+            IpAddr::V6(address) if self.port.is_none() => Some((address, self.length)),
+            IpAddr::V6(_) | IpAddr::V4(_) => None,
+        }
+    }
+
     /// Whether an address and port are meant.
     #[must_use]
     pub fn contains(&self, end: SocketAddr) -> bool {
@@ -184,6 +193,18 @@ mod tests {
         assert!(matches("0.0.0.0/0", "198.51.101.0:1") && matches("::/0", "[::1]:1"));
         // The families have nothing in common.
         assert!(!matches("::/0", "0.0.0.0:1") && !matches("0.0.0.0/0", "[::]:1"));
+    }
+
+    #[test]
+    fn a_network_has_no_port() {
+        let network = |text: &str| text.parse::<Match>().unwrap().ipv6_network();
+        let address = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+        assert_eq!(network("2001:db8::/32"), Some((address("2001:db8::"), 32)));
+        assert_eq!(network("2001:db8::1"), Some((address("2001:db8::1"), 128)));
+        assert_eq!(
+            (network("[2001:db8::1]:80"), network("192.0.2.0/24")),
+            (None, None)
+        );
     }
 
     #[test]

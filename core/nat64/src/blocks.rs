@@ -226,6 +226,23 @@ impl Plan {
         })
     }
 
+    /// The blocks that subscribers in `network`, or the one that `network` is in, have by their
+    /// numbers.
+    pub(crate) fn blocks_in(&self, network: Network6) -> impl Iterator<Item = PortBlock> {
+        let meeting = self.clients.iter().filter(move |it| it.meets(network));
+        let subscribers = meeting.flat_map(move |of| {
+            let narrower = core::cmp::max_by_key(*of, network, Network6::prefix_len);
+            let bits = self.prefix_len.saturating_sub(narrower.prefix_len());
+            let first = self.subscriber(narrower.first()).first().to_bits();
+            let below = u32::from(128 - self.prefix_len);
+            (0..1u128 << bits.min(127)).map(move |at| {
+                let more = at.checked_shl(below).unwrap_or_default();
+                Ipv6Addr::from_bits(first.wrapping_add(more))
+            })
+        });
+        subscribers.filter_map(|it| self.block_of(it))
+    }
+
     /// The block that a port is in by its number, whoever uses it.
     pub(crate) fn block_at(&self, outside: Endpoint4) -> Option<PortBlock> {
         let Blocks::Deterministic(it) = self.blocks else {

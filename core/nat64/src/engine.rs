@@ -59,7 +59,7 @@ pub struct Engine {
     /// For packets that are turned around: their next IPv4 hop is this engine, which takes any size.
     v6_to_here: V6ToV4,
     v4_to_v6: V4ToV6,
-    stateless: Stateless,
+    pub(crate) stateless: Stateless,
     stats: Stats,
     epoch: Instant,
     pub(crate) part: Part,

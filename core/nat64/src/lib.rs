@@ -63,6 +63,7 @@ pub mod subscriber;
 pub mod tcp;
 pub mod tuple;
 pub mod view;
+pub mod whose;
 
 pub use config::Config;
 pub use engine::{Engine, RefusedSubscriber, Transmit};

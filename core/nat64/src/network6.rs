@@ -48,6 +48,12 @@ impl Network6 {
         address.to_bits() & mask(self.len) == self.address
     }
 
+    /// Whether there is an address in both: then one of them lies in the other.
+    #[must_use]
+    pub const fn meets(&self, other: Self) -> bool {
+        self.contains(other.first()) || other.contains(self.first())
+    }
+
     /// Its first address.
     #[must_use]
     pub const fn first(&self) -> Ipv6Addr {

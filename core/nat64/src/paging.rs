@@ -5,17 +5,16 @@
 //! the place after the last one it was shown sees each session that was there all the time exactly
 //! once.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::Ipv4Addr;
 use std::time::Instant;
 
 use pref64::Pref64;
 
 use crate::{
     bib::Binding,
-    blocks::PortBlock,
     engine::Engine,
     session::{Session, Tick},
-    tuple::{Endpoint4, Protocol},
+    tuple::Protocol,
     view::{SessionView, ahead},
 };
 
@@ -76,22 +75,6 @@ impl Engine {
             self.tables.end_session(*protocol, *outside, *remote);
         }
         (ending.len(), next)
-    }
-
-    /// The blocks of ports that a client's subscriber has here: by its number, and those that it
-    /// was given.
-    #[must_use]
-    pub fn blocks_of(&self, client: Ipv6Addr) -> Vec<PortBlock> {
-        let numbered = self.part.dispatch.plan().block_of(client);
-        let given = self.tables.pool().blocks();
-        let given = given.filter(|it| it.subscriber.contains(client));
-        numbered.into_iter().chain(given).collect()
-    }
-
-    /// The block that a port is in, with the subscriber that has it, as far as this shard knows.
-    #[must_use]
-    pub fn block_at(&self, outside: Endpoint4) -> Option<PortBlock> {
-        self.tables.pool().subscriber_at(outside)
     }
 
     /// The use of every address of the pool, by protocol.

@@ -16,6 +16,7 @@ use crate::{
     reason::DropReason,
     session::Tick,
     tuple::{Endpoint4, Endpoint6, Protocol},
+    whose::HeldBlock,
 };
 
 use self::{
@@ -172,15 +173,19 @@ impl Pool {
         }
     }
 
-    /// Who may have a port: the subscriber whose block it is in.
-    pub(crate) fn subscriber_at(&self, outside: Endpoint4) -> Option<PortBlock> {
+    /// Who may have a port: the subscriber whose block it is in, and why it is.
+    pub(crate) fn held_at(&self, outside: Endpoint4) -> Option<HeldBlock> {
         let blocks = self.blocks.as_ref()?;
-        if let Some(numbered) = blocks.plan.block_at(outside) {
-            return Some(numbered);
-        }
-        let at = self.position(outside.address)?;
-        let block = (at, blocks.plan.number(outside.id)?);
-        self.port_block(block, blocks.owner(block)?)
+        let numbered = blocks.plan.block_at(outside);
+        let given = || {
+            let at = self.position(outside.address)?;
+            let block = (at, blocks.plan.number(outside.id)?);
+            self.port_block(block, blocks.owner(block)?)
+        };
+        Some(HeldBlock {
+            block: numbered.or_else(given)?,
+            by_number: numbered.is_some(),
+        })
     }
 
     fn port_block(&self, block: BlockId, subscriber: Network6) -> Option<PortBlock> {

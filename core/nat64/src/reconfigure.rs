@@ -130,7 +130,7 @@ impl Tables {
                 address: block.address,
                 id: block.ports.first(),
             };
-            if self.pool.subscriber_at(end) != Some(block) {
+            if self.pool.held_at(end).map(|it| it.block) != Some(block) {
                 self.journal.record(Change::BlockGiven(block));
             }
         }

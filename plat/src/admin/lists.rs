@@ -14,7 +14,7 @@ use control::{
         TopBy, Wanted,
     },
 };
-use nat64::{Engine, RefusedSubscriber, network6::Network6};
+use nat64::{Engine, RefusedSubscriber, bib::Binding, network6::Network6};
 
 use super::{Admin, rows};
 
@@ -95,6 +95,25 @@ impl Admin {
         })
     }
 
+    /// Goes through the bindings of all workers in parts, and takes what is `wanted` of them.
+    pub(super) async fn each_binding<T: Send + 'static>(
+        &self,
+        wanted: impl Fn(&Binding) -> Option<T> + Clone + Send + Sync + 'static,
+        mut take: impl FnMut(T),
+    ) -> Result<(), Problem> {
+        let mut from = Some(Cursor::default());
+        while let Some(cursor) = from {
+            let wanted = wanted.clone();
+            let look = move |engine: &Engine, _, place, _| {
+                part(engine.bindings_from(place), LOOKED_AT, |it| wanted(it))
+            };
+            let page = self.page(cursor, Some(MAX_PAGE), look).await?;
+            page.rows.into_iter().for_each(&mut take);
+            from = page.next;
+        }
+        Ok(())
+    }
+
     /// The use of the pool, all workers together.
     pub(super) async fn pool(&self) -> Result<Vec<PoolRow>, Problem> {
         let order = |engine: &mut Engine, _: Instant| engine.pool_use().collect::<Vec<_>>();
@@ -145,23 +164,14 @@ impl Admin {
     /// The clients with the most, by /64. Goes through the tables in parts.
     pub(super) async fn top(&self, by: TopBy, limit: Option<usize>) -> Result<Answer, Problem> {
         let mut clients: HashMap<Ipv6Addr, (u64, u64)> = HashMap::new();
-        let mut from = Some(Cursor::default());
-        while let Some(cursor) = from {
-            let page = self
-                .page(cursor, Some(MAX_PAGE), |engine, _, place, _| {
-                    part(engine.bindings_from(place), LOOKED_AT, |binding| {
-                        Some((binding.inside.address, binding.sessions))
-                    })
-                })
-                .await?;
-            for (address, sessions) in page.rows {
-                let network = address.to_bits() & !u128::from(u64::MAX);
-                let client = clients.entry(Ipv6Addr::from_bits(network)).or_default();
-                client.0 += u64::from(sessions);
-                client.1 += 1;
-            }
-            from = page.next;
-        }
+        let whose = |it: &Binding| Some((it.inside.address, it.sessions));
+        self.each_binding(whose, |(address, sessions)| {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            let client = clients.entry(Ipv6Addr::from_bits(network)).or_default();
+            client.0 += u64::from(sessions);
+            client.1 += 1;
+        })
+        .await?;
         let rows = clients
             .into_iter()
             .map(|(address, (sessions, bindings))| ClientRow {

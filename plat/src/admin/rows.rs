@@ -25,7 +25,7 @@ pub(super) fn protocol(protocol: tuple::Protocol) -> Protocol {
     }
 }
 
-fn engine_protocol(protocol: Protocol) -> tuple::Protocol {
+pub(super) fn engine_protocol(protocol: Protocol) -> tuple::Protocol {
     match protocol {
         Protocol::Tcp => tuple::Protocol::Tcp,
         Protocol::Udp => tuple::Protocol::Udp,

@@ -1,6 +1,6 @@
 //! The whole way from a client in memory to an engine, and back.
 
-use std::sync::Arc;
+use std::{net::Ipv6Addr, num::NonZeroU8, sync::Arc};
 
 use ::control::plat::{Page, TopBy, Wanted};
 use host::{
@@ -9,16 +9,28 @@ use host::{
     tun::Tun,
 };
 use ipc::{Client, transport::memory};
+use nat64::{
+    dispatch::{Dispatch, ShardId},
+    tuple::{Endpoint6, Protocol as Transport},
+};
 use tokio::io::DuplexStream;
 use wire::compose::{self, Pair, V6};
 
 use super::*;
 use crate::workers::{Shared, Workers};
 
+mod whose;
+
 const SOON: std::time::Duration = std::time::Duration::from_secs(5);
 
+const KEY: [u8; 16] = [7; 16];
+
 struct Fixture {
+    /// The first queue.
     tun: Arc<FakeTun>,
+    /// A queue for each worker.
+    queues: Vec<Arc<FakeTun>>,
+    dispatch: Dispatch,
     workers: Option<Workers>,
     admin: Arc<Admin>,
     address: memory::MemoryAddress,
@@ -35,13 +47,25 @@ impl Fixture {
     }
 
     async fn new() -> Self {
-        let tun = Arc::new(FakeTun::new());
+        Self::of(Self::config(), 1).await
+    }
+
+    /// Of a configuration, with so many workers.
+    async fn of(config: nat64::Config, workers: u8) -> Self {
+        let shards = NonZeroU8::new(workers).unwrap();
+        let dispatch = Dispatch::new(&config, KEY, shards);
         let clock = Clock::start();
-        let config = Self::config();
-        let engine = Engine::new(config, [7; 16], clock.now()).unwrap();
+        let engine =
+            |shard| Engine::for_shard(config.clone(), KEY, shards, shard, clock.now()).unwrap();
+        let engines = ShardId::all(shards).map(engine).collect();
+        let queues: Vec<_> = (0..workers).map(|_| Arc::new(FakeTun::new())).collect();
+        let ports: Vec<_> = queues
+            .iter()
+            .map(|it| Arc::clone(it) as Arc<dyn Tun>)
+            .collect();
+        let tun = Arc::clone(&queues[0]);
         let shared = Arc::new(Shared::default());
-        let port = Arc::clone(&tun) as Arc<dyn Tun>;
-        let workers = Workers::start(vec![engine], &[port], Arc::clone(&shared), clock).unwrap();
+        let workers = Workers::start(engines, &ports, Arc::clone(&shared), clock).unwrap();
         let facts = Facts {
             instance: "test".to_owned(),
             settings: Vec::new(),
@@ -61,6 +85,8 @@ impl Fixture {
         let fed = tokio::spawn(async move { fed.follow().await });
         Self {
             tun,
+            queues,
+            dispatch,
             workers: Some(workers),
             admin,
             address,
@@ -70,14 +96,21 @@ impl Fixture {
 
     /// Sends a datagram from a client's port, which makes a session.
     fn flow(&self, port: u16) {
-        let (src, dst) = (
-            "2001:db8::1".parse().unwrap(),
-            "2001:db8:64::808:808".parse().unwrap(),
-        );
+        self.flow_of("2001:db8::1", port);
+    }
+
+    /// The same of any client. What leaves by it.
+    fn flow_of(&self, client: &str, port: u16) -> Vec<u8> {
+        let src: Ipv6Addr = client.parse().unwrap();
+        let dst = "2001:db8:64::808:808".parse().unwrap();
         let udp = compose::udp(Pair::V6(src, dst), port, 53, b"question");
         let packet = V6::new(src, dst, 17).carrying(&udp);
-        self.tun.from_host(Packet::whole(&packet));
-        assert!(self.tun.to_host(SOON).is_some());
+        let (address, id) = (src, port);
+        let inside = Endpoint6 { address, id };
+        let shard = self.dispatch.of_inside(Transport::Udp, inside);
+        let queue = &self.queues[shard.index()];
+        queue.from_host(Packet::whole(&packet));
+        queue.to_host(SOON).unwrap().bytes
     }
 
     async fn client(&self, peer: Peer) -> Client<DuplexStream> {

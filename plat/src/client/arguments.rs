@@ -1,8 +1,9 @@
 //! The command line of the commands that talk to a running `plat`.
 
 use std::{
-    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     path::PathBuf,
+    str::FromStr,
 };
 
 use clap::{Args, Subcommand};
@@ -248,6 +249,53 @@ pub(crate) enum PoolVerb {
     /// Print the use of each address by protocol, and the most that it was
     #[command(visible_alias = "display")]
     List(Shown),
+    /// Say who has an address of the pool, or one of its ports, now
+    ///
+    /// Ports that follow from a subscriber's number have an owner also without a session. Who had a
+    /// port in the past, the event log says.
+    ClientOf {
+        /// ADDRESS, or ADDRESS:PORT; for ICMP, an identifier
+        #[arg(value_name = "ADDRESS[:PORT]")]
+        end: PoolEnd,
+        /// Of this protocol: tcp, udp or icmp
+        #[arg(long)]
+        protocol: Option<Protocol>,
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Print the addresses, blocks of ports and bindings of a client, or of all in a network
+    PortsOf {
+        /// An address or a prefix, like 2001:db8:1:2::/64
+        #[arg(value_name = "CLIENT")]
+        client: Match,
+        #[command(flatten)]
+        shown: Shown,
+    },
+}
+
+/// An address of the pool, or one with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PoolEnd {
+    pub(super) address: Ipv4Addr,
+    pub(super) port: Option<u16>,
+}
+
+impl FromStr for PoolEnd {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse() {
+            let port = None;
+            return Ok(Self { address, port });
+        }
+        let end: SocketAddrV4 = text
+            .parse()
+            .map_err(|_| "not ADDRESS or ADDRESS:PORT, like 192.0.2.1:40000")?;
+        Ok(Self {
+            address: *end.ip(),
+            port: Some(end.port()),
+        })
+    }
 }
 
 /// What can be done with clients.
@@ -281,6 +329,25 @@ mod tests {
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         Command::augment_subcommands(clap::Command::new("plat")).debug_assert();
+    }
+
+    #[test]
+    fn an_end_of_the_pool_has_a_port_or_none() {
+        let end = |text: &str| {
+            text.parse()
+                .map(|PoolEnd { address, port }| (address, port))
+        };
+        let address = Ipv4Addr::new(192, 0, 2, 1);
+        assert_eq!(end("192.0.2.1"), Ok((address, None)));
+        assert_eq!(end("192.0.2.1:7"), Ok((address, Some(7))));
+        for wrong in [
+            "192.0.2.1:",
+            "192.0.2.1:65536",
+            "192.0.2.0/24",
+            "2001:db8::1",
+        ] {
+            assert!(end(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use cli::text::duration;
 use control::plat::{
-    Amounts, BibRow, ClientRow, Event, Health, PoolRow, RefusedClient, SessionRow, StatsRow, Status,
+    Amounts, BibRow, ClientRow, Event, Health, HeldBy, HeldRow, PoolRow, RefusedClient, SessionRow,
+    StatsRow, Status,
 };
 
 pub(super) fn status(status: &Status) -> String {
@@ -125,6 +126,41 @@ pub(super) fn pool(rows: &[PoolRow]) -> String {
             row.used,
             row.ports,
         );
+    }
+    text
+}
+
+/// Who has what of the pool. What is about single bindings has the client's port, too.
+pub(super) fn held(rows: &[HeldRow], left_off: u64) -> String {
+    let mut text = format!(
+        "{:<45} {:<15} {:<11} {:<5} BY\n",
+        "CLIENT", "POOL", "PORTS", "PROTO"
+    );
+    for row in rows {
+        let client = match row.client_port {
+            Some(port) => format!("[{}]:{port}", row.client),
+            None => row.client.clone(),
+        };
+        let ports = match row.ports {
+            None => "all".to_owned(),
+            Some((first, last)) if first == last => first.to_string(),
+            Some((first, last)) => format!("{first}-{last}"),
+        };
+        let protocol = row.protocol.map_or("all", control::plat::Protocol::name);
+        let address = row.address.to_string();
+        let _ = write!(
+            text,
+            "{client:<45} {address:<15} {ports:<11} {protocol:<5} "
+        );
+        let _ = match (row.by, row.bindings) {
+            (HeldBy::Binding | HeldBy::Static, Some(count)) if row.client_port.is_none() => {
+                writeln!(text, "{} (of {count} ports)", row.by)
+            }
+            (by, _) => writeln!(text, "{by}"),
+        };
+    }
+    if left_off > 0 {
+        let _ = writeln!(text, "and {left_off} more that are not shown: ask for less");
     }
     text
 }

@@ -102,6 +102,58 @@ pub struct PoolRow {
     pub high_water: Option<u64>,
 }
 
+/// Why an address or port of the pool is a client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldBy {
+    /// The address is the host's own, by an explicit mapping (RFC 7757).
+    Mapping,
+    /// The ports follow from the subscriber's number, whether it uses them or not (RFC 7422).
+    Number,
+    /// The ports are in a block that the subscriber was given as it needed it.
+    Block,
+    /// The client was bound to it by the configuration or by command.
+    Static,
+    /// The client has a binding on it, as long as it has sessions.
+    Binding,
+}
+
+impl fmt::Display for HeldBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Mapping => "mapping",
+            Self::Number => "number",
+            Self::Block => "block",
+            Self::Static => "static",
+            Self::Binding => "binding",
+        })
+    }
+}
+
+/// Who has something of the pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRow {
+    /// The client's address, or the network of the subscriber.
+    pub client: String,
+    /// Its own port, if this is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_port: Option<u16>,
+    /// The address of the pool.
+    pub address: Ipv4Addr,
+    /// Its first and last port (identifier, for ICMP). Of bindings that were added up, the least
+    /// and the greatest. Absent if all of the address is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<(u16, u16)>,
+    /// The protocol; absent if it holds for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Why it is the client's.
+    pub by: HeldBy,
+    /// How many bindings this is about, if it is about bindings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bindings: Option<u64>,
+}
+
 /// One thing that is counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatsRow {

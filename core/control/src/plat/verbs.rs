@@ -2,7 +2,7 @@
 
 use core::{
     fmt,
-    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     str::FromStr,
 };
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::capture::{CaptureWanted, CapturedPacket};
 use super::rows::{
-    BibRow, ClientRow, Health, PoolRow, Protocol, RefusedClient, SessionRow, StatsRow, Status,
+    BibRow, ClientRow, Health, HeldRow, PoolRow, Protocol, RefusedClient, SessionRow, StatsRow,
+    Status,
 };
 use crate::network::Match;
 
@@ -162,6 +163,22 @@ pub enum Verb {
     },
     /// Use of the pool.
     PoolList,
+    /// Who has an address of the pool, or one of its ports.
+    PoolClientOf {
+        /// The address.
+        address: Ipv4Addr,
+        /// The port; every one, if it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+        /// The protocol; every one, if it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protocol: Option<Protocol>,
+    },
+    /// Which addresses, blocks of ports and bindings clients have.
+    PoolPortsOf {
+        /// Which: an address or a network, without a port.
+        client: Match,
+    },
     /// Everything that is counted.
     Stats,
     /// The clients with the most.
@@ -204,6 +221,8 @@ impl Verb {
             | Self::BibList(_)
             | Self::Top { .. }
             | Self::ClientRefused
+            | Self::PoolClientOf { .. }
+            | Self::PoolPortsOf { .. }
             | Self::Config
             | Self::SessionFlush { .. }
             | Self::Capture(_)
@@ -226,6 +245,8 @@ impl Verb {
             Self::BibAdd(_) => "plat bib add",
             Self::BibRemove { .. } => "plat bib remove",
             Self::PoolList => "plat pool list",
+            Self::PoolClientOf { .. } => "plat pool client-of",
+            Self::PoolPortsOf { .. } => "plat pool ports-of",
             Self::Stats => "plat stats",
             Self::Top { .. } => "plat top",
             Self::Capture(_) => "plat capture",
@@ -268,6 +289,15 @@ pub enum Answer {
     Pool {
         /// The addresses.
         rows: Vec<PoolRow>,
+    },
+    /// To [`Verb::PoolClientOf`] and [`Verb::PoolPortsOf`].
+    Held {
+        /// At most [`MAX_PAGE`]: mappings, then the bindings of a port that was asked for, then
+        /// blocks, then bindings that were added up.
+        rows: Vec<HeldRow>,
+        /// How much more there is: blocks and bindings.
+        #[serde(default)]
+        left_off: u64,
     },
     /// To [`Verb::Stats`].
     Stats {

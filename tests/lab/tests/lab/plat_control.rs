@@ -112,6 +112,33 @@ fn a_session_is_seen_explained_and_flushed() {
     assert!(bib.stdout.contains("dynamic"), "{bib:?}");
     let pool = talking.ask("pool list");
     assert!(pool.stdout.contains("203.0.113.") && pool.ok(), "{pool:?}");
+    let held = talking.ask("pool ports-of 2001:db8:1:1::/64");
+    let columns: Vec<_> = held
+        .stdout
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .split(' ')
+        .collect();
+    assert!(held.ok() && columns.contains(&"binding"), "{held:?}");
+    let pool = columns.iter().find(|it| it.starts_with("203.0.113."));
+    let ports = talking.ask(&format!("session list --protocol tcp --remote {remote}"));
+    let end = ports
+        .stdout
+        .split_whitespace()
+        .find(|it| it.starts_with("203.0.113."));
+    let (pool, end) = (pool.expect("an address"), end.expect("a session's port"));
+    assert!(end.starts_with(pool), "{held:?} {ports:?}");
+    let whose = talking.ask(&format!("pool client-of {end} --protocol tcp --json"));
+    assert!(
+        whose.stdout.contains(&format!("\"client_port\":{port},")) && whose.ok(),
+        "{whose:?}"
+    );
+    let nobodys = talking.ask("pool client-of 192.0.2.99:80");
+    assert!(
+        nobodys.code == Some(10) && nobodys.stderr.contains("`plat pool list`"),
+        "{nobodys:?}"
+    );
     let top = talking.ask("top");
     assert!(top.stdout.contains("2001:db8:1:1::/64"), "{top:?}");
     let stats = talking.ask("stats --explain");

@@ -35,6 +35,11 @@ fn changes(nat: &mut Nat) -> Vec<(bool, PortBlock)> {
     blocks
 }
 
+fn blocks_of(nat: &Nat, client: Ipv6Addr) -> Vec<PortBlock> {
+    let held = nat.engine.blocks_in(Network6::around(client, 128), 100);
+    held.iter().map(|it| it.block).collect()
+}
+
 #[test]
 fn log_7422_01_a_subscriber_gets_blocks_as_it_needs_them() {
     let mut nat = Nat::new(dynamic());
@@ -60,7 +65,7 @@ fn log_7422_01_a_subscriber_gets_blocks_as_it_needs_them() {
         assert!(!block.ports.contains(port));
     }
     assert_eq!(changes(&mut nat).len(), 1);
-    assert_eq!(nat.engine.blocks_of(OTHER).len(), 2);
+    assert_eq!(blocks_of(&nat, OTHER).len(), 2);
     let fate = nat.send(&udp6((OTHER, 99), (SERVER, 53), b"x"));
     assert_eq!(
         fate.reply(),
@@ -69,7 +74,7 @@ fn log_7422_01_a_subscriber_gets_blocks_as_it_needs_them() {
     // The third is a stranger's.
     let (_, port) = nat.udp((STRANGER, 1), (SERVER, 53));
     let at = nat.engine.block_at(Endpoint4 { address, id: port });
-    assert!(at.unwrap().subscriber.contains(STRANGER));
+    assert!(at.unwrap().block.subscriber.contains(STRANGER));
 }
 
 #[test]
@@ -98,7 +103,7 @@ fn log_7422_01_an_empty_block_is_given_back_when_it_has_rested() {
     assert_eq!(changes(&mut nat), []);
     nat.wait(122);
     assert_eq!(changes(&mut nat), [(false, taken[0].1)]);
-    assert_eq!(nat.engine.blocks_of(CLIENT), []);
+    assert_eq!(blocks_of(&nat, CLIENT), []);
 }
 
 /// The example of RFC 7422 §2.2: C = 14, D = 2.
@@ -126,7 +131,7 @@ fn log_7422_01_a_block_follows_from_the_subscribers_number_and_the_other_way() {
         ("2001:db8:2::", POOL, "9088-13119"),
     ] {
         let client: Ipv6Addr = subscriber.parse().unwrap();
-        let [block] = nat.engine.blocks_of(client)[..] else {
+        let [block] = blocks_of(&nat, client)[..] else {
             panic!("one block each");
         };
         assert_eq!(block.subscriber.first(), client);
@@ -136,7 +141,10 @@ fn log_7422_01_a_block_follows_from_the_subscribers_number_and_the_other_way() {
         );
         for id in [block.ports.first(), block.ports.last()] {
             let found = nat.engine.block_at(Endpoint4 { address, id });
-            assert_eq!(found, Some(block));
+            assert_eq!(
+                found.map(|it| (it.block, it.by_number)),
+                Some((block, true))
+            );
         }
         // And that is where its packets come from, at random.
         nat.engine.keep_changes(Some(1000));
@@ -157,7 +165,7 @@ fn log_7422_01_a_block_follows_from_the_subscribers_number_and_the_other_way() {
     }
     let nobodys = |id| nat.engine.block_at(Endpoint4 { address: POOL2, id });
     assert_eq!((nobodys(1023), nobodys(57_472)), (None, None));
-    assert_eq!(nat.engine.blocks_of(STRANGER).len(), 1);
+    assert_eq!(blocks_of(&nat, STRANGER).len(), 1);
 }
 
 #[test]
@@ -212,4 +220,39 @@ fn log_7422_01_what_makes_no_blocks_is_refused() {
     other.clients.reverse();
     let error = nat.engine.reconfigure(other).unwrap_err();
     assert_eq!(error, ConfigError::Blocks(BlocksError::Fixed));
+}
+
+/// A network has those of all its subscribers, and one in a subscriber has that one's.
+#[test]
+fn log_7422_01_the_blocks_of_a_network_and_of_an_address() {
+    let nat = Nat::new(deterministic());
+    let network = |text: &str, most| {
+        let held = nat.engine.blocks_in(text.parse().unwrap(), most);
+        assert!(held.iter().all(|it| it.by_number));
+        let held = held.iter().map(|it| it.block.subscriber.to_string());
+        held.collect::<Vec<_>>()
+    };
+    assert_eq!(network("2001:db8:1:3::7/128", 9), ["2001:db8:1:3::/64"]);
+    assert_eq!(network("2001:db8:1:3::/64", 9), ["2001:db8:1:3::/64"]);
+    let four = network("2001:db8:1:4::/62", 9);
+    assert_eq!((four.len(), four[3].as_str()), (4, "2001:db8:1:7::/64"));
+    assert_eq!(network("2001:db8::/32", 99).len(), 17);
+    assert_eq!(network("2001:db8::/32", 5).len(), 5);
+    assert_eq!(network("2001:db8:3::/48", 9), [""; 0]);
+    let on = |address, most| nat.engine.blocks_on(address, most);
+    // 16 + 1 subscribers, 14 on each address.
+    assert_eq!((on(POOL2, 99).len(), on(POOL, 99).len()), (14, 3));
+    assert_eq!((on(POOL2, 5).len(), on(SERVER, 99).len()), (5, 0));
+    assert!(on(POOL, 99).iter().all(|it| it.block.address == POOL));
+}
+
+#[test]
+fn log_7422_01_the_binding_of_a_port() {
+    let mut nat = Nat::new(deterministic());
+    let client = "2001:db8:1:d::9".parse().unwrap();
+    let (address, id) = nat.udp((client, 700), (SERVER, 53));
+    let outside = Endpoint4 { address, id };
+    let binding = nat.engine.binding_at(Protocol::Udp, outside).unwrap();
+    assert_eq!((binding.inside.address, binding.inside.id), (client, 700));
+    assert_eq!(nat.engine.binding_at(Protocol::Tcp, outside), None);
 }

@@ -200,7 +200,7 @@ proptest! {
                 let mut owners = shards.engines.iter().filter_map(|it| {
                     it.block_at(Endpoint4 { address: outside.0, id: outside.1 })
                 });
-                prop_assert!(owners.all(|it| it.subscriber.contains(client)));
+                prop_assert!(owners.all(|it| it.block.subscriber.contains(client)));
             }
             let address = *addresses.entry(client).or_insert(outside.0);
             prop_assert_eq!(address, outside.0);
