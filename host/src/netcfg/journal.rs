@@ -18,9 +18,13 @@ use std::{
     time::Duration,
 };
 
+use plan::Item;
 use serde::{Deserialize, Serialize};
 
-use super::Change;
+use super::{
+    Change,
+    beside::{Beside, network},
+};
 use crate::fault;
 
 const LOCK_ATTEMPTS: u32 = 10;
@@ -48,6 +52,8 @@ pub enum JournalError {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line {
+    /// The network namespace that the following is about.
+    In(String),
     Make(Change),
     Unmade(Change),
 }
@@ -59,6 +65,8 @@ pub struct Journal {
     file: File,
     /// Changes that were recorded and not erased.
     open: usize,
+    /// Whether it is in the file where they were made.
+    placed: bool,
 }
 
 impl Journal {
@@ -91,7 +99,8 @@ impl Journal {
             Err(fs::TryLockError::Error(source)) => return Err(io(source)),
         }
         let contents = Contents::read(&file).map_err(io)?;
-        if contents.damaged {
+        if let Some(error) = &contents.damaged {
+            tracing::warn!("the journal has a line that cannot be read: {error}");
             set_aside(path).map_err(io)?;
         }
         file.set_len(contents.whole).map_err(io)?;
@@ -102,6 +111,7 @@ impl Journal {
             path: path.to_owned(),
             file,
             open: contents.left.len(),
+            placed: false,
         };
         Ok((journal, contents.left))
     }
@@ -111,6 +121,12 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`]; the change must not be made.
     pub fn record(&mut self, change: &Change) -> Result<(), JournalError> {
+        if !self.placed
+            && let Some(network) = network()
+        {
+            self.write(&Line::In(network))?;
+        }
+        self.placed = true;
         self.write(&Line::Make(change.clone()))?;
         self.open += 1;
         fault::point("journal recorded");
@@ -127,11 +143,17 @@ impl Journal {
         self.open = self.open.saturating_sub(1);
         if self.open == 0 {
             self.file.set_len(0).map_err(|error| self.io(error))?;
+            self.placed = false;
         } else {
             self.write(&Line::Unmade(change.clone()))?;
         }
         fault::point("journal erased");
         Ok(())
+    }
+
+    /// What other programs of ours have made of the same.
+    pub(super) fn beside(&self, item: &Item) -> Beside {
+        Beside::about(item, &self.path)
     }
 
     /// Appends a line. No need to sync: a machine that loses power forgets the changes too.
@@ -157,7 +179,7 @@ impl Journal {
 
 /// Locks a file, with some patience: a predecessor that was killed while it started a program may
 /// have left a child that holds the lock for a moment, until it is that program.
-fn lock(file: &File) -> Result<(), fs::TryLockError> {
+pub(super) fn lock(file: &File) -> Result<(), fs::TryLockError> {
     for _ in 1..LOCK_ATTEMPTS {
         if file.try_lock().is_ok() {
             return Ok(());
@@ -168,19 +190,21 @@ fn lock(file: &File) -> Result<(), fs::TryLockError> {
 }
 
 /// What a predecessor left in the file.
-struct Contents {
+pub(super) struct Contents {
     /// Changes that were not taken back.
-    left: Vec<Change>,
+    pub(super) left: Vec<Change>,
+    /// Where the last of them were made.
+    pub(super) network: Option<String>,
     /// The length of the file without a torn last line.
     whole: u64,
     /// Only the line break of the last line is missing.
     unterminated: bool,
-    /// There are lines that cannot be read, besides a torn last one.
-    damaged: bool,
+    /// Why lines cannot be read, besides a torn last one.
+    damaged: Option<serde_json::Error>,
 }
 
 impl Contents {
-    fn read(mut file: &File) -> io::Result<Self> {
+    pub(super) fn read(mut file: &File) -> io::Result<Self> {
         let mut bytes = Vec::new();
         file.rewind()?;
         file.read_to_end(&mut bytes)?;
@@ -190,9 +214,10 @@ impl Contents {
     fn parse(bytes: &[u8]) -> Self {
         let mut contents = Self {
             left: Vec::new(),
+            network: None,
             whole: bytes.len() as u64,
             unterminated: false,
-            damaged: false,
+            damaged: None,
         };
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let terminated = line.ends_with(b"\n");
@@ -201,10 +226,7 @@ impl Contents {
                     contents.replay(it);
                     contents.unterminated = !terminated;
                 }
-                Err(error) if terminated => {
-                    tracing::warn!("the journal has a line that cannot be read: {error}");
-                    contents.damaged = true;
-                }
+                Err(error) if terminated => contents.damaged = Some(error),
                 // A line that was not written to its end tells of a change that was not made.
                 Err(_) => contents.whole -= line.len() as u64,
             }
@@ -214,6 +236,7 @@ impl Contents {
 
     fn replay(&mut self, line: Line) {
         match line {
+            Line::In(network) => self.network = Some(network),
             Line::Make(change) => self.left.push(change),
             Line::Unmade(change) => {
                 if let Some(at) = self.left.iter().rposition(|it| *it == change) {
@@ -237,7 +260,7 @@ fn set_aside(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plan::{Item, Setting};
+    use plan::Setting;
 
     fn change(path: &str) -> Change {
         Change {
@@ -256,6 +279,7 @@ mod tests {
                 path: "/dev/full".into(),
                 file: OpenOptions::new().append(true).open("/dev/full").unwrap(),
                 open: 0,
+                placed: false,
             }
         }
     }

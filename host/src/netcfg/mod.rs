@@ -5,12 +5,14 @@
 //! * Every change is written to a [`journal`] *before* it is made, with what is needed to take it
 //!   back. A successor of a crashed process finds it there and cleans up; so does
 //!   [`NetCfg::cleanup`].
+//! * A setting that several programs of ours want is restored by the last of them.
 
 use std::{future::Future, io, path::Path};
 
 use plan::{Item, Plan, Setting};
 use serde::{Deserialize, Serialize};
 
+mod beside;
 #[cfg(target_os = "linux")]
 mod guard;
 pub mod journal;
@@ -25,6 +27,7 @@ mod sharing;
 
 use crate::Host;
 use crate::fault;
+use beside::Beside;
 use journal::{Journal, JournalError};
 
 /// A change that was made, or is about to be.
@@ -185,7 +188,7 @@ impl<S: System> NetCfg<S> {
         Ok(())
     }
 
-    /// A kernel setting as it was before this process changed it. `None` if there is none.
+    /// A kernel setting as it was before a program of ours changed it. `None` if there is none.
     pub async fn original(&mut self, path: &str) -> Option<String> {
         let setting = Item::Setting(Setting {
             path: path.to_owned(),
@@ -197,7 +200,10 @@ impl<S: System> NetCfg<S> {
             .find(|it| it.item.same_subject(&setting))
         {
             Some(change) => change.before.clone(),
-            None => self.system.before(&setting).await,
+            None => {
+                let beside = self.journal.beside(&setting);
+                before(&mut self.system, &beside, &setting).await
+            }
         }
     }
 
@@ -250,9 +256,10 @@ impl<S: System> NetCfg<S> {
 
     /// Records a change.
     async fn begin(&mut self, item: &Item) -> Result<usize, Error> {
+        let beside = self.journal.beside(item);
         let change = Change {
             item: item.clone(),
-            before: self.system.before(item).await,
+            before: before(&mut self.system, &beside, item).await,
         };
         self.journal.record(&change)?;
         self.made.push(Entry {
@@ -301,7 +308,10 @@ impl<S: System> NetCfg<S> {
         let Entry { change, progress } = &self.made[at];
         if *progress != Progress::Without {
             tracing::debug!("no longer: {}", change.item);
-            self.system.unmake(change).await?;
+            let beside = self.journal.beside(&change.item);
+            if !beside.needs(&change.item) {
+                self.system.unmake(change).await?;
+            }
             fault::point("change taken back");
             let change = self.made.remove(at).change;
             self.journal.erase(&change)?;
@@ -310,6 +320,12 @@ impl<S: System> NetCfg<S> {
         }
         Ok(())
     }
+}
+
+/// What was there before the first program of ours came.
+async fn before<S: System>(system: &mut S, beside: &Beside, item: &Item) -> Option<String> {
+    let now = system.before(item).await;
+    beside.original(item, now.as_deref()).or(now)
 }
 
 /// Whether making an item takes the place of what was made of it before, at once: settings of an
@@ -347,7 +363,11 @@ async fn take_back<S: System>(
     let mut failed = None;
     for change in left.iter().rev() {
         tracing::info!("cleaning up after a crash: {}", change.item);
-        let taken_back = system.unmake(change).await.map_err(Error::from);
+        let beside = journal.beside(&change.item);
+        let taken_back = match beside.needs(&change.item) {
+            true => Ok(()),
+            false => system.unmake(change).await.map_err(Error::from),
+        };
         fault::point("change of a predecessor taken back");
         if let Err(error) = taken_back.and_then(|()| Ok(journal.erase(change)?)) {
             tracing::warn!("{error}");

@@ -2,24 +2,20 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    net::{Ipv6Addr, SocketAddr},
+    thread,
     time::Duration,
 };
 
 use lab::{
     eventually,
-    namespace::Namespace,
     process::{Daemon, Ran},
     servers::ECHO_PORT,
     topology::{Network, Options, PREF64, program},
 };
 use nix::sys::signal::Signal;
+
+use super::flows::{Flow, Udp, connect};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Long enough for what is lost to be missed.
@@ -98,7 +94,8 @@ impl Lab {
             let client = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0xc, n);
             let host = &self.network.host;
             host.must(&format!("ip address add {client}/64 dev h0 nodad"));
-            let echoes = || host.run(move || Udp::new(client).is_some_and(|it| it.echoes(0)));
+            let echoes =
+                || host.run(move || Udp::new(client, echo_server()).is_some_and(|it| it.echoes(0)));
             assert!(eventually(SOON, echoes));
             let at = usize::from(self.pool_address(client) == "203.0.113.2");
             found[at].get_or_insert(client);
@@ -110,109 +107,6 @@ impl Lab {
     }
 }
 
-struct Udp(UdpSocket);
-
-impl Udp {
-    fn new(client: Ipv6Addr) -> Option<Self> {
-        let socket = UdpSocket::bind((client, 0)).ok()?;
-        socket.connect(echo_server()).ok()?;
-        let timeout = Some(Duration::from_millis(500));
-        socket.set_read_timeout(timeout).ok()?;
-        Some(Self(socket))
-    }
-
-    fn echoes(&self, sequence: u64) -> bool {
-        let mut answer = [0; 8];
-        self.0.send(&sequence.to_be_bytes()).is_ok()
-            && matches!(self.0.recv(&mut answer), Ok(8))
-            && answer == sequence.to_be_bytes()
-    }
-}
-
-/// How a flow fared.
-#[derive(Debug)]
-struct Fared {
-    passed: u64,
-    lost: u64,
-}
-
-/// Something that runs until it is stopped.
-struct Flow {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Fared>,
-}
-
-impl Flow {
-    fn start(host: &Namespace, flow: impl FnOnce(&AtomicBool) -> Fared + Send + 'static) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let stopped = Arc::clone(&stop);
-        let thread = host.spawn(move || flow(&stopped));
-        Self { stop, thread }
-    }
-
-    fn stop(self) -> Fared {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
-
-    /// Datagrams with sequence numbers, each of which must come back.
-    fn udp(host: &Namespace, client: Ipv6Addr) -> Self {
-        Self::start(host, move |stop| {
-            let socket = Udp::new(client).unwrap();
-            let mut fared = Fared { passed: 0, lost: 0 };
-            while !stop.load(Ordering::Relaxed) {
-                match socket.echoes(fared.passed + fared.lost) {
-                    true => fared.passed += 1,
-                    false => fared.lost += 1,
-                }
-                thread::sleep(Duration::from_millis(1));
-            }
-            fared
-        })
-    }
-
-    /// A transfer both ways at once, whose every byte is looked at. Lost is what ends it.
-    fn tcp(host: &Namespace, client: Ipv6Addr) -> Self {
-        Self::start(host, move |stop| {
-            let stream = connect(client);
-            let mut back = stream.try_clone().unwrap();
-            let reader = thread::spawn(move || {
-                let (mut next, mut buffer) = (0u64, [0; 8]);
-                while back.read_exact(&mut buffer).is_ok() && buffer == next.to_be_bytes() {
-                    next += 1;
-                }
-                next
-            });
-            let (mut stream, mut next) = (stream, 0u64);
-            let mut failed = false;
-            while !failed && !stop.load(Ordering::Relaxed) {
-                let chunk: Vec<u8> = (next..next + 1024).flat_map(u64::to_be_bytes).collect();
-                failed = stream.write_all(&chunk).is_err();
-                next += 1024;
-                thread::sleep(Duration::from_millis(2));
-            }
-            let _ = stream.shutdown(Shutdown::Write);
-            let passed = reader.join().unwrap();
-            Fared {
-                passed,
-                lost: next - passed,
-            }
-        })
-    }
-}
-
-fn connect(client: Ipv6Addr) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
-    socket.connect(&echo_server().into()).unwrap();
-    let stream = TcpStream::from(socket);
-    // A connection that is dead is not waited for until TCP gives up.
-    let patience = Some(Duration::from_secs(5));
-    stream.set_read_timeout(patience).unwrap();
-    stream.set_write_timeout(patience).unwrap();
-    stream
-}
-
 /// Under load, by command and by signal, with a file that is wrong among them: of what the
 /// configuration still has, nothing is lost, and of what it has no more, everything ends.
 #[test]
@@ -220,8 +114,14 @@ fn plat_r_01_a_reload_under_load_loses_nothing() {
     let mut lab = Lab::new("reload");
     let [stays, goes] = lab.clients();
     let host = &lab.network.host;
-    let kept = [Flow::udp(host, stays), Flow::tcp(host, stays)];
-    let ending = [Flow::udp(host, goes), Flow::tcp(host, goes)];
+    let kept = [
+        Flow::udp(host, stays, echo_server()),
+        Flow::tcp(host, stays, echo_server()),
+    ];
+    let ending = [
+        Flow::udp(host, goes, echo_server()),
+        Flow::tcp(host, goes, echo_server()),
+    ];
     thread::sleep(A_WHILE);
     for (round, more) in ["[timers]\nudp = 200", "clients = [\"2001:db8:1::/48\"]", ""]
         .into_iter()
@@ -300,7 +200,7 @@ fn clients_are_the_hosts_own_side_unless_it_is_said() {
     let passes = |client| {
         network
             .host
-            .run(move || Udp::new(client).is_some_and(|it| it.echoes(1)))
+            .run(move || Udp::new(client, echo_server()).is_some_and(|it| it.echoes(1)))
     };
     assert!(eventually(SOON, || passes(lan)));
     assert!(!passes(foreign));
@@ -367,7 +267,7 @@ fn what_nobody_confirms_is_taken_back() {
     let works = || {
         lab.network
             .host
-            .run(move || Udp::new(stays).unwrap().echoes(1))
+            .run(move || Udp::new(stays, echo_server()).unwrap().echoes(1))
     };
     assert!(works());
     let locked_out = config(BOTH, "workers = 2\nclients = [\"2001:db8:ffff::/48\"]");
@@ -414,7 +314,7 @@ fn static_bindings_are_part_of_it() {
         "{now}"
     );
 
-    let connection = lab.network.host.run(move || connect(stays));
+    let connection = lab.network.host.run(move || connect(stays, echo_server()));
     let client = connection.local_addr().unwrap();
     let taken = bib(&client.to_string(), "203.0.113.2:81");
     let refused = lab.reload(&config(ONE, &taken.replace("203.0.113.2", "203.0.113.1")));
