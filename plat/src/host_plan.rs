@@ -210,7 +210,7 @@ mod tests {
         let plan = planned("");
         let share = "ports 61001-65535 of 192.0.2.1 for plat0";
         assert!(plan.iter().any(|it| it == share), "{plan:?}");
-        assert!(plan.iter().any(|it| it.starts_with("route to 240.0.")));
+        assert!(plan.iter().any(|it| it.starts_with("route to 247.114.")));
         assert!(!plan.iter().any(|it| it.contains("route to 192.0.2.1")));
         let reserved = plan
             .iter()

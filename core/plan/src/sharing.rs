@@ -57,29 +57,30 @@ pub struct PortShare {
 impl PortShare {
     /// Of these 16 bits is an address that stands for another one. 240.0.0.0/4 is reserved: no host
     /// has such an address, and no route leads to one.
-    const STAND_INS: [u16; 2] = [0xf000, 0xf001];
+    const STAND_INS: u16 = 0xf000;
 
     /// The address that stands for [`Self::address`] between the host's prerouting and postrouting,
     /// so that the host's own routing table can tell the two apart. It needs a route to the
     /// interface. It is on no wire.
     ///
     /// Its 16-bit words have the same sum as those of the address: no checksum changes where one
-    /// takes the place of the other, not even those of ICMP errors that quote it (RFC 1624).
+    /// takes the place of the other, not even those of ICMP errors that quote it (RFC 1624). Two
+    /// that share different ports of one address have different ones, unless the ports of one of
+    /// them are fewer than 32.
     #[must_use]
     pub fn stand_in(&self) -> Ipv4Addr {
-        stand_in(self.address)
+        let [a, b, c, d] = self.address.octets();
+        let words = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+        let mut high = Self::STAND_INS | self.ports.first >> 5;
+        if words[0] == high {
+            high ^= 0x0800;
+        }
+        // One's complement: modulo 2^16 - 1.
+        let modulus = u32::from(u16::MAX);
+        let sum = u32::from(words[0]) + u32::from(words[1]);
+        let low = (sum + modulus - u32::from(high)) % modulus;
+        Ipv4Addr::from_bits(u32::from(high) << 16 | low)
     }
-}
-
-fn stand_in(address: Ipv4Addr) -> Ipv4Addr {
-    let [a, b, c, d] = address.octets();
-    let words = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
-    let high = PortShare::STAND_INS[usize::from(words[0] == PortShare::STAND_INS[0])];
-    // One's complement: modulo 2^16 - 1.
-    let modulus = u32::from(u16::MAX);
-    let sum = u32::from(words[0]) + u32::from(words[1]);
-    let low = (sum + modulus - u32::from(high)) % modulus;
-    Ipv4Addr::from_bits(u32::from(high) << 16 | low)
 }
 
 /// Ports that the system gives to no program that does not ask for one of them.
@@ -121,20 +122,42 @@ mod tests {
         u16::try_from(folded).unwrap() % u16::MAX
     }
 
+    fn share(address: Ipv4Addr, first: u16) -> PortShare {
+        PortShare {
+            name: "openclat-plat0".into(),
+            address,
+            ports: Ports {
+                first,
+                last: u16::MAX,
+            },
+            interface: "plat0".into(),
+        }
+    }
+
     #[test]
     fn a_stand_in_is_another_address_with_the_same_checksum() {
         let step = 0x0001_0003_usize;
-        for bits in (0..=u32::MAX).step_by(step) {
-            let address = Ipv4Addr::from_bits(bits);
-            let other = stand_in(address);
-            assert_ne!(address, other);
-            assert_eq!(sum(address), sum(other), "{address} {other}");
-            assert_eq!(other.octets()[0], 240, "{address} {other}");
+        let addresses = (0..=u32::MAX).step_by(step).map(Ipv4Addr::from_bits);
+        let special = ["192.0.2.1", "240.0.0.1", "247.114.0.0", "255.255.255.254"];
+        let special = special.map(|it| it.parse().unwrap());
+        for address in addresses.chain(special) {
+            for first in [1, 61_001, u16::MAX] {
+                let other = share(address, first).stand_in();
+                assert_ne!(address, other);
+                assert_eq!(sum(address), sum(other), "{address} {other}");
+                assert!(other.octets()[0] >= 240, "{address} {other}");
+            }
         }
-        for address in ["192.0.2.1", "240.0.0.1", "240.1.0.0", "255.255.255.254"] {
-            let address: Ipv4Addr = address.parse().unwrap();
-            assert_ne!(address, stand_in(address));
-            assert_eq!(sum(address), sum(stand_in(address)));
-        }
+    }
+
+    #[test]
+    fn two_that_share_an_address_have_a_stand_in_each() {
+        let own = Ipv4Addr::new(192, 0, 2, 1);
+        let firsts = (1024..=u16::MAX).step_by(32);
+        let mut all: Vec<_> = firsts.map(|it| share(own, it).stand_in()).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
     }
 }

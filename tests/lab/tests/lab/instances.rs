@@ -244,3 +244,39 @@ fn two_instances_that_start_and_end_at_once_leave_nothing() {
         State::of(&host.network.plat).assert_is(&before, &when);
     }
 }
+
+/// The ports of the host's own address in two halves.
+#[test]
+fn two_instances_share_the_hosts_own_address() {
+    let host = Host::new("instances-ports");
+    for (instance, prefix, ports) in [
+        ("a", "2001:db8:64::/96", "61001-63000"),
+        ("b", "2001:db8:65::/96", "63001-65535"),
+    ] {
+        let text = format!(
+            "prefixes = [\"{prefix}\"]\npool_mode = \"host-ports\"\nhost_ports = \"{ports}\"\n\
+             allow_destinations = [\"198.51.100.0/24\"]\n"
+        );
+        host.configure(instance, &text);
+    }
+    let before = State::of(&host.network.plat);
+    let mut a = host.start("a");
+    let mut b = host.start("b");
+    let flows = [host.flows("a"), host.flows("b")];
+    for (instance, halves) in [("a", 61_001..=63_000), ("b", 63_001..=65_535)] {
+        let listed = host.ask("bib list", instance);
+        let lines: Vec<_> = listed.stdout.lines().skip(1).collect();
+        assert!(lines.len() >= 2, "{listed:?}");
+        for line in lines {
+            let pool = line.split_whitespace().nth(2).unwrap();
+            let port = pool.strip_prefix("192.0.2.1:").unwrap().parse().unwrap();
+            assert!(halves.contains(&port), "{instance}: {line}");
+        }
+    }
+    let [of_a, of_b] = flows;
+    none_lost(of_a, "both run");
+    assert!(a.stop().success(), "{}", a.output());
+    none_lost(of_b, "a has gone");
+    assert!(b.stop().success(), "{}", b.output());
+    State::of(&host.network.plat).assert_is(&before, "in the end");
+}
