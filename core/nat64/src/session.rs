@@ -490,6 +490,23 @@ mod tests {
         assert_eq!(expired(&mut sessions, 1_000_300), [1]);
     }
 
+    /// After a long pause a session is looked at once, not once for every turn of the wheel that
+    /// was missed.
+    #[test]
+    fn plat_5_3_01_a_long_pause_costs_one_turn() {
+        let mut sessions = sessions();
+        let pause = 100 * SLOTS;
+        for id in 1..50 {
+            let one = insert(&mut sessions, id, 300 * u32::from(id));
+            sessions.set_expiry(one, pause + u32::from(id));
+        }
+        let looked_at = core::iter::from_fn(|| sessions.next_at(pause));
+        let looked_at: Vec<_> = looked_at.take(1000).collect();
+        assert!(looked_at.iter().all(|it| matches!(it, Due::Later(_))));
+        assert_eq!(looked_at.len(), 49);
+        assert_eq!(expired(&mut sessions, pause + 49).len(), 49);
+    }
+
     /// As many as are found one by one: more than are looked up at a time, unknown ones among them,
     /// and those that differ in one end.
     #[test]

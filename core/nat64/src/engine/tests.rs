@@ -31,6 +31,7 @@ mod properties;
 mod reconfigure;
 mod reference;
 mod shards;
+mod share;
 mod simultaneous_open;
 mod small_pool;
 mod stateless;

@@ -59,6 +59,11 @@ fn routers_outside_the_access_list_may_tell_of_errors() {
     let message = compose::icmp6(STRANGER, prefix().embed(SERVER), 1, 4, [0; 4], &answer);
     let packet = V6::new(STRANGER, prefix().embed(SERVER), 58).carrying(&message);
     nat.send(&packet).packet();
+    // A part of one is none, whatever its first byte looks like: it would wait for the rest.
+    let part = compose::fragment(58, 0, true, 9, &message[..48]);
+    let part = V6::new(STRANGER, prefix().embed(SERVER), 44).carrying(&part);
+    assert_eq!(nat.send(&part), dropped(DropReason::ClientRefused));
+    assert_eq!(nat.engine.fragments_v6.datagrams(), 0);
 }
 
 #[test]

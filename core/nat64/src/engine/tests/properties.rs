@@ -554,4 +554,13 @@ fn the_journal_is_bounded() {
     nat.udp((CLIENT, 6001), (SERVER, 53));
     nat.engine.keep_changes(None);
     assert_eq!(told(&mut nat), []);
+    // Room that is added behind a gap is for what comes after it was told.
+    nat.engine.keep_changes(Some(1));
+    nat.udp((CLIENT, 6002), (SERVER, 53));
+    nat.engine.keep_changes(Some(9));
+    nat.udp((CLIENT, 6003), (SERVER, 53));
+    assert!(matches!(
+        told(&mut nat)[..],
+        [Change::BindingMade(_), Change::Lost(3)]
+    ));
 }

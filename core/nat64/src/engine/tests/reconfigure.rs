@@ -132,6 +132,65 @@ fn plat_r_01_prefixes_move_and_go() {
     );
 }
 
+/// A question that waits to be sent is about a prefix by its number: it is not sent under another.
+#[test]
+fn plat_r_01_no_probe_is_sent_under_the_prefix_of_another_configuration() {
+    for after in [vec![other_prefix()], vec![other_prefix(), prefix()]] {
+        let mut config = config();
+        config.prefixes = vec![prefix(), other_prefix()];
+        let mut nat = Nat::new(config.clone());
+        nat.send(&tcp6((CLIENT, 40_000), (SERVER, 443), SYN))
+            .packet();
+        let answer = tcp4((SERVER, 443), (POOL, 40_000), SYN | ACK);
+        nat.send(&answer).packet();
+        nat.wait(7202);
+        config.prefixes = after;
+        nat.engine.reconfigure(config).unwrap();
+        let mut buf = PacketBuf::new();
+        let sent = nat.engine.poll_transmit(&mut buf, nat.now);
+        assert_eq!(sent, Transmit::Nothing);
+    }
+}
+
+/// A client stays on its address while it has anything there, and no longer.
+#[test]
+fn plat_r_01_clients_are_paired_with_an_address_as_long_as_they_use_it() {
+    let mut nat = Nat::new(two_addresses());
+    let (one, other) = clients(&mut nat);
+    let mut nat = Nat::new(config());
+    for client in [one, other] {
+        nat.udp((client, 5000), (SERVER, 53));
+        nat.udp((client, 5001), (SERVER, 53));
+    }
+    nat.engine.reconfigure(two_addresses()).unwrap();
+    nat.wait(200);
+    // One of its two bindings is enough.
+    nat.udp((other, 5001), (SERVER, 53));
+    nat.wait(102);
+    assert_eq!(nat.bindings(), 1);
+    assert_eq!(nat.udp((other, 5002), (SERVER, 53)).0, POOL);
+    nat.wait(302);
+    assert_eq!(nat.bindings(), 0);
+    assert_eq!(nat.udp((other, 5000), (SERVER, 53)).0, POOL2);
+    assert_eq!(nat.udp((one, 5000), (SERVER, 53)).0, POOL);
+    // What it has on the address that is left counts, where the other one is gone.
+    let binding = StaticBinding {
+        protocol: Protocol::Tcp,
+        inside: Endpoint6 {
+            address: other,
+            id: 80,
+        },
+        outside: Endpoint4 {
+            address: POOL,
+            id: 80,
+        },
+    };
+    nat.engine.add_static(binding).unwrap();
+    nat.engine.reconfigure(config()).unwrap();
+    nat.engine.reconfigure(two_addresses()).unwrap();
+    assert_eq!(nat.udp((other, 5000), (SERVER, 53)).0, POOL);
+}
+
 #[test]
 fn a_new_configuration_ends_nothing_that_it_still_serves() {
     let mut nat = Nat::new(config());

@@ -15,9 +15,9 @@ fn some(n: u16) -> NonZeroU16 {
 }
 
 /// Shards, between which packets are passed on as workers do.
-struct Shards {
-    engines: Vec<Engine>,
-    now: Instant,
+pub(super) struct Shards {
+    pub(super) engines: Vec<Engine>,
+    pub(super) now: Instant,
     /// Where the next packet arrives. The kernel knows nothing of shards.
     queue: usize,
     /// How many passed from one to another.
@@ -25,7 +25,7 @@ struct Shards {
 }
 
 impl Shards {
-    fn new(config: &Config, count: u8) -> Self {
+    pub(super) fn new(config: &Config, count: u8) -> Self {
         #[expect(clippy::disallowed_methods, reason = "virtual time needs an origin")]
         let now = Instant::now();
         let count = NonZeroU8::new(count).unwrap();
@@ -38,7 +38,7 @@ impl Shards {
         }
     }
 
-    fn send(&mut self, packet: &[u8]) -> Fate {
+    pub(super) fn send(&mut self, packet: &[u8]) -> Fate {
         let mut buf = PacketBuf::new();
         buf.set(packet).unwrap();
         let count = self.engines.len();
@@ -69,7 +69,7 @@ impl Shards {
     }
 
     /// In and out over all shards.
-    fn accounts(&self) -> (u64, u64) {
+    pub(super) fn accounts(&self) -> (u64, u64) {
         let (mut came, mut went) = (0, 0);
         for engine in &self.engines {
             let stats = engine.stats();
@@ -93,7 +93,7 @@ impl Shards {
     }
 }
 
-fn in_fragments4(packet: &[u8], id: u16) -> Vec<Vec<u8>> {
+pub(super) fn in_fragments4(packet: &[u8], id: u16) -> Vec<Vec<u8>> {
     let header = Ipv4::new_checked(packet).unwrap();
     let chunks: Vec<_> = header.payload().chunks(1480).collect();
     let fragment = |(i, chunk): (usize, &&[u8])| {
@@ -106,7 +106,7 @@ fn in_fragments4(packet: &[u8], id: u16) -> Vec<Vec<u8>> {
     chunks.iter().enumerate().map(fragment).collect()
 }
 
-fn source4(packet: &[u8]) -> (Ipv4Addr, u16) {
+pub(super) fn source4(packet: &[u8]) -> (Ipv4Addr, u16) {
     let header = Ipv4::new_checked(packet).unwrap();
     assert_eq!(transport_checksum_ok(packet), Some(true));
     let payload = header.payload();

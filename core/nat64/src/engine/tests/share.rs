@@ -1,0 +1,206 @@
+//! What each of several shards has of the whole: its part of every limit, numbers of its own, and
+//! what is counted when a packet does not get from one to another.
+
+use super::shards::{Shards, in_fragments4, source4};
+use super::*;
+use std::num::NonZeroU16;
+
+use crate::{
+    blocks::{Blocks, Dynamic},
+    dispatch::Handled,
+    static_bib::{StaticBinding, StaticError},
+    subscriber::{Quota, Quotas},
+};
+
+/// How many of so many packets, one for each number, are forwarded or kept.
+fn taken(shards: &mut Shards, packet: impl Fn(u16) -> Vec<u8>) -> usize {
+    let fates = (1..=120).map(|n| shards.send(&packet(n)));
+    fates.filter(|it| matches!(it, Fate::Forwarded(_))).count()
+}
+
+/// Shards that had the whole of a limit each would take as often as much as there are of them.
+#[test]
+fn plat_5_3_01_limits_are_those_of_all_shards_together() {
+    let mut limits = config().limits;
+    limits.sessions = 8;
+    let flow = |n| udp6((CLIENT, n), (SERVER, 53), b"x");
+    let mut shards = Shards::new(&Config { limits, ..config() }, 4);
+    assert_eq!(taken(&mut shards, flow), 8);
+    limits = config().limits;
+    limits.bindings = 8;
+    let mut shards = Shards::new(&Config { limits, ..config() }, 4);
+    assert_eq!(taken(&mut shards, flow), 8);
+    let quotas = Quotas {
+        address: Quota {
+            sessions: 8,
+            ..Quota::UNLIMITED
+        },
+        ..Quotas::unlimited()
+    };
+    let of_quotas = |blocks| Config {
+        quotas: quotas.clone(),
+        blocks,
+        ..config()
+    };
+    let mut shards = Shards::new(&of_quotas(Blocks::None), 4);
+    assert_eq!(taken(&mut shards, flow), 8);
+    // With blocks of ports, all of a subscriber is in one shard, which grants it the whole.
+    let blocks = Blocks::Dynamic(Dynamic {
+        size: NonZeroU16::new(512).unwrap(),
+        most: NonZeroU16::new(8).unwrap(),
+    });
+    let mut shards = Shards::new(&of_quotas(blocks), 4);
+    assert_eq!(taken(&mut shards, flow), 8);
+    limits = config().limits;
+    limits.stored_syns = 8;
+    let mut shards = Shards::new(&Config { limits, ..config() }, 4);
+    let syn = |n| tcp4((SERVER, 443), (POOL, 16 * n), SYN);
+    assert_eq!(taken(&mut shards, syn), 8);
+}
+
+/// Half of them for either side, and of a source's no more than a source may have.
+#[test]
+fn plat_5_3_01_fragments_are_those_of_all_shards_together() {
+    let datagram = udp6((CLIENT, 5000), (SERVER, 53), &[0; 2000]);
+    let part6 = |n: u16| in_fragments6(&datagram, n.into()).remove(0);
+    let whole = udp4((SERVER, 53), (POOL, 5000), &[0; 2000]);
+    let part4 = |n: u16| in_fragments4(&whole, n).remove(0);
+    let mut limits = config().limits;
+    limits.fragments.datagrams = 16;
+    let mut shards = Shards::new(&Config { limits, ..config() }, 4);
+    assert_eq!(taken(&mut shards, part6), 8);
+    assert_eq!(taken(&mut shards, part4), 8);
+    limits = config().limits;
+    limits.fragments.datagrams_per_source = 8;
+    let mut shards = Shards::new(&Config { limits, ..config() }, 4);
+    assert_eq!(taken(&mut shards, part6), 8);
+    assert_eq!(taken(&mut shards, part4), 8);
+    // And so it stays with a new configuration.
+    for engine in &mut shards.engines {
+        let mut limits = config().limits;
+        limits.fragments.datagrams_per_source = 16;
+        engine.reconfigure(Config { limits, ..config() }).unwrap();
+    }
+    assert_eq!(taken(&mut shards, |n| part6(1000 + n)), 8);
+}
+
+/// RFC 6056 section 3.3.1: whoever sees the ports that one shard gives out in turn does not know
+/// those of another one.
+#[test]
+fn plat_3_5_1_1_01_every_shard_has_random_numbers_of_its_own() {
+    let mut config = config();
+    // As many chunks of ports for either shard.
+    config.pool[0].ports = PortRange::new(1024, u16::MAX).unwrap().into();
+    let mut shards = Shards::new(&config, 2);
+    // The first client of a shard may get the port itself.
+    let mut places = [Vec::new(), Vec::new()];
+    for n in 1..=100 {
+        let client = Ipv6Addr::from(u128::from(CLIENT) + n);
+        let packet = shards.send(&udp6((client, 5000), (SERVER, 53), b"x"));
+        let (_, port) = source4(&packet.packet());
+        // Where a port stands among those of its shard, which has every second chunk of 16.
+        let (chunk, at) = (port / 16, port % 16);
+        places[usize::from(chunk % 2)].push(chunk / 2 * 16 + at);
+    }
+    let [one, other] = places;
+    assert!(one.len() > 20 && other.len() > 20);
+    for (ahead, behind) in [(&one, &other), (&other, &one)] {
+        let run = &behind[1..6];
+        assert!(!ahead.windows(5).any(|it| it == run), "{run:?}");
+    }
+}
+
+/// A client that had a static binding on an address that is gone may get another one.
+#[test]
+fn plat_r_01_all_shards_forget_the_static_bindings_of_an_address_that_is_gone() {
+    let mut two = config();
+    two.pool.push(PoolEntry {
+        address: POOL2,
+        ports: PortRange::ALL.into(),
+    });
+    let mut shards = Shards::new(&two, 4);
+    let binding = |id, address, port| StaticBinding {
+        protocol: Protocol::Udp,
+        inside: Endpoint6 {
+            address: CLIENT,
+            id,
+        },
+        outside: Endpoint4 { address, id: port },
+    };
+    let add = |shards: &mut Shards, binding| -> Vec<Result<(), StaticError>> {
+        let all = shards.engines.iter_mut();
+        all.map(|it| it.add_static(binding)).collect()
+    };
+    for n in 0..20 {
+        let on = |address| binding(100 + n, address, 2000 + 16 * n);
+        assert_eq!(add(&mut shards, on(POOL2)), [Ok(()); 4]);
+        let refused = add(&mut shards, on(POOL));
+        assert!(refused.iter().any(Result::is_err), "it has one");
+        shards
+            .engines
+            .iter_mut()
+            .for_each(|it| it.cancel_static(on(POOL)));
+    }
+    for engine in &mut shards.engines {
+        engine.reconfigure(config()).unwrap();
+    }
+    for n in 0..20 {
+        // In another shard than before.
+        let outside = 3008 + 16 * n;
+        assert_eq!(
+            add(&mut shards, binding(100 + n, POOL, outside)),
+            [Ok(()); 4]
+        );
+        let packet = shards.send(&udp6((CLIENT, 100 + n), (SERVER, 53), b"x"));
+        assert_eq!(source4(&packet.packet()), (POOL, outside));
+    }
+}
+
+/// A packet between clients is lost on the way from the first one's shard to the second one's; an
+/// error about a packet that was accounted for is not accounted for again.
+#[test]
+fn a_packet_between_clients_that_cannot_be_passed_on_is_counted_once() {
+    let mut shards = Shards::new(&config(), 4);
+    let bound: Vec<_> = (0..12)
+        .map(|n| {
+            let packet = shards.send(&udp6((CLIENT, 5000 + n), (SERVER, 53), b"x"));
+            source4(&packet.packet())
+        })
+        .collect();
+    let (mut lost, mut errors) = (0, 0);
+    for hop_limit in [64, 2] {
+        for outside in &bound {
+            for from in 0..12 {
+                let mut packet = udp6((CLIENT, 5000 + from), *outside, b"x");
+                packet[7] = hop_limit;
+                let mut buf = PacketBuf::new();
+                buf.set(&packet).unwrap();
+                let mut at = 0;
+                let mut handled = shards.engines[at].handle(&mut buf, shards.now);
+                while let Handled::Elsewhere(passage) = handled {
+                    let header = Ipv4::new_checked(buf.bytes());
+                    let is_error = header.is_ok_and(|it| it.protocol() == 1);
+                    // What is about an error gets as far as that.
+                    if is_error || header.is_ok() && hop_limit == 64 {
+                        let before = shards.accounts();
+                        let why = shards.engines[at].give_up(&buf, passage);
+                        assert_eq!(why, Why::State(DropReason::RingFull));
+                        let (came, went) = shards.accounts();
+                        assert_eq!((came, went), (before.0, before.1 + u64::from(!is_error)));
+                        *(if is_error { &mut errors } else { &mut lost }) += 1;
+                        break;
+                    }
+                    at = passage.to.index();
+                    let there = &mut shards.engines[at];
+                    handled = there.take_over(&mut buf, passage, shards.now);
+                }
+            }
+        }
+    }
+    assert!(lost > 50 && errors > 4, "{lost} {errors}");
+    let stats = shards.engines.iter().map(Engine::stats);
+    let counted = stats.map(|it| it.from_v6.dropped_by_state.get(DropReason::RingFull));
+    assert_eq!(counted.sum::<u64>(), lost);
+    let (came, went) = shards.accounts();
+    assert_eq!(came, went);
+}
