@@ -266,9 +266,7 @@ impl Dispatch {
     fn owner_v4(&self, packet: &Ipv4<'_>) -> Option<ShardId> {
         if packet.fragment().is_fragment() {
             let ends = [packet.src().octets(), packet.dst().octets()];
-            let [high, low] = packet.id().to_be_bytes();
-            let id = [high, low, packet.protocol()];
-            return Some(self.of_datagram(&ends[0], &ends[1], &id));
+            return Some(self.of_datagram(&ends[0], &ends[1], &packet.id().to_be_bytes()));
         }
         match incoming_tuple::of_v4(packet).ok()? {
             Incoming::Data(tuple, _) => Some(self.of_port(tuple.dst.id)),
