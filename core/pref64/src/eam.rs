@@ -347,6 +347,17 @@ mod tests {
     }
 
     #[test]
+    fn a_table_shows_its_mappings() {
+        let longest_first: Vec<_> = table()
+            .iter()
+            .map(|it| it.last_ipv4().octets()[3])
+            .collect();
+        assert_eq!(longest_first, [1, 2, 225, 199, 31, 191]);
+        assert!(!table().is_empty());
+        assert!(EamTable::default().is_empty());
+    }
+
+    #[test]
     fn eam_3_2_01_lengths_and_suffixes() {
         assert_eq!(
             Eam::parse("192.0.2.1", "2001:db8::1"),
