@@ -617,9 +617,11 @@ mod mapped_hosts;
 mod shard;
 mod transmit;
 mod unexpected;
+mod waiting;
 
 pub use clients::RefusedSubscriber;
 pub use transmit::Transmit;
+pub use waiting::WaitingBytes;
 
 #[cfg(test)]
 mod tests;

@@ -167,7 +167,6 @@ impl StoredSyns {
     }
 
     /// How many there are, and how many bytes they take.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.index.len(), self.bytes.len())
     }

@@ -37,6 +37,7 @@ mod small_pool;
 mod stateless;
 mod static_bindings;
 mod views;
+mod waiting;
 
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x10);
 const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x11);
