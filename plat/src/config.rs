@@ -32,6 +32,7 @@ mod file;
 mod import;
 pub(crate) mod log;
 mod networks;
+pub(crate) mod outside;
 mod own;
 mod place;
 mod policy;
@@ -42,6 +43,7 @@ pub mod settings;
 mod settle;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod thresholds;
 
 pub(crate) use self::conflicts::conflicts;
 
@@ -78,6 +80,8 @@ pub struct Config {
     pub(crate) workers: Option<NonZeroU8>,
     pub(crate) quota: quota::QuotaConfig,
     pub(crate) blocks: Blocks,
+    /// When people are told that something comes near to its limit.
+    pub(crate) thresholds: thresholds::Thresholds,
     /// The event log, if there is one.
     pub(crate) log: Option<log::Log>,
     /// Where Prometheus comes, if it does.

@@ -2,7 +2,11 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use nat64::config::Limits;
+use nat64::{
+    blocks::{self, Blocks},
+    config::Limits,
+    subscriber::Quota,
+};
 use serde_json::{Value, json};
 
 use super::{Config, pool::PoolRange};
@@ -12,20 +16,74 @@ use super::{Config, pool::PoolRange};
 pub struct Capacity {
     /// Addresses that clients get.
     pub addresses: u64,
-    /// Ports of TCP, of all addresses together.
-    pub tcp: u64,
-    /// Ports of UDP.
-    pub udp: u64,
-    /// Identifiers of ICMP queries.
-    pub icmp: u64,
+    /// Ports of TCP, of UDP and identifiers of ICMP queries, of all addresses together.
+    pub ports: [u64; 3],
     /// The most bindings there can be: by the pool or by the limit.
     pub bindings: u64,
     /// The most sessions there can be.
     pub sessions: u64,
-    /// Clients that may have all their quota gives them, at the same time.
-    pub clients: u64,
-    /// Bytes that the tables take at most: pool, bindings, sessions, stored SYNs, fragments.
-    pub memory: [u64; 5],
+    /// Bits of an address that its subscriber is known by.
+    pub prefix_len: u8,
+    /// Subscribers with all that their quota gives them.
+    pub subscribers: AtQuota,
+    /// Addresses with all that their quota gives them.
+    pub client_addresses: AtQuota,
+    /// Bytes that the tables take at most.
+    pub memory: Memory,
+}
+
+/// How many clients of a kind may have all that their quota gives them, at the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtQuota {
+    /// How many bindings of each protocol one has then.
+    pub bindings: u64,
+    /// How many sessions one has then.
+    pub sessions: u64,
+    /// For how many there are ports of TCP, ports of UDP, and identifiers.
+    pub by_ports: [u64; 3],
+    /// For how many there are sessions.
+    pub by_sessions: u64,
+}
+
+/// Bytes of the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The table of free ports, which has a bit for each. It is always there.
+    pub pool: u64,
+    /// Bindings.
+    pub bindings: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// SYNs of servers that no client expects.
+    pub stored_syns: u64,
+    /// Fragments that wait for the rest of their datagram.
+    pub fragments: u64,
+}
+
+impl Memory {
+    /// Of so many bindings and sessions.
+    #[must_use]
+    pub fn of(pool: u64, bindings: u64, sessions: u64) -> Self {
+        Self {
+            pool,
+            bindings: bindings * Limits::BYTES_PER_BINDING as u64,
+            sessions: sessions * Limits::BYTES_PER_SESSION as u64,
+            ..Self::default()
+        }
+    }
+
+    /// All together.
+    #[must_use]
+    pub fn in_all(&self) -> u64 {
+        let Self {
+            pool,
+            bindings,
+            sessions,
+            stored_syns,
+            fragments,
+        } = self;
+        pool + bindings + sessions + stored_syns + fragments
+    }
 }
 
 impl Capacity {
@@ -33,65 +91,106 @@ impl Capacity {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let mut capacity = Self::default();
+        let mut bits = 0;
         for range in &config.pool {
             let addresses = usable(range);
             let ports = &range.ports;
             capacity.addresses += addresses;
-            let [tcp, udp, icmp] = [&ports.tcp, &ports.udp, &ports.icmp].map(|it| it.len() as u64);
-            capacity.tcp += addresses * tcp;
-            capacity.udp += addresses * udp;
-            capacity.icmp += addresses * icmp;
-            // The table of free ports has a bit for each.
-            capacity.memory[0] += addresses * (tcp + udp + icmp).div_ceil(8);
+            let each = [&ports.tcp, &ports.udp, &ports.icmp].map(|it| it.len() as u64);
+            for (all, each) in capacity.ports.iter_mut().zip(each) {
+                *all += addresses * each;
+            }
+            bits += addresses * each.iter().sum::<u64>().div_ceil(8);
         }
         let limits = &config.limits;
-        let all = capacity.tcp + capacity.udp + capacity.icmp;
+        let all: u64 = capacity.ports.iter().sum();
         capacity.bindings = all.min(limits.bindings as u64);
         capacity.sessions = limits.sessions as u64;
-        capacity.memory = [
-            capacity.memory[0],
-            capacity.bindings * Limits::BYTES_PER_BINDING as u64,
-            capacity.sessions * Limits::BYTES_PER_SESSION as u64,
-            limits.stored_syn_bytes as u64,
-            limits.fragments.bytes as u64,
-        ];
-        capacity.clients = capacity.at_quota(config);
+        capacity.memory = Memory {
+            stored_syns: limits.stored_syn_bytes as u64,
+            fragments: limits.fragments.bytes as u64,
+            ..Memory::of(bits, capacity.bindings, capacity.sessions)
+        };
+        // What the host adds does not matter to quotas.
+        let quotas = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new()).quotas;
+        capacity.prefix_len = quotas.prefix_len;
+        capacity.client_addresses = capacity.at_quota(quotas.address);
+        capacity.subscribers = capacity.in_blocks(config.blocks, quotas.subscriber);
         capacity
     }
 
-    /// A subscriber's quota of bindings is of each protocol; that of sessions is of all of them.
-    fn at_quota(&self, config: &Config) -> u64 {
-        // What the host adds does not matter to quotas.
-        let quotas = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new()).quotas;
-        let quota = quotas.subscriber;
-        let fewest_ports = self.tcp.min(self.udp).min(self.icmp);
-        let by_ports = fewest_ports / (quota.bindings as u64).max(1);
-        let by_bindings = self.bindings / (quota.bindings as u64).max(1);
-        let by_sessions = self.sessions / (quota.sessions as u64).max(1);
-        by_ports.min(by_bindings).min(by_sessions)
+    /// A quota of bindings is of each protocol; that of sessions is of all of them.
+    fn at_quota(&self, quota: Quota) -> AtQuota {
+        let (bindings, sessions) = (quota.bindings as u64, quota.sessions as u64);
+        let bound = self.ports.map(|it| it.min(self.bindings));
+        AtQuota {
+            bindings,
+            sessions,
+            by_ports: bound.map(|it| it / bindings.max(1)),
+            by_sessions: self.sessions / sessions.max(1),
+        }
     }
 
-    /// Bytes that all tables take at most.
-    #[must_use]
-    pub fn memory_in_all(&self) -> u64 {
-        self.memory.iter().sum()
+    /// As [`Self::at_quota`]; with blocks of ports a subscriber has no more than its blocks.
+    fn in_blocks(&self, blocks: Blocks, quota: Quota) -> AtQuota {
+        let (ports, subscribers) = match blocks {
+            Blocks::None => return self.at_quota(quota),
+            Blocks::Dynamic(it) => {
+                let (size, most) = (it.size.get(), it.most.get());
+                let whole = (u16::MAX - blocks::FIRST + 1) / size;
+                let ports = usize::from(size) * usize::from(most);
+                (ports, self.addresses * u64::from(whole) / u64::from(most))
+            }
+            Blocks::Deterministic(it) => {
+                let all = self.addresses * u64::from(it.subscribers.get());
+                (usize::from(it.size()), all)
+            }
+        };
+        let bindings = quota.bindings.min(ports);
+        let mut at_quota = self.at_quota(Quota { bindings, ..quota });
+        for count in &mut at_quota.by_ports {
+            *count = subscribers.min(*count);
+        }
+        at_quota
     }
 
     /// For programs.
     #[must_use]
     pub fn json(&self) -> Value {
-        let [pool, bindings, sessions, syns, fragments] = self.memory;
+        let [tcp, udp, icmp] = self.ports;
+        let Memory {
+            pool,
+            bindings,
+            sessions,
+            stored_syns,
+            fragments,
+        } = self.memory;
         json!({
             "addresses": self.addresses,
-            "ports": {"tcp": self.tcp, "udp": self.udp, "icmp": self.icmp},
+            "ports": {"tcp": tcp, "udp": udp, "icmp": icmp},
             "bindings": self.bindings,
             "sessions": self.sessions,
-            "clients_at_quota": self.clients,
+            "at_full_quota": {
+                "subscriber": self.subscribers.json(),
+                "address": self.client_addresses.json(),
+            },
             "memory_bytes": {
                 "pool": pool, "bindings": bindings, "sessions": sessions,
-                "stored_syns": syns, "fragments": fragments,
-                "in_all": self.memory_in_all(),
+                "stored_syns": stored_syns, "fragments": fragments,
+                "in_all": self.memory.in_all(),
             },
+        })
+    }
+}
+
+impl AtQuota {
+    fn json(&self) -> Value {
+        let [tcp, udp, icmp] = self.by_ports;
+        json!({
+            "bindings_each": self.bindings,
+            "sessions_each": self.sessions,
+            "by_ports": {"tcp": tcp, "udp": udp, "icmp": icmp},
+            "by_sessions": self.by_sessions,
         })
     }
 }
@@ -100,20 +199,28 @@ fn usable(range: &PoolRange) -> u64 {
     range.addresses().map(|_| 1).sum()
 }
 
+impl fmt::Display for AtQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [tcp, udp, icmp] = self.by_ports;
+        write!(
+            f,
+            "{tcp} by TCP ports, {udp} by UDP ports, {icmp} by ICMP identifiers ({} of each), {} by \
+             sessions ({})",
+            self.bindings, self.by_sessions, self.sessions
+        )
+    }
+}
+
 impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             addresses,
-            tcp,
-            udp,
-            icmp,
+            ports: [tcp, udp, icmp],
             bindings,
             sessions,
-            clients,
             memory,
+            ..
         } = self;
-        let [pool, of_bindings, of_sessions, syns, fragments] = memory.map(mebibytes);
-        let all = mebibytes(self.memory_in_all());
         if *addresses == 0 {
             writeln!(f, "pool: left to the host")?;
         } else {
@@ -123,13 +230,28 @@ impl fmt::Display for Capacity {
                  identifiers"
             )?;
             writeln!(f, "bindings: at most {bindings}")?;
-            writeln!(f, "clients: {clients} with all that their quota gives them")?;
+            let len = self.prefix_len;
+            writeln!(
+                f,
+                "subscribers (/{len}) at full quota at once: {}",
+                self.subscribers
+            )?;
+            writeln!(
+                f,
+                "addresses at full quota at once: {}",
+                self.client_addresses
+            )?;
         }
         writeln!(f, "sessions: at most {sessions}")?;
         write!(
             f,
-            "memory: at most {all} (pool {pool}, bindings {of_bindings}, sessions {of_sessions}, \
-             stored SYNs {syns}, fragments {fragments})"
+            "memory: at most {} (pool {}, bindings {}, sessions {}, stored SYNs {}, fragments {})",
+            mebibytes(memory.in_all()),
+            mebibytes(memory.pool),
+            mebibytes(memory.bindings),
+            mebibytes(memory.sessions),
+            mebibytes(memory.stored_syns),
+            mebibytes(memory.fragments)
         )
     }
 }
@@ -143,33 +265,84 @@ fn mebibytes(bytes: u64) -> String {
 mod tests {
     use super::{super::tests::settled, *};
 
+    fn capacity(text: &str) -> Capacity {
+        Capacity::of(&settled(text).unwrap())
+    }
+
     #[test]
     fn a_pool_holds_as_much_as_its_ports() {
         let text = "pool = [\"203.0.113.0/30\", {range = \"198.51.100.1-198.51.100.2\", \
                     tcp = \"1024-2047\", udp = \"1024-2047\", icmp = \"1024-2047\"}]\n\
                     [limits]\nbindings = 1000\nsessions = 2000\nfragment_bytes = 1048576";
-        let capacity = Capacity::of(&settled(text).unwrap());
+        let whole = capacity(text);
         // The first of the network is left out.
-        assert_eq!(capacity.addresses, 3 + 2);
-        assert_eq!(capacity.tcp, 3 * 65_535 + 2 * 1024);
-        assert_eq!(capacity.icmp, capacity.tcp);
-        assert_eq!(
-            capacity.memory,
-            [3 * 24_576 + 2 * 384, 45_000, 150_000, 128 * 1024, 1 << 20]
-        );
-        assert!(capacity.to_string().contains("bindings: at most 1000\n"));
-        // By bindings, by sessions.
-        let quota = "quota.subscriber.bindings = 30\nquota.subscriber.sessions = 50\n";
-        let limited = |more: &str| {
-            let text = format!("{quota}pool = [\"203.0.113.1\"]\n{more}");
-            Capacity::of(&settled(&text).unwrap()).clients
+        assert_eq!(whole.addresses, 3 + 2);
+        assert_eq!(whole.ports, [3 * 65_535 + 2 * 1024; 3]);
+        let memory = Memory {
+            pool: 3 * 24_576 + 2 * 384,
+            bindings: 45_000,
+            sessions: 150_000,
+            stored_syns: 128 * 1024,
+            fragments: 1 << 20,
         };
-        assert_eq!(limited("limits.bindings = 1000"), 33);
-        assert_eq!(limited("limits.sessions = 1000"), 20);
-        assert_eq!(limited(""), 65_535 / 30);
+        assert_eq!(whole.memory, memory);
+        assert_eq!(memory.in_all(), 74_496 + 195_000 + 131_072 + 1_048_576);
+        assert!(whole.to_string().contains("bindings: at most 1000\n"));
         let small = "pool = [{address = \"203.0.113.1\", tcp = \"7\", udp = \"7\", icmp = \"7\"}]";
-        assert_eq!(Capacity::of(&settled(small).unwrap()).bindings, 3);
-        let open = Capacity::of(&settled("").unwrap());
-        assert!(open.to_string().starts_with("pool: left to the host\n"));
+        assert_eq!(capacity(small).bindings, 3);
+        let open = capacity("").to_string();
+        assert!(open.starts_with("pool: left to the host\n"), "{open}");
+        assert!(!open.contains("quota"), "{open}");
+    }
+
+    /// What an operator compares with the number of clients.
+    #[test]
+    fn clients_at_full_quota_are_told_by_protocol() {
+        let quota = "quota.subscriber.bindings = 30\nquota.subscriber.sessions = 50\n\
+                     quota.address.bindings = 10\nquota.address.sessions = 20\n";
+        let entry = "{address = \"203.0.113.1\", tcp = \"1-3000\", udp = \"1-600\", \
+                     icmp = \"none\"}";
+        let limited = |more: &str| capacity(&format!("{quota}pool = [{entry}]\n{more}"));
+        let whole = limited("");
+        assert_eq!(whole.subscribers.by_ports, [100, 20, 0]);
+        assert_eq!(whole.client_addresses.by_ports, [300, 60, 0]);
+        assert_eq!(whole.subscribers.by_sessions, 1_000_000 / 50);
+        let said = whole.to_string();
+        let line = "subscribers (/64) at full quota at once: 100 by TCP ports, 20 by UDP ports, 0 by \
+                    ICMP identifiers (30 of each), 20000 by sessions (50)\n";
+        assert!(said.contains(line), "{said}");
+        assert!(
+            said.contains("addresses at full quota at once: 300 by"),
+            "{said}"
+        );
+        assert_eq!(
+            whole.json()["at_full_quota"]["subscriber"]["by_ports"]["udp"],
+            20
+        );
+        // All protocols share the limit of bindings.
+        assert_eq!(
+            limited("limits.bindings = 900").subscribers.by_ports,
+            [30, 20, 0]
+        );
+        assert_eq!(
+            limited("limits.sessions = 1000").subscribers.by_sessions,
+            20
+        );
+    }
+
+    /// A subscriber has no more ports than its blocks have.
+    #[test]
+    fn blocks_limit_who_is_at_full_quota() {
+        let pool = "pool = [\"203.0.113.1\", \"203.0.113.2\"]\nlimits.bindings = 4000000\n";
+        let dynamic = "blocks = { mode = \"dynamic\", size = 512, most = 4 }\n";
+        let subscribers = capacity(&format!("{dynamic}{pool}")).subscribers;
+        // 126 blocks of each address.
+        assert_eq!(subscribers.bindings, 2048);
+        assert_eq!(subscribers.by_ports, [2 * 126 / 4; 3]);
+        let by_number = "blocks = { mode = \"deterministic\", subscribers = 14, spare = 2 }\n\
+                         clients = [\"2001:db8::/60\"]\n";
+        let subscribers = capacity(&format!("{by_number}{pool}")).subscribers;
+        assert_eq!(subscribers.bindings, 4032);
+        assert_eq!(subscribers.by_ports, [28; 3]);
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Loaded,
     capacity::Capacity,
     diff::{diff, diff_running},
-    find, import, own, schema,
+    find, import, outside, own, schema,
     settings::toml,
 };
 
@@ -136,9 +136,10 @@ async fn check(host: &impl Host, arguments: &Check) -> Result<Exit, Failure> {
     let file = &arguments.file;
     let conflicts = file.instance.conflicts(file.config.as_deref(), &loaded);
     let wrong = wrong || !conflicts.is_empty();
+    let warnings = outside::sentences(&config);
     if arguments.json {
         let answer = json!({"files": files, "capacity": capacity.json(), "own_addresses": own,
-            "conflicts": conflicts});
+            "conflicts": conflicts, "warnings": warnings});
         say(json_line("openclat-plat-config-check/1", &answer)?);
     } else {
         say(if files.is_empty() {
@@ -149,6 +150,9 @@ async fn check(host: &impl Host, arguments: &Check) -> Result<Exit, Failure> {
         say(capacity);
         for sentence in own.iter().chain(&conflicts) {
             say(sentence);
+        }
+        for warning in &warnings {
+            say(format_args!("warning: {warning}"));
         }
     }
     Ok(if wrong { Exit::Usage } else { Exit::Ok })

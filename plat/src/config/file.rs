@@ -14,6 +14,7 @@ use super::{
     eam::EamFile,
     log::{LogFile, MetricsFile},
     policy::{FilteringFile, TcpFile},
+    thresholds::ThresholdsFile,
 };
 use crate::pool_mode::PoolMode;
 
@@ -88,6 +89,8 @@ pub(super) struct File {
     /// Whether ports are given to subscribers in blocks.
     #[serde(default)]
     pub(super) blocks: BlocksFile,
+    #[serde(default)]
+    pub(super) thresholds: ThresholdsFile,
     #[serde(default)]
     pub(super) log: LogFile,
     #[serde(default)]

@@ -7,7 +7,7 @@ use nat64::ports::Ports;
 use pref64::siit::NonGlobal;
 use serde_json::{Map, Value};
 
-use super::{Config, Loaded, policy, pool::PoolRange};
+use super::{Config, Loaded, policy, pool::PoolRange, thresholds::Thresholds};
 
 /// A value that holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,12 +18,29 @@ pub struct Setting {
     pub value: Value,
 }
 
+/// Some values with their keys.
+type Group = Vec<(&'static str, Value)>;
+
 impl Config {
     /// All values, those that nobody wrote among them.
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
-        let seconds = |it: Duration| it.as_secs().into();
-        let (timers, limits, log) = (&self.timers, &self.limits, self.log.as_ref());
+        let groups = [
+            self.served(),
+            self.interface_settings(),
+            self.policies(),
+            self.timers(),
+            self.limits(),
+            self.quotas(),
+            self.marks(),
+            self.reports(),
+        ];
+        let all = groups.into_iter().flatten();
+        all.map(|(key, value)| Setting { key, value }).collect()
+    }
+
+    /// Who is served with what.
+    fn served(&self) -> Group {
         let eam = self.eam.iter().map(|it| {
             let ((v4, v4_len), (v6, v6_len)) = (it.ipv4(), it.ipv6());
             let texts = [
@@ -43,8 +60,7 @@ impl Config {
             NonGlobal::Drop => "drop",
             NonGlobal::Translate => "translate",
         };
-        let quota = &self.quota;
-        let all: [(&'static str, Value); 52] = [
+        vec![
             ("prefixes", texts(self.prefixes.iter())),
             ("clients", texts(self.clients.iter())),
             ("pool", self.pool.iter().map(pool).collect()),
@@ -55,23 +71,39 @@ impl Config {
             ("bib", bib.collect()),
             ("allow_destinations", texts(self.allow_destinations.iter())),
             ("wkp_non_global", wkp_non_global.into()),
+        ]
+    }
+
+    fn interface_settings(&self) -> Group {
+        vec![
             ("interface", self.interface.clone().into()),
             ("forward_guard", self.forward_guard.into()),
             ("ipv6_mtu", self.ipv6_mtu.into()),
             ("ipv4_mtu", self.ipv4_mtu.into()),
             ("fragment_above", self.fragment_above.into()),
             ("workers", self.workers.map(u8::from).into()),
-            ("filtering.tcp", policy::name(self.filtering.tcp).into()),
-            ("filtering.udp", policy::name(self.filtering.udp).into()),
-            ("filtering.icmp", policy::name(self.filtering.icmp).into()),
-            ("filtering.answer", self.filtering.answer.into()),
-            (
-                "tcp.unexpected_syn",
-                policy::syn_name(self.tcp.unexpected_syn).into(),
-            ),
-            ("tcp.reset_after_fin", self.tcp.reset_after_fin.into()),
-            ("tcp.check_sequence", self.tcp.check_sequence.into()),
-            ("tcp.probe", self.tcp.probe.into()),
+        ]
+    }
+
+    fn policies(&self) -> Group {
+        let (filtering, tcp) = (&self.filtering, &self.tcp);
+        let unexpected_syn = policy::syn_name(tcp.unexpected_syn);
+        vec![
+            ("filtering.tcp", policy::name(filtering.tcp).into()),
+            ("filtering.udp", policy::name(filtering.udp).into()),
+            ("filtering.icmp", policy::name(filtering.icmp).into()),
+            ("filtering.answer", filtering.answer.into()),
+            ("tcp.unexpected_syn", unexpected_syn.into()),
+            ("tcp.reset_after_fin", tcp.reset_after_fin.into()),
+            ("tcp.check_sequence", tcp.check_sequence.into()),
+            ("tcp.probe", tcp.probe.into()),
+        ]
+    }
+
+    fn timers(&self) -> Group {
+        let timers = &self.timers;
+        let seconds = |it: Duration| it.as_secs().into();
+        vec![
             ("timers.udp", seconds(timers.udp)),
             ("timers.icmp", seconds(timers.icmp)),
             ("timers.tcp_established", seconds(timers.tcp_established)),
@@ -79,54 +111,76 @@ impl Config {
             ("timers.tcp_incoming_syn", seconds(timers.tcp_incoming_syn)),
             ("timers.fragment", seconds(timers.fragment)),
             ("timers.hold_down", seconds(timers.hold_down)),
+        ]
+    }
+
+    fn limits(&self) -> Group {
+        let limits = &self.limits;
+        let fragments = &limits.fragments;
+        vec![
             ("limits.bindings", limits.bindings.into()),
             ("limits.sessions", limits.sessions.into()),
             ("limits.stored_syns", limits.stored_syns.into()),
             ("limits.stored_syn_bytes", limits.stored_syn_bytes.into()),
-            (
-                "limits.fragmented_datagrams",
-                limits.fragments.datagrams.into(),
-            ),
-            ("limits.fragment_bytes", limits.fragments.bytes.into()),
+            ("limits.fragmented_datagrams", fragments.datagrams.into()),
+            ("limits.fragment_bytes", fragments.bytes.into()),
             (
                 "limits.fragmented_datagrams_per_source",
-                limits.fragments.datagrams_per_source.into(),
+                fragments.datagrams_per_source.into(),
             ),
+        ]
+    }
+
+    fn quotas(&self) -> Group {
+        let quota = &self.quota;
+        let (subscriber, address) = (&quota.subscriber, &quota.address);
+        let rate = "quota.subscriber.new_per_second";
+        vec![
             ("quota.prefix_len", quota.prefix_len.into()),
             ("quota.exempt", texts(quota.exempt.iter())),
-            (
-                "quota.subscriber.bindings",
-                quota.subscriber.bindings.into(),
-            ),
-            (
-                "quota.subscriber.sessions",
-                quota.subscriber.sessions.into(),
-            ),
-            (
-                "quota.subscriber.new_per_second",
-                quota.subscriber.new_per_second.into(),
-            ),
-            ("quota.address.bindings", quota.address.bindings.into()),
-            ("quota.address.sessions", quota.address.sessions.into()),
+            ("quota.subscriber.bindings", subscriber.bindings.into()),
+            ("quota.subscriber.sessions", subscriber.sessions.into()),
+            (rate, subscriber.new_per_second.into()),
+            ("quota.address.bindings", address.bindings.into()),
+            ("quota.address.sessions", address.sessions.into()),
             (
                 "quota.address.new_per_second",
-                quota.address.new_per_second.into(),
+                address.new_per_second.into(),
             ),
             ("blocks", super::blocks::value(self.blocks)),
+        ]
+    }
+
+    fn marks(&self) -> Group {
+        let Thresholds {
+            pool,
+            sessions,
+            bindings,
+            memory,
+        } = self.thresholds;
+        vec![
+            ("thresholds.pool.high", pool.high().into()),
+            ("thresholds.pool.low", pool.low().into()),
+            ("thresholds.sessions.high", sessions.high().into()),
+            ("thresholds.sessions.low", sessions.low().into()),
+            ("thresholds.bindings.high", bindings.high().into()),
+            ("thresholds.bindings.low", bindings.low().into()),
+            ("thresholds.memory.high", memory.high().into()),
+            ("thresholds.memory.low", memory.low().into()),
+        ]
+    }
+
+    /// What is told to others.
+    fn reports(&self) -> Group {
+        let log = self.log.as_ref();
+        let destinations = log.is_some_and(|it| it.destinations);
+        vec![
             ("log.file", optional(log.map(|it| it.file.display()))),
-            (
-                "log.max_bytes",
-                log.map_or(Value::Null, |it| it.max_bytes.into()),
-            ),
-            ("log.keep", log.map_or(Value::Null, |it| it.keep.into())),
-            (
-                "log.destinations",
-                log.is_some_and(|it| it.destinations).into(),
-            ),
+            ("log.max_bytes", log.map(|it| it.max_bytes).into()),
+            ("log.keep", log.map(|it| it.keep).into()),
+            ("log.destinations", destinations.into()),
             ("metrics.listen", optional(self.metrics)),
-        ];
-        let setting = |(key, value)| Setting { key, value };
-        all.into_iter().map(setting).collect()
+        ]
     }
 }
 
