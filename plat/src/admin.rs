@@ -17,6 +17,7 @@ mod rows;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod thresholds;
 mod whose;
 
 use std::{
@@ -49,6 +50,7 @@ use feed::{Feed, Follower};
 pub(crate) use log::EventLog;
 use marks::Marks;
 use stats::Counters;
+use thresholds::{InUse, thresholds};
 
 /// The group whose members may change something, and see who talks to whom.
 pub(crate) const GROUP: &str = "openclat";
@@ -90,7 +92,7 @@ pub(crate) struct Admin {
     feed: Feed,
     started: Instant,
     reload: mpsc::Sender<ReloadOrder>,
-    log: Option<EventLog>,
+    log: Mutex<Option<EventLog>>,
     /// Workers that did nothing between the last two looks.
     missing: Mutex<Vec<usize>>,
     /// Addresses of the pool without a free port when it was looked last.
@@ -119,7 +121,7 @@ impl Admin {
             facts: CurrentFacts::new(facts),
             host,
             reload,
-            log: None,
+            log: Mutex::default(),
             missing: Mutex::default(),
             full: Mutex::default(),
             exceeded: Mutex::default(),
@@ -131,15 +133,31 @@ impl Admin {
         self.facts.replace(asked, config);
     }
 
-    /// Writes what becomes of the tables into a log, from now on.
-    pub(crate) async fn log_to(&mut self, log: EventLog) {
-        self.feed.listen(Box::new(log.clone())).await;
-        self.log = Some(log);
+    /// The log, if there is one.
+    fn log(&self) -> Option<EventLog> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.clone()
+    }
+
+    /// Writes what becomes of the tables into a log, or into none, from now on. Returns the one that
+    /// was written before.
+    pub(crate) async fn log_to(&self, log: Option<EventLog>) -> Option<EventLog> {
+        let before = self.log();
+        let leaves = || {
+            before.iter().for_each(EventLog::leave);
+            self.log
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone_from(&log);
+        };
+        let new = log.clone().map(|it| Box::new(it) as _);
+        self.feed.exchange(leaves, new).await;
+        before
     }
 
     /// Says in the log what changed last, and that it ends.
     pub(crate) async fn end(&self) {
-        if let Some(log) = &self.log {
+        if let Some(log) = self.log() {
             self.feed.fetch().await;
             log.end();
         }
@@ -152,19 +170,21 @@ impl Admin {
     pub(crate) async fn look(&self, missing: Vec<usize>) {
         let stuck = stuck(&missing);
         *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
-        let pool = match stuck {
+        let in_use = match stuck {
             Some(why) => Err(why),
-            None => self.pool().await.map_err(|problem| problem.to_string()),
+            None => self.in_use().await.map_err(|problem| problem.to_string()),
         };
-        match pool {
-            Ok(rows) => {
-                host::service::notify(&format!(
-                    "WATCHDOG=1\nSTATUS={} sessions, {} bindings",
-                    self.counters.sessions().total(),
-                    self.counters.bindings().total()
-                ));
-                self.tell_of_full_addresses(&rows);
-                self.tell_thresholds(&rows);
+        match in_use {
+            Ok(in_use) => {
+                self.tell_of_full_addresses(&in_use.pool);
+                self.tell_thresholds(&in_use);
+                let (sessions, bindings) = (in_use.sessions, in_use.bindings);
+                let mut status = format!("{sessions} sessions, {bindings} bindings");
+                let near = self.exceeded().join(", ");
+                if !near.is_empty() {
+                    status += &format!("; near the limit: {near}");
+                }
+                host::service::notify(&format!("WATCHDOG=1\nSTATUS={status}"));
             }
             Err(why) => {
                 tracing::warn!("{why}");
@@ -178,9 +198,10 @@ impl Admin {
         let mut known = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let full = rows.iter().filter(|it| it.ports > 0 && it.used >= it.ports);
         let now: Vec<_> = full.map(|it| (it.address, it.protocol)).collect();
+        let log = self.log();
         for (address, protocol) in now.iter().filter(|it| !known.contains(it)) {
             tracing::warn!("{address} has no {protocol} port left");
-            if let Some(log) = &self.log {
+            if let Some(log) = &log {
                 log.ports_exhausted(*address, *protocol);
             }
         }
@@ -188,25 +209,31 @@ impl Admin {
     }
 
     /// Tells of thresholds that were passed since the last look, in either direction.
-    fn tell_thresholds(&self, pool: &[PoolRow]) {
+    fn tell_thresholds(&self, in_use: &InUse) {
         let mut known = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = facts::thresholds(&self.facts.get(), &self.counters, pool, &known);
-        for now in all {
-            let before = known.contains(&now.what);
+        let log = self.log();
+        for now in thresholds(&self.facts.get(), in_use, &known) {
+            let before = known.contains(&now.code);
             if before == now.exceeded {
                 continue;
             }
             if now.exceeded {
                 tracing::warn!("{} of {} {} are in use", now.value, now.limit, now.what);
-                known.push(now.what.clone());
+                known.push(now.code.clone());
             } else {
                 tracing::info!("{} of {} {} are in use", now.value, now.limit, now.what);
-                known.retain(|it| *it != now.what);
+                known.retain(|it| *it != now.code);
             }
-            if let Some(log) = &self.log {
+            if let Some(log) = &log {
                 log.threshold(&now);
             }
         }
+    }
+
+    /// The codes of what is above its threshold, as it was looked last.
+    fn exceeded(&self) -> Vec<String> {
+        let exceeded = self.exceeded.lock();
+        exceeded.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads what becomes of the tables, for those who follow it. Never returns.
@@ -224,6 +251,7 @@ impl Admin {
                     filter,
                     facts: self.facts.clone(),
                     subscriber: subscriber.clone(),
+                    has_missed: false,
                 };
                 self.feed.add(follower).await?;
                 Ok(done(None, "following"))
@@ -261,9 +289,8 @@ impl Admin {
     async fn status(&self) -> Result<Status, Problem> {
         let health = self.health().await;
         let facts = self.facts.get();
-        let pool = self.pool().await?;
-        let known = self.exceeded.lock();
-        let known = known.unwrap_or_else(PoisonError::into_inner).clone();
+        let in_use = self.in_use().await?;
+        let thresholds = thresholds(&facts, &in_use, &self.exceeded());
         Ok(Status {
             instance: facts.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -277,7 +304,7 @@ impl Admin {
             sessions_limit: facts.sessions_limit,
             bindings_limit: facts.bindings_limit,
             refused_clients: self.refused().await?.len() as u64,
-            thresholds: facts::thresholds(&facts, &self.counters, &pool, &known),
+            thresholds,
             health,
         })
     }

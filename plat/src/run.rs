@@ -159,16 +159,16 @@ async fn serve(
                 control.look(missing).await;
             }
             Some(order) = control.reloads.recv() => {
-                surroundings.carry_out(order, &control, signals).await;
+                surroundings.carry_out(order, &mut control, signals).await;
             }
             () = too_late(surroundings.unconfirmed.as_ref()) => {
-                surroundings.go_back(&control, signals).await;
+                surroundings.go_back(&mut control, signals).await;
             }
             told = signals.next() => match told {
                 Told::End => break,
                 Told::HangUp => {
                     // It is in the log, whatever came of it.
-                    let _ = surroundings.reload(None, &control, signals).await;
+                    let _ = surroundings.reload(None, &mut control, signals).await;
                 }
                 Told::Report => tracing::info!("so far\n{}", text(&workers.stats(), shared)),
             },

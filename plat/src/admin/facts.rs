@@ -2,13 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use control::plat::{PoolRow, SettingRow, Threshold};
+use control::plat::SettingRow;
 use host::netwatch::{Interface, Snapshot};
 use nat64::tuple::Protocol;
 
-use super::{rows, stats::Counters};
 use crate::{
-    config::{Config, settings::Setting},
+    config::{
+        Config,
+        capacity::{Capacity, Memory},
+        settings::Setting,
+        thresholds::Thresholds,
+    },
     workers::Shared,
 };
 
@@ -29,6 +33,10 @@ pub(crate) struct Facts {
     pub(crate) sessions_limit: u64,
     /// How many bindings there may be.
     pub(crate) bindings_limit: u64,
+    /// Bytes that the tables may take.
+    pub(crate) memory: Memory,
+    /// When people are told that something comes near to its limit.
+    pub(crate) thresholds: Thresholds,
     /// What the workers count besides.
     pub(crate) shared: Arc<Shared>,
 }
@@ -48,6 +56,8 @@ impl Facts {
             interface: config.interface.clone(),
             sessions_limit: config.limits.sessions as u64,
             bindings_limit: config.limits.bindings as u64,
+            memory: Capacity::of(config).memory,
+            thresholds: config.thresholds,
             shared,
         }
     }
@@ -70,8 +80,13 @@ impl CurrentFacts {
     /// Another configuration holds.
     pub(super) fn replace(&self, asked: &Config, config: &Config) {
         let before = self.get();
-        let after = Facts::of(asked, config, &before.instance, Arc::clone(&before.shared));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        let shared = Arc::clone(&before.shared);
+        self.set(Facts::of(asked, config, &before.instance, shared));
+    }
+
+    /// Others hold.
+    pub(super) fn set(&self, facts: Facts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
     }
 }
 
@@ -141,81 +156,10 @@ pub(super) fn pool_check(free: &[[usize; 3]]) -> (bool, String) {
     (false, format!("no free port for {}", names.join(", ")))
 }
 
-/// At which part of a limit people are told, in percent.
-const HIGH: u8 = 80;
-
-/// Under which part of it they are told that it is over: what goes up and down around one value
-/// would be told of again and again.
-const LOW: u8 = 70;
-
-/// Whether something is near its limit, which it was `before` or not.
-fn is_near(before: bool, value: u64, limit: u64) -> bool {
-    let percent = if before { LOW } else { HIGH };
-    limit > 0 && u128::from(value) * 100 >= u128::from(limit) * u128::from(percent)
-}
-
-/// How near the tables and the pool are to their limits, of which some were exceeded `before`.
-pub(super) fn thresholds(
-    facts: &Facts,
-    counters: &Counters,
-    pool: &[PoolRow],
-    before: &[String],
-) -> Vec<Threshold> {
-    let of = |what: &str, value: u64, limit: u64| Threshold {
-        what: what.to_owned(),
-        value,
-        limit,
-        high: HIGH,
-        exceeded: is_near(before.iter().any(|it| it == what), value, limit),
-    };
-    let mut all = vec![
-        of(
-            "sessions",
-            counters.sessions().total(),
-            facts.sessions_limit,
-        ),
-        of(
-            "bindings",
-            counters.bindings().total(),
-            facts.bindings_limit,
-        ),
-    ];
-    for (protocol, what) in [
-        (rows::protocol(Protocol::Tcp), "TCP ports of the pool"),
-        (rows::protocol(Protocol::Udp), "UDP ports of the pool"),
-        (
-            rows::protocol(Protocol::Icmp),
-            "ICMP identifiers of the pool",
-        ),
-    ] {
-        let rows = pool.iter().filter(|it| it.protocol == protocol);
-        let (used, ports) = rows.fold((0, 0), |(used, ports), it| {
-            (used + it.used, ports + it.ports)
-        });
-        if ports > 0 {
-            all.push(of(what, used, ports));
-        }
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::test_host;
-
-    /// Told at 80 %, and that it is over under 70 %: in between nothing changes.
-    #[test]
-    fn obs_01_thresholds_have_two_ends() {
-        let mut near = false;
-        let mut told = Vec::new();
-        for value in [79, 80, 75, 81, 70, 69, 79, 100] {
-            near = is_near(near, value, 100);
-            told.push(near);
-        }
-        assert_eq!(told, [false, true, true, true, true, false, false, true]);
-        assert!(!is_near(true, 0, 0));
-    }
 
     fn interface(index: u32, name: &str, running: bool) -> Interface {
         Interface {

@@ -30,8 +30,11 @@ const FOLLOWERS: usize = 16;
 
 /// Something that is told of every change.
 pub(crate) trait Listener: Send {
-    /// What changed. Must not wait. Whether it wants to be told of more.
-    fn told(&mut self, change: &Change, now: Instant) -> bool;
+    /// Whether it wants to be told of more.
+    fn is_there(&self) -> bool;
+
+    /// What changed. Must not wait.
+    fn told(&mut self, change: &Change, now: Instant);
 }
 
 /// The source.
@@ -77,6 +80,22 @@ impl Feed {
         self.added.notify_one();
     }
 
+    /// Another listens in the place of one that `leaves`. What changes is told to one of them: until
+    /// now to the old one.
+    pub(super) async fn exchange(&self, leaves: impl FnOnce(), new: Option<Box<dyn Listener>>) {
+        if new.is_some()
+            && let Err(error) = self.orders.each(|engine, _| begin(engine)).await
+        {
+            tracing::warn!("changes cannot be followed: {error}");
+        }
+        self.fetch().await;
+        let mut listeners = self.listeners();
+        leaves();
+        listeners.retain(|it| it.is_there());
+        listeners.extend(new);
+        self.added.notify_one();
+    }
+
     /// Tells those who listen. Never returns.
     pub(super) async fn run(&self) {
         loop {
@@ -111,7 +130,10 @@ impl Feed {
 
     fn tell(&self, changes: &[Change], now: Instant) {
         let mut listeners = self.listeners();
-        listeners.retain_mut(|it| changes.iter().all(|change| it.told(change, now)));
+        listeners.retain(|it| it.is_there());
+        for listener in listeners.iter_mut() {
+            changes.iter().for_each(|it| listener.told(it, now));
+        }
     }
 }
 
@@ -128,6 +150,8 @@ pub(super) struct Follower {
     pub(super) facts: CurrentFacts,
     /// The client.
     pub(super) subscriber: Subscriber,
+    /// It did not take an event: it is too slow, or gone.
+    pub(super) has_missed: bool,
 }
 
 impl Follower {
@@ -152,10 +176,17 @@ impl Follower {
 }
 
 impl Listener for Follower {
-    fn told(&mut self, change: &Change, now: Instant) -> bool {
-        let Some(event) = self.event(change, now) else {
-            return self.subscriber.is_there();
-        };
-        serde_json::to_value(event).is_ok_and(|event| self.subscriber.push(event))
+    fn is_there(&self) -> bool {
+        !self.has_missed && self.subscriber.is_there()
+    }
+
+    fn told(&mut self, change: &Change, now: Instant) {
+        if self.has_missed {
+            return;
+        }
+        if let Some(event) = self.event(change, now) {
+            let told = serde_json::to_value(event).is_ok_and(|it| self.subscriber.push(it));
+            self.has_missed = !told;
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -63,10 +63,47 @@ enum Logged {
     Blocks,
 }
 
+/// When a file is full, and how many old ones there are. The thread that writes looks it up.
+#[derive(Debug)]
+struct Rotation {
+    max_bytes: AtomicU64,
+    keep: AtomicU32,
+}
+
+impl Rotation {
+    fn of(config: &Config) -> Self {
+        let rotation = Self {
+            max_bytes: AtomicU64::default(),
+            keep: AtomicU32::default(),
+        };
+        rotation.set(config);
+        rotation
+    }
+
+    fn set(&self, config: &Config) {
+        self.max_bytes.store(config.max_bytes, Ordering::Relaxed);
+        self.keep.store(config.keep, Ordering::Relaxed);
+    }
+}
+
+impl Logged {
+    fn of(config: &Config, blocks: Blocks) -> Self {
+        match blocks {
+            _ if config.destinations => Self::Sessions,
+            Blocks::None => Self::Bindings,
+            Blocks::Dynamic(_) | Blocks::Deterministic(_) => Self::Blocks,
+        }
+    }
+}
+
 /// The log.
 #[derive(Clone, Debug)]
 pub(crate) struct EventLog {
     lines: SyncSender<Line>,
+    file: Arc<Path>,
+    rotation: Arc<Rotation>,
+    /// Whether it is told of changes no more.
+    left: Arc<AtomicBool>,
     lost: Arc<AtomicU64>,
     lost_in_all: Arc<AtomicU64>,
     what: Logged,
@@ -76,27 +113,70 @@ pub(crate) struct EventLog {
 }
 
 impl EventLog {
-    /// Begins to write.
+    /// Opens the file, and begins the thread that writes. Nothing is written yet.
     ///
     /// # Errors
     /// The system's, if the file cannot be opened or there are no more threads.
     pub(crate) fn open(config: &Config, blocks: Blocks, instance: &str) -> io::Result<Self> {
-        let writer = Rotating::open(&config.file, config.max_bytes, config.keep)?;
+        let rotation = Arc::new(Rotation::of(config));
+        let writer = Rotating::open(&config.file, Arc::clone(&rotation))?;
         let (lines, queue) = sync_channel(WAITING);
         let thread = thread::Builder::new().name("plat-log".to_owned());
         thread.spawn(move || write_all(&queue, writer))?;
-        let what = match blocks {
-            _ if config.destinations => Logged::Sessions,
-            Blocks::None => Logged::Bindings,
-            Blocks::Dynamic(_) | Blocks::Deterministic(_) => Logged::Blocks,
-        };
-        let log = Self::to(lines, what, instance);
-        log.write(log.event(OWN, "started"));
-        Ok(log)
+        let log = Self::to(lines, Logged::of(config, blocks), instance);
+        Ok(Self {
+            file: config.file.as_path().into(),
+            rotation,
+            ..log
+        })
     }
 
-    /// Says that it ends, which every binding does with it, and waits until that is written: for two
-    /// seconds at most.
+    /// The same file by another configuration of it, for a listener that takes the place of this one.
+    pub(crate) fn turned_to(&self, config: &Config, blocks: Blocks) -> Self {
+        self.rotation.set(config);
+        Self {
+            what: Logged::of(config, blocks),
+            left: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is written into this file.
+    pub(crate) fn is_in(&self, file: &Path) -> bool {
+        *self.file == *file
+    }
+
+    /// Whether both are written into one file.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.is_in(&other.file)
+    }
+
+    /// Says that `plat` begins, without any binding.
+    pub(crate) fn started(&self) {
+        self.write(self.event(OWN, "started"));
+    }
+
+    /// Says that it was opened while there were so many bindings and sessions, of whose beginning it
+    /// does not tell.
+    pub(crate) fn opened(&self, bindings: u64, sessions: u64) {
+        let mut event = self.event(OWN, "opened");
+        event.insert("bindings".to_owned(), bindings.into());
+        event.insert("sessions".to_owned(), sessions.into());
+        self.write(event);
+    }
+
+    /// It is told of changes no more.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that nothing more is written, although bindings go on. Does not wait.
+    pub(crate) fn closed(&self) {
+        self.write(self.event(OWN, "closed"));
+    }
+
+    /// Says that `plat` ends, which every binding does with it, and waits until that is written: for
+    /// two seconds at most.
     pub(crate) fn end(&self) {
         self.write(self.event(OWN, "stopped"));
         let (done, written) = sync_channel(1);
@@ -109,6 +189,12 @@ impl EventLog {
     fn to(lines: SyncSender<Line>, what: Logged, instance: &str) -> Self {
         Self {
             lines,
+            file: Path::new("").into(),
+            rotation: Arc::new(Rotation {
+                max_bytes: AtomicU64::new(u64::MAX),
+                keep: AtomicU32::default(),
+            }),
+            left: Arc::default(),
             lost: Arc::default(),
             lost_in_all: Arc::default(),
             what,
@@ -134,9 +220,15 @@ impl EventLog {
     /// Something came near to its limit, or is no longer near.
     pub(crate) fn threshold(&self, threshold: &Threshold) {
         let mut event = self.event(18, "Threshold Reached");
+        if let Some(number) = threshold_event(threshold) {
+            event.insert("threshold".to_owned(), number.into());
+        }
+        event.insert("code".to_owned(), threshold.code.clone().into());
         event.insert("what".to_owned(), threshold.what.clone().into());
         event.insert("value".to_owned(), threshold.value.into());
         event.insert("limit".to_owned(), threshold.limit.into());
+        event.insert("high_percent".to_owned(), threshold.high.into());
+        event.insert("low_percent".to_owned(), threshold.low.into());
         event.insert("exceeded".to_owned(), threshold.exceeded.into());
         self.write(event);
     }
@@ -271,6 +363,16 @@ fn exhaustion(code: &str) -> Option<(u8, u8)> {
     }
 }
 
+/// The number of a threshold event (RFC 8158 §5), where there is one for it.
+fn threshold_event(threshold: &Threshold) -> Option<u8> {
+    match (threshold.code.as_str(), threshold.exceeded) {
+        ("pool-tcp" | "pool-udp" | "pool-icmp", true) => Some(1),
+        ("pool-tcp" | "pool-udp" | "pool-icmp", false) => Some(2),
+        ("bindings", true) => Some(3),
+        _ => None,
+    }
+}
+
 fn client(
     event: &mut Map<String, Value>,
     protocol: Protocol,
@@ -285,7 +387,11 @@ fn client(
 }
 
 impl Listener for EventLog {
-    fn told(&mut self, change: &Change, now: Instant) -> bool {
+    fn is_there(&self) -> bool {
+        !self.left.load(Ordering::Relaxed)
+    }
+
+    fn told(&mut self, change: &Change, now: Instant) {
         match change {
             Change::BindingMade(binding) => self.binding(10, "NAT64 BIB create", binding),
             Change::BindingEnded(binding) => self.binding(11, "NAT64 BIB delete", binding),
@@ -297,7 +403,6 @@ impl Listener for EventLog {
             Change::BlockGiven(block) => self.block(17, "Port block deallocation", block),
             Change::BindingChanged(_) | Change::SessionChanged(_) => {}
         }
-        true
     }
 }
 
@@ -354,12 +459,11 @@ struct Rotating {
     path: PathBuf,
     file: File,
     size: u64,
-    max: u64,
-    keep: u32,
+    rotation: Arc<Rotation>,
 }
 
 impl Rotating {
-    fn open(path: &Path, max: u64, keep: u32) -> io::Result<Self> {
+    fn open(path: &Path, rotation: Arc<Rotation>) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
@@ -368,15 +472,15 @@ impl Rotating {
             size: file.metadata()?.len(),
             path: path.to_owned(),
             file,
-            max,
-            keep,
+            rotation,
         })
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
         let line = format!("{line}\n");
         let len = line.len() as u64;
-        if self.size > 0 && self.size + len > self.max {
+        let max = self.rotation.max_bytes.load(Ordering::Relaxed);
+        if self.size > 0 && self.size + len > max {
             self.rotate()?;
         }
         self.file.write_all(line.as_bytes())?;
@@ -385,13 +489,14 @@ impl Rotating {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        for number in (0..self.keep).rev() {
+        let keep = self.rotation.keep.load(Ordering::Relaxed);
+        for number in (0..keep).rev() {
             match fs::rename(self.numbered(number), self.numbered(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        if self.keep == 0 {
+        if keep == 0 {
             fs::remove_file(&self.path)?;
         }
         self.file = append(&self.path)?;
@@ -479,7 +584,7 @@ mod tests {
         let (lines, queue) = sync_channel(100);
         let mut log = EventLog::to(lines, what, "lab");
         for change in changes {
-            assert!(log.told(change, now));
+            log.told(change, now);
         }
         let lines = queue.try_iter().map(text);
         lines.map(|it| serde_json::from_str(&it).unwrap()).collect()
@@ -609,6 +714,7 @@ mod tests {
             destinations: false,
         };
         let mut log = EventLog::open(&config, Blocks::None, "lab").unwrap();
+        log.started();
         for _ in 0..1000 {
             log.told(&Change::BindingMade(binding()), Instant::now());
         }
@@ -646,7 +752,15 @@ mod tests {
     fn files_that_are_full_are_renamed_and_the_oldest_is_gone() {
         let directory = std::env::temp_dir().join(format!("plat-log-{}", std::process::id()));
         let path = directory.join("events");
-        let mut file = Rotating::open(&path, 10, 2).unwrap();
+        let config = Config {
+            file: path.clone(),
+            max_bytes: 10,
+            keep: 2,
+            destinations: false,
+        };
+        let rotation = Arc::new(Rotation::of(&config));
+        let open = || Rotating::open(&path, Arc::clone(&rotation)).unwrap();
+        let mut file = open();
         for line in ["one-one", "two-two", "three-3", "four-44"] {
             file.write(line).unwrap();
         }
@@ -658,9 +772,16 @@ mod tests {
         );
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 3);
         // It goes on where it was.
-        let mut file = Rotating::open(&path, 10, 2).unwrap();
+        let mut file = open();
         file.write("five-55").unwrap();
         assert_eq!(read("events.1"), "four-44\n");
+        // Another configuration holds for the next line.
+        rotation.set(&Config {
+            max_bytes: 100,
+            ..config
+        });
+        file.write("six-666").unwrap();
+        assert_eq!(read("events"), "five-55\nsix-666\n");
         fs::remove_dir_all(directory).unwrap();
     }
 

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -36,12 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a request.
 const LONGEST: usize = 8 << 10;
 
-/// Serves until it is dropped. The NAT64 does its work without it if it must.
-pub(super) async fn serve(admin: Arc<Admin>, address: SocketAddr) {
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        Err(error) => return tracing::warn!("no metrics at {address}: {error}"),
-    };
+/// Serves until it is dropped.
+pub(super) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -94,7 +89,7 @@ async fn encode(admin: &Admin) -> String {
         pool: admin.pool().await.unwrap_or_default(),
         health: admin.health().await,
         limits: (facts.sessions_limit, facts.bindings_limit),
-        log_lost: admin.log.as_ref().map_or(0, super::EventLog::lost),
+        log_lost: admin.log().map_or(0, |it| it.lost()),
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(seen));

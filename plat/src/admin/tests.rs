@@ -17,7 +17,10 @@ use tokio::io::DuplexStream;
 use wire::compose::{self, Pair, V6};
 
 use super::*;
-use crate::workers::{Shared, Workers};
+use crate::{
+    config::{capacity::Memory, thresholds::Thresholds},
+    workers::{Shared, Workers},
+};
 
 mod whose;
 
@@ -74,6 +77,8 @@ impl Fixture {
             interface: "plat0".to_owned(),
             sessions_limit: 1000,
             bindings_limit: 1000,
+            memory: Memory::of(100, 1000, 1000),
+            thresholds: Thresholds::default(),
             shared,
         };
         let (reload, _) = mpsc::channel(1);
@@ -388,18 +393,11 @@ async fn metrics_are_served_and_documented() {
 
     let fixture = Fixture::new().await;
     fixture.flow(5000);
-    // A port that is free now.
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let served = tokio::spawn(metrics::serve(Arc::clone(&fixture.admin), address));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = tokio::spawn(metrics::serve(Arc::clone(&fixture.admin), listener));
     let ask = async |line: &str| {
-        let mut stream = loop {
-            match tokio::net::TcpStream::connect(address).await {
-                Ok(stream) => break stream,
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
-            }
-        };
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let request = format!("{line}\r\nHost: x\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -491,6 +489,73 @@ async fn workers_that_do_nothing_are_not_healthy() {
     assert!(workers(fixture.admin.health().await).unwrap().passed);
 }
 
+/// Once in each direction: in the log, by the number of RFC 8158, and in the status.
+#[tokio::test]
+async fn obs_01_a_threshold_that_is_crossed_is_an_event_and_a_line() {
+    let file = std::env::temp_dir().join(format!("plat-near-{}", std::process::id()));
+    let config = crate::config::log::Log {
+        file: file.clone(),
+        max_bytes: 1 << 20,
+        keep: 1,
+        destinations: false,
+    };
+    let fixture = Fixture::new().await;
+    let admin = &fixture.admin;
+    let log = EventLog::open(&config, nat64::blocks::Blocks::None, "lab").unwrap();
+    admin.log_to(Some(log)).await;
+    let mut facts = (*admin.facts.get()).clone();
+    (facts.sessions_limit, facts.bindings_limit) = (10, 5);
+    admin.facts.set(facts);
+    let mut client = fixture.root().await;
+    let mut near = async || {
+        admin.look(Vec::new()).await;
+        let Answer::Status(status) = client.call(Verb::Status).await.unwrap() else {
+            panic!("no status")
+        };
+        let near = status.thresholds.into_iter().filter(|it| it.exceeded);
+        near.map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert_eq!(near().await, [""; 0]);
+    (5000..5004).for_each(|port| fixture.flow(port));
+    assert_eq!(near().await, ["bindings"]);
+    assert_eq!(near().await, ["bindings"]);
+    (5004..5008).for_each(|port| fixture.flow(port));
+    assert_eq!(near().await, ["sessions", "bindings"]);
+    admin.flush(Filter::default()).await.unwrap();
+    assert_eq!(near().await, [""; 0]);
+    admin.end().await;
+    let written = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let lines = written
+        .lines()
+        .map(|it| serde_json::from_str::<Value>(it).unwrap());
+    let told: Vec<_> = lines
+        .filter(|it| it["event"] == 18)
+        .map(|it| {
+            let of = |key| it[key].as_u64();
+            assert_eq!(
+                (of("high_percent"), of("low_percent")),
+                (Some(80), Some(70))
+            );
+            (
+                it["code"].as_str().unwrap().to_owned(),
+                of("threshold"),
+                it["exceeded"].as_bool(),
+            )
+        })
+        .collect();
+    let event = |code: &str, number, exceeded| (code.to_owned(), number, Some(exceeded));
+    assert_eq!(
+        told,
+        [
+            event("bindings", Some(3), true),
+            event("sessions", None, true),
+            event("sessions", None, false),
+            event("bindings", None, false),
+        ]
+    );
+}
+
 /// Said once for each address and protocol, until it has a port again.
 #[tokio::test]
 async fn log_8158_01_an_address_without_ports_is_an_event() {
@@ -506,11 +571,8 @@ async fn log_8158_01_an_address_without_ports_is_an_event() {
     // Only the test has it.
     fixture.tasks.drain(..).for_each(|it| it.abort());
     tokio::task::yield_now().await;
-    let facts = (*fixture.admin.facts.get()).clone();
-    let (reload, _) = mpsc::channel(1);
-    let admin = Admin::new(fixture.admin.orders.clone(), facts, Arc::default(), reload).await;
-    let mut admin = admin.unwrap();
-    admin.log_to(log).await;
+    let admin = &fixture.admin;
+    admin.log_to(Some(log)).await;
     let row = |address: &str, used| PoolRow {
         address: address.parse().unwrap(),
         protocol: Protocol::Udp,

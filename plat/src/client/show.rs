@@ -38,8 +38,8 @@ pub(super) fn status(status: &Status) -> String {
     for threshold in status.thresholds.iter().filter(|it| it.exceeded) {
         let _ = writeln!(
             text,
-            "warning: {} of {} {} are in use (threshold {} %)",
-            threshold.value, threshold.limit, threshold.what, threshold.high
+            "warning: {} of {} {} are in use (from {} % on, until under {} %)",
+            threshold.value, threshold.limit, threshold.what, threshold.high, threshold.low
         );
     }
     text.push_str(&health(&status.health));

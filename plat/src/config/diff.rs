@@ -31,8 +31,6 @@ impl Takes {
             }
             // Until the host's firewall knows the new ports, it would answer for the old ones.
             "pool" if shares => Self::Restart,
-            // Who writes and who listens is begun once.
-            _ if key.starts_with("log.") || key.starts_with("metrics.") => Self::Restart,
             "prefixes" | "pool" | "eam" | "bib" | "allow_destinations" | "wkp_non_global" => {
                 Self::Sessions
             }
@@ -148,13 +146,7 @@ mod tests {
         };
         let pool = "pool = [\"203.0.113.1\"]\n";
         let changed = |line: &str| takes(pool, &format!("{pool}{line}"));
-        for line in [
-            "interface = \"nat\"",
-            "workers = 2",
-            "uplink = \"ppp0\"",
-            "log.file = \"/x\"",
-            "metrics.listen = \"[::1]:9\"",
-        ] {
+        for line in ["interface = \"nat\"", "workers = 2", "uplink = \"ppp0\""] {
             assert!(changed(line).contains(&Takes::Restart), "{line}");
         }
         for line in [
@@ -165,8 +157,13 @@ mod tests {
             "quota.address.sessions = 7",
             "filtering.udp = \"address-dependent\"",
             "tcp.probe = false",
+            "thresholds.pool.high = 90",
+            "log.file = \"/x\"",
+            "metrics.listen = \"[::1]:9\"",
         ] {
-            assert_eq!(changed(line), [Takes::Reload], "{line}");
+            let all = changed(line);
+            let by_reload = all.iter().all(|it| *it == Takes::Reload);
+            assert!(by_reload && !all.is_empty(), "{line}");
         }
         assert_eq!(takes(pool, "pool = [\"203.0.113.2\"]"), [Takes::Sessions]);
         // Its ports are in the host's firewall, one by one.

@@ -131,7 +131,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
     pub(super) async fn carry_out(
         &mut self,
         order: ReloadOrder,
-        control: &Control,
+        control: &mut Control,
         signals: &mut impl Signals,
     ) {
         let done = match order.what {
@@ -148,7 +148,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
     pub(super) async fn reload(
         &mut self,
         confirm_within: Option<u32>,
-        control: &Control,
+        control: &mut Control,
         signals: &mut impl Signals,
     ) -> Result<String, Failure> {
         let done = self.read_again(confirm_within, control, signals).await;
@@ -162,7 +162,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
     async fn read_again(
         &mut self,
         confirm_within: Option<u32>,
-        control: &Control,
+        control: &mut Control,
         signals: &mut impl Signals,
     ) -> Result<String, Failure> {
         if confirm_within == Some(0) {
@@ -170,10 +170,11 @@ impl<W: Network, S: System> Surroundings<W, S> {
             return Err(Failure::new(Exit::Usage, what).hint("--confirm-within 30s"));
         }
         let before = self.asked.clone();
-        let changed = self.change_to(self.source.read()?, signals).await?;
+        let changed = self
+            .change_to(self.source.read()?, control, signals)
+            .await?;
         let is_other = changed.is_some();
         let mut text = changed.unwrap_or_else(|| "nothing is different".to_owned());
-        control.now_by(&self.asked, &self.config);
         let waiting = self.unconfirmed.take();
         if let Some(seconds) = confirm_within.filter(|_| is_other || waiting.is_some()) {
             // What nobody confirmed is not what to go back to.
@@ -203,11 +204,11 @@ impl<W: Network, S: System> Surroundings<W, S> {
     }
 
     /// Nobody confirmed: back to what was before.
-    pub(super) async fn go_back(&mut self, control: &Control, signals: &mut impl Signals) {
+    pub(super) async fn go_back(&mut self, control: &mut Control, signals: &mut impl Signals) {
         let Some(Unconfirmed { before, .. }) = self.unconfirmed.take() else {
             return;
         };
-        match self.change_to(before, signals).await {
+        match self.change_to(before, control, signals).await {
             Ok(text) => tracing::warn!(
                 "nobody confirmed: back to the configuration before; the files say otherwise\n{}",
                 text.unwrap_or_default()
@@ -216,13 +217,13 @@ impl<W: Network, S: System> Surroundings<W, S> {
                 tracing::error!("nobody confirmed, and there is no way back: {failure}");
             }
         }
-        control.now_by(&self.asked, &self.config);
     }
 
     /// Goes on with another configuration, as a whole. Returns what is different, if anything is.
     async fn change_to(
         &mut self,
         asked: Config,
+        control: &mut Control,
         signals: &mut impl Signals,
     ) -> Result<Option<String>, Failure> {
         let changes = diff(&self.asked, &asked);
@@ -240,6 +241,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         );
         self.check_step(&step)?;
         let spare = self.claim(&config, &snapshot, signals).await?;
+        let outlets = control.open(&self.asked, &asked).await?;
 
         let old = host_plan::plan(&self.config, &self.forwarding);
         let new = host_plan::plan(&config, &self.forwarding);
@@ -262,6 +264,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         }
         warn_of_overlaps(&self.config);
         self.apply_or_warn(&new).await;
+        control.now_by(&self.asked, &self.config, outlets).await;
         Ok(Some(text(&changes, taken)))
     }
 

@@ -197,18 +197,24 @@ pub struct RefusedClient {
     pub sentence: String,
 }
 
-/// Something that came near to its limit.
+/// How near something is to its limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Threshold {
-    /// Of what, like `sessions`.
+    /// A stable name: `sessions`, `bindings`, `memory`, `pool-tcp`, `pool-udp` or `pool-icmp`.
+    #[serde(default)]
+    pub code: String,
+    /// Of what, for people, like `sessions`.
     pub what: String,
     /// How much there is.
     pub value: u64,
     /// How much there may be.
     pub limit: u64,
-    /// In percent, at which the alarm begins.
+    /// In percent of the limit, at which the alarm begins.
     pub high: u8,
-    /// Whether it is above.
+    /// In percent of the limit, under which the alarm ends.
+    #[serde(default)]
+    pub low: u8,
+    /// Whether there is an alarm.
     pub exceeded: bool,
 }
 
@@ -240,7 +246,7 @@ pub struct Status {
     /// How many clients' networks were refused something.
     #[serde(default)]
     pub refused_clients: u64,
-    /// What is near its limit.
+    /// How near everything with a threshold is to its limit.
     #[serde(default)]
     pub thresholds: Vec<Threshold>,
     /// Whether it works.

@@ -1,5 +1,9 @@
 use super::*;
-use std::{fs, io, net::Ipv4Addr, path::PathBuf};
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use ::control::{
     envelope::Hello,
@@ -11,6 +15,11 @@ use host::{
     signals::Told,
 };
 use ipc::{Client, Error, transport};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use wire::{
     compose::{self, Pair, V6},
     ipv4::Ipv4,
@@ -107,11 +116,16 @@ impl Running {
 
     /// Where a datagram of the same client comes from.
     fn flow(&self) -> (Ipv4Addr, u16) {
+        self.flow_from(5000)
+    }
+
+    /// Where a datagram from a port of the client comes from.
+    fn flow_from(&self, port: u16) -> (Ipv4Addr, u16) {
         let (src, dst) = (
             "2001:db8::1".parse().unwrap(),
             "64:ff9b::808:808".parse().unwrap(),
         );
-        let udp = compose::udp(Pair::V6(src, dst), 5000, 53, b"question");
+        let udp = compose::udp(Pair::V6(src, dst), port, 53, b"question");
         let tun = self.host.tun_port().unwrap();
         tun.from_host(Packet::whole(&V6::new(src, dst, 17).carrying(&udp)));
         let ports = self.host.tun_ports();
@@ -195,6 +209,133 @@ async fn plat_r_01_what_one_worker_refuses_changes_none() {
         assert!(rows.iter().all(|it| it.address != new), "{rows:?}");
     };
     running.with(&format!("{BOTH}{few}"), script).await;
+}
+
+/// The events of a log, once one of this name and client's port is among them.
+async fn events(file: &Path, name: &str, port: Option<u16>) -> Vec<Value> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let events: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
+        let is_it =
+            |it: &Value| it["name"] == name && port.is_none_or(|port| it["client_port"] == port);
+        match events {
+            Ok(events) if events.iter().any(is_it) => return events,
+            _ if Instant::now() > deadline => panic!("no {name} of {port:?} in {text}"),
+            _ => time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// A port that nobody listens at.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Whether metrics are served there.
+async fn has_metrics(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else {
+        return false;
+    };
+    let request = b"GET /metrics HTTP/1.1\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.contains("openclat_plat_sessions")
+}
+
+fn log_in(file: &Path, more: &str) -> String {
+    format!("[log]\nfile = \"{}\"\n{more}", file.display())
+}
+
+fn metrics_at(port: u16) -> String {
+    format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n")
+}
+
+const BINDING: &str = "NAT64 BIB create";
+const SESSION: &str = "NAT64 session create";
+
+#[tokio::test]
+async fn plat_r_01_log_and_metrics_begin_and_end_with_a_reload() {
+    let running = Running::new("outlets");
+    let (one, other) = (running.path("one.jsonl"), running.path("other.jsonl"));
+    let port = free_port();
+    let script = async {
+        running.flow_from(5000);
+        let both = format!("{BOTH}{}{}", log_in(&one, ""), metrics_at(port));
+        running.reload(&both).await.unwrap();
+        assert!(has_metrics(port).await);
+        running.flow_from(5001);
+        let told = events(&one, BINDING, Some(5001)).await;
+        // What there was before is a number.
+        assert_eq!(
+            (&told[0]["name"], &told[0]["bindings"]),
+            (&"opened".into(), &1.into())
+        );
+        assert!(told.iter().all(|it| it["client_port"] != 5000), "{told:?}");
+
+        // The same file, and no metrics.
+        let more = log_in(&one, "destinations = true");
+        running.reload(&format!("{BOTH}{more}")).await.unwrap();
+        assert!(!has_metrics(port).await);
+        running.flow_from(5002);
+        let told = events(&one, SESSION, Some(5002)).await;
+        let names: Vec<_> = told.iter().map(|it| it["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["opened", BINDING, SESSION]);
+
+        let more = log_in(&other, "");
+        running.reload(&format!("{BOTH}{more}")).await.unwrap();
+        running.flow_from(5003);
+        let told = events(&other, BINDING, Some(5003)).await;
+        assert_eq!(told[0]["bindings"], 3);
+        let told = events(&one, "closed", None).await;
+        assert_eq!(told.last().unwrap()["name"], "closed");
+        assert!(told.iter().all(|it| it["client_port"] != 5003), "{told:?}");
+
+        running.reload(BOTH).await.unwrap();
+        running.flow_from(5004);
+        let told = events(&other, "closed", None).await;
+        assert!(told.iter().all(|it| it["client_port"] != 5004), "{told:?}");
+    };
+    running.with(BOTH, script).await;
+}
+
+/// One of the two cannot be opened: everything stays, the other and the NAT64 too.
+#[tokio::test]
+async fn plat_r_01_what_cannot_be_opened_refuses_the_reload() {
+    let running = Running::new("refused-outlets");
+    let (one, other) = (running.path("one.jsonl"), running.path("other.jsonl"));
+    let (port, free) = (free_port(), free_port());
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = busy.local_addr().unwrap().port();
+    let first = format!("{BOTH}{}{}", log_in(&one, ""), metrics_at(port));
+    let script = async {
+        let no_file = running.path("plat.toml").join("events");
+        for (wanted, why) in [
+            (
+                log_in(&other, "") + &metrics_at(taken),
+                "no metrics at 127.0.0.1",
+            ),
+            (log_in(&no_file, "") + &metrics_at(free), "no event log in"),
+        ] {
+            let text = format!("{MORE}timers.udp = 200\n{wanted}");
+            let refused = running.reload(&text).await.unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+            assert!(has_metrics(port).await && !has_metrics(free).await);
+            let Ok(Answer::Config { settings }) = running.ask(Verb::Config).await else {
+                panic!("no settings");
+            };
+            let udp = settings.iter().find(|it| it.key == "timers.udp").unwrap();
+            assert_eq!(udp.json, "300");
+        }
+        let route = "route to 203.0.113.3/32 out of plat0".to_owned();
+        assert!(!running.made().contains(&route));
+        running.flow_from(5001);
+        events(&one, BINDING, Some(5001)).await;
+        assert!(fs::read_to_string(&other).unwrap_or_default().is_empty());
+    };
+    running.with(&first, script).await;
 }
 
 fn plan(text: &str) -> Plan {
