@@ -5,18 +5,24 @@ use host::fake::{FakeTun, Packet};
 use nat64::{Config, DropReason, dispatch::ShardId};
 use wire::compose::{self, Pair, V6};
 
+mod alone;
+mod together;
+
 const SOON: Duration = Duration::from_secs(5);
 
-fn shards(clock: Clock, count: u8) -> Vec<Engine> {
-    let config = Config::new(
+fn config() -> Config {
+    Config::new(
         "2001:db8:64::/96".parse().unwrap(),
         &["203.0.113.1".parse().unwrap()],
         "2001:db8::64".parse().unwrap(),
-    );
+    )
+}
+
+fn shards(clock: Clock, count: u8) -> Vec<Engine> {
     let count = NonZeroU8::new(count).unwrap();
     let now = clock.now();
     ShardId::all(count)
-        .map(|shard| Engine::for_shard(config.clone(), [7; 16], count, shard, now).unwrap())
+        .map(|shard| Engine::for_shard(config(), [7; 16], count, shard, now).unwrap())
         .collect()
 }
 
@@ -144,8 +150,24 @@ async fn a_stuck_worker_is_not_waited_for_for_ever() {
     let tun = Arc::new(FakeTun::new()) as Arc<dyn Tun>;
     let (line, inbox) = orders::line(&tun);
     let orders = Orders::new(vec![line]);
+    let asked = tokio::time::Instant::now();
     let stuck = orders.each(|_, _| ()).await;
     assert_eq!(stuck, Err(Unanswered::Stuck));
+    let stuck = orders.one(0, |_, _| ()).await;
+    assert_eq!(stuck, Err(Unanswered::Stuck));
+    assert_eq!(asked.elapsed().as_secs(), 10);
+    // Nor when so many orders wait that there is no room for another.
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let orders = orders.clone();
+            tokio::spawn(async move { orders.each(|_, _| ()).await })
+        })
+        .collect();
+    for stuck in waiting {
+        assert_eq!(stuck.await.unwrap(), Err(Unanswered::Stuck));
+    }
+    assert_eq!(asked.elapsed().as_secs(), 15);
+    assert_eq!(inbox.try_iter().count(), 64);
     drop(inbox);
     let ended = orders.each(|_, _| ()).await;
     assert_eq!(ended, Err(Unanswered::Ended));
@@ -260,6 +282,7 @@ fn a_full_ring_loses_packets_and_counts_them() {
         if peers.pass_on(&mut buf, passage) {
             passed += 1;
         } else {
+            assert_eq!(buf.bytes(), datagram_from(port).bytes, "it is still here");
             engines[0].give_up(&buf, passage);
             lost += 1;
         }
