@@ -11,7 +11,6 @@ mod facts;
 mod feed;
 mod lists;
 mod log;
-mod marks;
 mod metrics;
 mod rows;
 mod stats;
@@ -48,7 +47,6 @@ use facts::CurrentFacts;
 pub(crate) use facts::{Facts, Host};
 use feed::{Feed, Follower};
 pub(crate) use log::EventLog;
-use marks::Marks;
 use stats::Counters;
 use thresholds::{InUse, thresholds};
 
@@ -88,7 +86,6 @@ pub(crate) struct Admin {
     facts: CurrentFacts,
     host: Arc<Host>,
     counters: Counters,
-    marks: Marks,
     feed: Feed,
     started: Instant,
     reload: mpsc::Sender<ReloadOrder>,
@@ -115,7 +112,6 @@ impl Admin {
         Ok(Self {
             counters: Counters::of(&orders, Arc::clone(&facts.shared)).await?,
             feed: Feed::new(orders.clone()),
-            marks: Marks::default(),
             started: Instant::now(),
             orders,
             facts: CurrentFacts::new(facts),
@@ -163,8 +159,8 @@ impl Admin {
         }
     }
 
-    /// Looks how much is in use: for the high-water marks, for thresholds, and for the service
-    /// manager, which is told that every worker lives. Best done every few seconds.
+    /// Looks how much is in use: for thresholds, and for the service manager, which is told that
+    /// every worker lives. Best done every few seconds.
     ///
     /// `missing` are the workers that did nothing since the last look.
     pub(crate) async fn look(&self, missing: Vec<usize>) {

@@ -29,6 +29,10 @@ pub struct PoolUse {
     pub used: usize,
     /// How many there are.
     pub ports: usize,
+    /// The most that were taken at once since the start. Exact for one shard; the sum over several
+    /// is never less than what they had together, and more if they had their most at different
+    /// times.
+    pub most_used: usize,
 }
 
 impl Engine {

@@ -159,7 +159,14 @@ impl Pool {
     }
 
     /// The blocks that are somebody's in another pool are theirs in this one, as far as it has them.
+    /// So is the most that was in use of the same address.
     pub(crate) fn adopt(&mut self, other: &Self) {
+        for old in &other.addresses {
+            if let Some(at) = self.position(old.entry.address) {
+                let ports = self.addresses[at].ports.iter_mut().zip(&old.ports);
+                ports.for_each(|(new, old)| new.remember(old));
+            }
+        }
         if let (Some(new), Some(old)) = (&mut self.blocks, &other.blocks) {
             new.go_on_from(old);
         }
@@ -312,6 +319,7 @@ impl Pool {
                     protocol,
                     used: ports.len() - ports.count(),
                     ports: ports.len(),
+                    most_used: ports.most_taken(),
                 }
             })
         })
@@ -527,6 +535,43 @@ mod tests {
         let strange = Endpoint4 { address: B, id: 7 };
         pool.release(Protocol::Tcp, strange);
         assert!(!pool.contains(B));
+    }
+
+    /// However short it was, and also when the pool is replaced.
+    #[test]
+    fn the_most_that_was_in_use_is_remembered() {
+        let mut old = pool(2000, 2009);
+        let mut random = random();
+        let mut most = |pool: &mut Pool, take: u16| {
+            let taken = |_| {
+                pool.allocate(Protocol::Udp, 2000, None, 0, &mut random)
+                    .unwrap()
+            };
+            let taken: Vec<_> = (0..take).map(taken).collect();
+            for port in taken {
+                pool.release(Protocol::Udp, port);
+            }
+            let used = pool.usage().find(|it| it.protocol == Protocol::Udp);
+            let used = used.unwrap();
+            (used.used, used.most_used)
+        };
+        assert_eq!(most(&mut old, 0), (0, 0));
+        assert_eq!(most(&mut old, 4), (0, 4));
+        assert_eq!(most(&mut old, 2), (0, 4));
+        let strange = Endpoint4 { address: B, id: 7 };
+        old.release(Protocol::Udp, strange);
+        let replaced = |old: &Pool, last| {
+            let mut new = pool(2000, last);
+            new.adopt(old);
+            new
+        };
+        let mut wider = replaced(&old, 2020);
+        assert_eq!(most(&mut wider, 3), (0, 4));
+        assert_eq!(most(&mut wider, 6), (0, 6));
+        // No more than there are.
+        assert_eq!(most(&mut replaced(&old, 2002), 1), (0, 3));
+        let tcp = old.usage().find(|it| it.protocol == Protocol::Tcp);
+        assert_eq!(tcp.unwrap().most_used, 0);
     }
 
     #[test]

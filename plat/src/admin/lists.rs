@@ -114,7 +114,8 @@ impl Admin {
         Ok(())
     }
 
-    /// The use of the pool, all workers together.
+    /// The use of the pool, all workers together. High-water marks are added up, which is an upper
+    /// bound: no worker knows when the others had their most.
     pub(super) async fn pool(&self) -> Result<Vec<PoolRow>, Problem> {
         let order = |engine: &mut Engine, _: Instant| engine.pool_use().collect::<Vec<_>>();
         let mut all: Vec<PoolRow> = Vec::new();
@@ -128,15 +129,15 @@ impl Admin {
                     protocol,
                     used: 0,
                     ports: 0,
-                    high_water: None,
+                    high_water: Some(0),
                 });
                 all.len() - 1
             });
             let row = &mut all[index];
             row.used += part.used as u64;
             row.ports += part.ports as u64;
+            row.high_water = row.high_water.map(|it| it + part.most_used as u64);
         }
-        self.marks.raise(&mut all);
         Ok(all)
     }
 

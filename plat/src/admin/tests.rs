@@ -284,27 +284,27 @@ async fn obs_01_counters_are_rows_with_a_sentence() {
     assert!(rows.iter().all(|it| it.sentence.ends_with('.')));
 }
 
+/// A mark is raised where ports are taken: nobody looked while they were.
 #[tokio::test]
 async fn the_use_of_the_pool_and_its_marks() {
-    let fixture = Fixture::new().await;
-    (5000..5003).for_each(|port| fixture.flow(port));
-    let mut client = fixture.root().await;
-    let udp = |answer: Answer| {
-        let Answer::Pool { rows } = answer else {
-            panic!("{answer:?}")
+    for workers in [1, 3] {
+        let mut config = Fixture::config();
+        config.timers.hold_down = std::time::Duration::ZERO;
+        let fixture = Fixture::of(config, workers).await;
+        let mut client = fixture.root().await;
+        for ports in [5000..5020, 6000..6003] {
+            ports.for_each(|port| fixture.flow(port));
+            let filter = Filter::default();
+            let _: Answer = client.call(Verb::SessionFlush { filter }).await.unwrap();
+        }
+        let Answer::Pool { rows } = client.call(Verb::PoolList).await.unwrap() else {
+            panic!("no pool")
         };
-        let udp = rows.into_iter().find(|it| it.protocol == Protocol::Udp);
-        udp.unwrap()
-    };
-    let row = udp(client.call(Verb::PoolList).await.unwrap());
-    assert_eq!((row.used, row.high_water), (3, Some(3)));
-    let filter = Filter {
-        client: "[2001:db8::1]:5000".parse().ok(),
-        ..Filter::default()
-    };
-    let _: Answer = client.call(Verb::SessionFlush { filter }).await.unwrap();
-    let row = udp(client.call(Verb::PoolList).await.unwrap());
-    assert_eq!(row.high_water, Some(3));
+        let row = |protocol| rows.iter().find(|it| it.protocol == protocol).unwrap();
+        let udp = row(Protocol::Udp);
+        assert_eq!((udp.used, udp.ports, udp.high_water), (0, 65_535, Some(20)));
+        assert_eq!(row(Protocol::Tcp).high_water, Some(0));
+    }
 }
 
 /// Whose they are, how often, and why; and the sum where counters are.

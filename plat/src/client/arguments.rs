@@ -247,6 +247,9 @@ pub(crate) enum BibVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolVerb {
     /// Print the use of each address by protocol, and the most that it was
+    ///
+    /// HIGHEST is exact with one worker. With several it is the sum of what each of them had at
+    /// most: never less than the truth, more if that was at different times.
     #[command(visible_alias = "display")]
     List(Shown),
     /// Say who has an address of the pool, or one of its ports, now

@@ -97,7 +97,9 @@ pub struct PoolRow {
     pub used: u64,
     /// Ports that there are.
     pub ports: u64,
-    /// The most that were seen in use at once since the start.
+    /// The most that were in use at once since the start. With several workers, the sum of what
+    /// was the most for each of them: never less than the truth, and more if they had their most at
+    /// different times.
     #[serde(default)]
     pub high_water: Option<u64>,
 }

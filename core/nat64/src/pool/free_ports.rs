@@ -197,6 +197,8 @@ pub(super) struct FreePorts {
     layout: Arc<Layout>,
     free: Bits,
     count: usize,
+    /// The fewest that were free at once.
+    fewest: usize,
 }
 
 impl FreePorts {
@@ -211,7 +213,20 @@ impl FreePorts {
             layout,
             free,
             count,
+            fewest: count,
         }
+    }
+
+    /// The most that were taken at once, since it was made and, as far as there are so many, in the
+    /// `other` that [`Self::remember`] was given.
+    pub(super) fn most_taken(&self) -> usize {
+        self.len() - self.fewest
+    }
+
+    /// Goes on from what was taken in another one, which this one stands for from now on.
+    pub(super) fn remember(&mut self, other: &Self) {
+        let fewest = self.len().saturating_sub(other.most_taken());
+        self.fewest = self.fewest.min(fewest);
     }
 
     /// How many are free.
@@ -246,6 +261,7 @@ impl FreePorts {
         };
         self.free.remove(at);
         self.count -= 1;
+        self.fewest = self.fewest.min(self.count);
         true
     }
 
