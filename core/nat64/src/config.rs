@@ -21,7 +21,7 @@ use crate::{
     index::Index,
     network6::Network6,
     ports::Ports,
-    subscriber::Quotas,
+    subscriber::{Quota, Quotas},
 };
 
 /// Everything a NAT64 must know.
@@ -287,6 +287,8 @@ pub enum ConfigError {
     SubscriberPrefix,
     /// A quota of nothing.
     EmptyQuota,
+    /// A burst of new sessions takes longer than a minute to come back.
+    Burst,
     /// There are no such blocks of ports.
     Blocks(BlocksError),
     /// A limit is zero or more than a table can hold.
@@ -341,6 +343,11 @@ impl fmt::Display for ConfigError {
             Self::EmptyQuota => {
                 f.write_str("a quota is at least 1; use `clients` to refuse clients")
             }
+            Self::Burst => write!(
+                f,
+                "a quota's burst is at most {} times its new_per_second",
+                Quota::LONGEST_BURST
+            ),
             Self::Blocks(error) => error.fmt(f),
             Self::Limit { name, most } => write!(f, "{name} must be from 1 to {most}"),
         }
@@ -429,11 +436,15 @@ impl Config {
         if !(1..=128).contains(prefix_len) {
             return Err(ConfigError::SubscriberPrefix);
         }
-        let all = [*subscriber, *address].into_iter();
-        let mut all = all.flat_map(|it| [it.bindings, it.sessions, it.new_per_second]);
-        match all.any(|limit| limit == 0) {
-            true => Err(ConfigError::EmptyQuota),
-            false => Ok(()),
+        let mut all = [*subscriber, *address].into_iter();
+        let empty =
+            |it: &Quota| [it.bindings, it.sessions, it.new_per_second, it.burst].contains(&0);
+        if all.clone().any(|it| empty(&it)) {
+            return Err(ConfigError::EmptyQuota);
+        }
+        match all.all(|it| it.is_burst_short()) {
+            true => Ok(()),
+            false => Err(ConfigError::Burst),
         }
     }
 

@@ -216,6 +216,8 @@ impl Engine {
     /// brought back to life by whoever speaks first afterwards.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tables.expire(self.tick(now));
+        let elapsed = now.saturating_duration_since(self.epoch);
+        self.tables.subscribers.set_now(elapsed);
         let reason = xlat::DropReason::FragmentTimeout;
         let Self {
             fragments_v6,

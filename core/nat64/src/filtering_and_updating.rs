@@ -251,7 +251,7 @@ impl Tables {
             side: Side::V6,
             binding: known.is_none(),
         };
-        self.subscribers.check(&wish, now)?;
+        self.subscribers.check(&wish)?;
         if self.sessions.is_full() {
             return Err(DropReason::TooManySessions);
         }
@@ -348,7 +348,7 @@ impl Tables {
             side: Side::V4,
             binding: false,
         };
-        self.subscribers.check(&wish, now)?;
+        self.subscribers.check(&wish)?;
         if self.sessions.is_full() {
             return Err(DropReason::TooManySessions);
         }
@@ -577,7 +577,7 @@ impl Tables {
         }
         let binding = self.bib.get_mut(bib);
         binding.sessions += 1;
-        self.subscribers.opened(binding.inside.address, side, now);
+        self.subscribers.opened(binding.inside.address, side);
         let protocol = state.protocol();
         self.peers.opened(protocol, bib, remote.address);
         self.stats.sessions_made[protocol.index()].add(1);

@@ -32,6 +32,7 @@
 pub mod bib;
 mod bits;
 pub mod blocks;
+mod bucket;
 mod chunks;
 pub mod config;
 pub mod destinations;

@@ -5,12 +5,13 @@
 //! not take what its neighbours need. Whoever is over quota is refused; nobody's state is ended for
 //! another's (RFC 6888 REQ-11).
 
-use core::net::Ipv6Addr;
+use core::{net::Ipv6Addr, time::Duration};
 
 use hashbrown::HashMap;
 use xlat::key::Key;
 
 use crate::{
+    bucket::{Bucket, Rate},
     network6::Network6,
     reason::DropReason,
     refused::{Refused, RefusedList},
@@ -26,9 +27,12 @@ pub struct Quota {
     pub bindings: usize,
     /// Sessions, of all protocols. Those that servers begin may take half of it.
     pub sessions: usize,
-    /// Sessions that may be begun in one second. Bindings are made with a session, so it limits
-    /// those as well.
+    /// Sessions that may be begun, per second in the long run. Bindings are made with a session, so
+    /// it limits those as well.
     pub new_per_second: usize,
+    /// Sessions that may be begun at once after a pause: from 1 to what comes back in
+    /// [`Self::LONGEST_BURST`].
+    pub burst: usize,
 }
 
 impl Quota {
@@ -37,13 +41,31 @@ impl Quota {
         bindings: usize::MAX,
         sessions: usize::MAX,
         new_per_second: usize::MAX,
+        burst: usize::MAX,
     };
+
+    /// Seconds in which a bucket is full again at the latest. Every session lives as long, and who
+    /// has none is forgotten.
+    pub const LONGEST_BURST: usize = 60;
+
+    /// Whether the burst comes back in [`Self::LONGEST_BURST`].
+    pub(crate) fn is_burst_short(&self) -> bool {
+        self.burst <= self.new_per_second.saturating_mul(Self::LONGEST_BURST)
+    }
+
+    fn rate(&self) -> Rate {
+        Rate {
+            per_second: self.new_per_second,
+            burst: self.burst,
+        }
+    }
 
     fn map(self, part: impl Fn(usize) -> usize) -> Self {
         Self {
             bindings: part(self.bindings),
             sessions: part(self.sessions),
             new_per_second: part(self.new_per_second),
+            burst: part(self.burst),
         }
     }
 }
@@ -118,9 +140,8 @@ fn all_but_an_eighth(all: usize) -> usize {
 struct Account {
     bindings: [u32; 3],
     sessions: u32,
-    /// The second in which it began a session last, and how many in that second.
-    second: Tick,
-    begun: u32,
+    /// Sessions that it may begin.
+    begun: Bucket,
 }
 
 /// What a client wants.
@@ -146,7 +167,7 @@ impl Account {
         self.sessions == 0 && self.bindings == [0; 3]
     }
 
-    fn check(&self, quota: &Quota, wish: &Wish, now: Tick) -> Result<(), Over> {
+    fn check(&self, quota: &Quota, wish: &Wish, now: Duration) -> Result<(), Over> {
         let at = |count: u32, limit: usize| count as usize >= limit;
         let sessions = match wish.side {
             Side::V6 => quota.sessions,
@@ -157,10 +178,7 @@ impl Account {
             Err(Over::Bindings)
         } else if at(self.sessions, sessions) {
             Err(Over::Sessions)
-        } else if wish.side == Side::V6
-            && self.second == now
-            && at(self.begun, quota.new_per_second)
-        {
+        } else if wish.side == Side::V6 && self.begun.is_empty(quota.rate(), now) {
             Err(Over::Rate)
         } else {
             Ok(())
@@ -174,16 +192,12 @@ impl Account {
         self.sessions += other.sessions;
     }
 
-    fn opened(&mut self, side: Side, now: Tick) {
+    /// What a client begins is taken from its bucket.
+    fn opened(&mut self, quota: &Quota, side: Side, now: Duration) {
         self.sessions += 1;
-        if side == Side::V4 {
-            return;
+        if side == Side::V6 {
+            self.begun.take(quota.rate(), now);
         }
-        if self.second != now {
-            self.second = now;
-            self.begun = 0;
-        }
-        self.begun = self.begun.saturating_add(1);
     }
 }
 
@@ -194,6 +208,8 @@ pub(crate) struct Subscribers {
     subscribers: HashMap<Network6, Account, Key>,
     addresses: HashMap<Ipv6Addr, Account, Key>,
     refused: RefusedList,
+    /// The time since the start.
+    now: Duration,
 }
 
 impl Subscribers {
@@ -203,16 +219,28 @@ impl Subscribers {
             subscribers: HashMap::with_hasher(key),
             addresses: HashMap::with_hasher(key),
             refused: RefusedList::new(key),
+            now: Duration::ZERO,
         }
+    }
+
+    /// It is so long after the start.
+    pub(crate) fn set_now(&mut self, now: Duration) {
+        self.now = now;
     }
 
     /// Goes on with other quotas. Whoever has more by now keeps it, and gets no more.
     pub(crate) fn set_quotas(&mut self, quotas: Quotas) {
         if self.quotas.prefix_len != quotas.prefix_len {
-            self.subscribers.clear();
+            let key = *self.subscribers.hasher();
+            let old = core::mem::replace(&mut self.subscribers, HashMap::with_hasher(key));
             for (address, account) in &self.addresses {
                 let network = Network6::around(*address, quotas.prefix_len);
-                self.subscribers.entry(network).or_default().add(account);
+                let subscriber = self.subscribers.entry(network).or_default();
+                subscriber.add(account);
+                let before = Network6::around(*address, self.quotas.prefix_len);
+                if let Some(before) = old.get(&before) {
+                    subscriber.begun = subscriber.begun.min(before.begun);
+                }
             }
         }
         self.quotas = quotas;
@@ -223,13 +251,13 @@ impl Subscribers {
     }
 
     /// Whether the quotas allow it. Nothing is booked yet.
-    pub(crate) fn check(&self, wish: &Wish, now: Tick) -> Result<(), DropReason> {
+    pub(crate) fn check(&self, wish: &Wish) -> Result<(), DropReason> {
         if self.quotas.is_exempt(wish.inside) {
             return Ok(());
         }
         let none = Account::default();
         let address = self.addresses.get(&wish.inside).unwrap_or(&none);
-        let of_address = address.check(&self.quotas.address, wish, now);
+        let of_address = address.check(&self.quotas.address, wish, self.now);
         of_address.map_err(|over| match over {
             Over::Bindings => DropReason::AddressBindings,
             Over::Sessions => DropReason::AddressSessions,
@@ -237,7 +265,7 @@ impl Subscribers {
         })?;
         let network = self.subscriber(wish.inside);
         let subscriber = self.subscribers.get(&network).unwrap_or(&none);
-        let of_subscriber = subscriber.check(&self.quotas.subscriber, wish, now);
+        let of_subscriber = subscriber.check(&self.quotas.subscriber, wish, self.now);
         of_subscriber.map_err(|over| match over {
             Over::Bindings => DropReason::SubscriberBindings,
             Over::Sessions => DropReason::SubscriberSessions,
@@ -245,15 +273,15 @@ impl Subscribers {
         })
     }
 
-    fn change(&mut self, address: Ipv6Addr, change: impl Fn(&mut Account)) {
+    fn change(&mut self, address: Ipv6Addr, change: impl Fn(&mut Account, &Quota)) {
         let network = self.subscriber(address);
         let of_address = self.addresses.entry(address).or_default();
-        change(of_address);
+        change(of_address, &self.quotas.address);
         if of_address.is_empty() {
             self.addresses.remove(&address);
         }
         let of_subscriber = self.subscribers.entry(network).or_default();
-        change(of_subscriber);
+        change(of_subscriber, &self.quotas.subscriber);
         if of_subscriber.is_empty() {
             self.subscribers.remove(&network);
         }
@@ -261,25 +289,26 @@ impl Subscribers {
 
     /// A binding was made.
     pub(crate) fn bound(&mut self, protocol: Protocol, address: Ipv6Addr) {
-        self.change(address, |it| it.bindings[protocol.index()] += 1);
+        self.change(address, |it, _| it.bindings[protocol.index()] += 1);
     }
 
     /// A binding has ended.
     pub(crate) fn unbound(&mut self, protocol: Protocol, address: Ipv6Addr) {
         let at = protocol.index();
-        self.change(address, |it| {
+        self.change(address, |it, _| {
             it.bindings[at] = it.bindings[at].saturating_sub(1);
         });
     }
 
     /// A session was made, that one of the sides began.
-    pub(crate) fn opened(&mut self, address: Ipv6Addr, side: Side, now: Tick) {
-        self.change(address, |it| it.opened(side, now));
+    pub(crate) fn opened(&mut self, address: Ipv6Addr, side: Side) {
+        let now = self.now;
+        self.change(address, |it, quota| it.opened(quota, side, now));
     }
 
     /// A session has ended.
     pub(crate) fn closed(&mut self, address: Ipv6Addr) {
-        self.change(address, |it| it.sessions = it.sessions.saturating_sub(1));
+        self.change(address, |it, _| it.sessions = it.sessions.saturating_sub(1));
     }
 
     /// A client was refused something for want of room.
@@ -327,27 +356,38 @@ mod tests {
     fn natb_6888_01_sessions_per_second_are_limited() {
         let quota = Quota {
             new_per_second: 2,
+            burst: 3,
             ..NO
         };
         let mut all = subscribers(NO, quota);
         let one = address(1, 1);
-        for now in 5..8 {
-            for _ in 0..2 {
-                assert_eq!(all.check(&wish(one, Side::V6), now), Ok(()));
-                all.opened(one, Side::V6, now);
+        // A burst after each pause, and then two a second, evenly.
+        for (now, may_begin) in [(5_900, 3), (6_000, 0), (6_400, 1), (6_899, 0), (7_900, 3)] {
+            all.set_now(Duration::from_millis(now));
+            for _ in 0..may_begin {
+                assert_eq!(all.check(&wish(one, Side::V6)), Ok(()));
+                all.opened(one, Side::V6);
             }
             let refused = Err(DropReason::AddressRate);
-            assert_eq!(all.check(&wish(one, Side::V6), now), refused);
+            assert_eq!(all.check(&wish(one, Side::V6)), refused, "{now}");
             // What servers begin is none of the client's doing.
-            assert_eq!(all.check(&wish(one, Side::V4), now), Ok(()));
-            assert_eq!(all.check(&wish(address(1, 2), Side::V6), now), Ok(()));
+            assert_eq!(all.check(&wish(one, Side::V4)), Ok(()));
+            all.opened(one, Side::V4);
+            assert_eq!(all.check(&wish(address(1, 2), Side::V6)), Ok(()));
         }
+        let quota = Quota { burst: 2, ..quota };
         let mut all = subscribers(quota, NO);
-        all.opened(address(1, 1), Side::V6, 9);
-        all.opened(address(1, 2), Side::V6, 9);
+        all.opened(address(1, 1), Side::V6);
+        all.opened(address(1, 2), Side::V6);
         let refused = Err(DropReason::SubscriberRate);
-        assert_eq!(all.check(&wish(address(1, 3), Side::V6), 9), refused);
-        assert_eq!(all.check(&wish(address(2, 1), Side::V6), 9), Ok(()));
+        assert_eq!(all.check(&wish(address(1, 3), Side::V6)), refused);
+        assert_eq!(all.check(&wish(address(2, 1), Side::V6)), Ok(()));
+        // Counted by another network, what was begun was begun.
+        all.set_quotas(Quotas {
+            prefix_len: 48,
+            ..all.quotas.clone()
+        });
+        assert_eq!(all.check(&wish(address(2, 1), Side::V6)), refused);
     }
 
     /// A server cannot use up what a client needs for its own sessions.
@@ -356,16 +396,16 @@ mod tests {
         let mut all = subscribers(NO, Quota { sessions: 5, ..NO });
         let one = address(1, 1);
         let mut from_outside = 0;
-        while all.check(&wish(one, Side::V4), 0).is_ok() {
-            all.opened(one, Side::V4, 0);
+        while all.check(&wish(one, Side::V4)).is_ok() {
+            all.opened(one, Side::V4);
             from_outside += 1;
         }
         assert_eq!(from_outside, 3);
-        all.opened(one, Side::V6, 0);
-        assert_eq!(all.check(&wish(one, Side::V6), 0), Ok(()));
-        all.opened(one, Side::V6, 0);
+        all.opened(one, Side::V6);
+        assert_eq!(all.check(&wish(one, Side::V6)), Ok(()));
+        all.opened(one, Side::V6);
         let refused = Err(DropReason::AddressSessions);
-        assert_eq!(all.check(&wish(one, Side::V6), 0), refused);
+        assert_eq!(all.check(&wish(one, Side::V6)), refused);
     }
 
     #[test]
@@ -426,13 +466,13 @@ mod tests {
                         } else {
                             Ok(())
                         };
-                        prop_assert_eq!(all.check(&wish, 0), expected);
+                        prop_assert_eq!(all.check(&wish), expected);
                         if expected.is_ok() {
                             if what == 0 {
                                 all.bound(protocol, inside);
                                 bindings.push((protocol, inside));
                             }
-                            all.opened(inside, Side::V6, 0);
+                            all.opened(inside, Side::V6);
                             sessions.push(inside);
                         }
                     }

@@ -210,7 +210,7 @@ pub(super) struct QuotaFile {
 }
 
 /// How much a subscriber or an address may have. What is 0 is as by default.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OneQuotaFile {
     /// Bindings of each protocol. By default a share of the pool.
@@ -219,9 +219,13 @@ pub(super) struct OneQuotaFile {
     /// Sessions. By default a share of the limit of sessions.
     #[serde(default)]
     pub(super) sessions: usize,
-    /// Sessions that are begun in one second. By default as many as come.
+    /// Sessions that may be begun, per second in the long run. By default as many as come.
     #[serde(default)]
     pub(super) new_per_second: usize,
+    /// Sessions that may be begun at once after a pause, at most 60 times `new_per_second`. By
+    /// default as many as in a second.
+    #[schemars(with = "Option<usize>")]
+    pub(super) burst: Option<Spanned<usize>>,
 }
 
 /// An entry of the pool: `"203.0.113.0/28"`, or a table that says more.

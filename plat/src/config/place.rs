@@ -6,11 +6,11 @@ use cli::{
     Failure,
     config::{Document, Spanned},
 };
-use nat64::config::ConfigError;
+use nat64::{config::ConfigError, subscriber::Quota};
 
 use super::{
     eam,
-    file::{File, LimitsFile, TimersFile},
+    file::{File, LimitsFile, QuotaFile, TimersFile},
     networks::Networks,
 };
 
@@ -37,6 +37,7 @@ pub(super) fn place(
         | ConfigError::EamUnusable(eam) => eam::place(&file.eam, eam),
         ConfigError::Timer { name, .. } => file.timers.place(name),
         ConfigError::SubscriberPrefix => file.quota.prefix_len.as_ref().map(Spanned::span),
+        ConfigError::Burst => file.quota.burst_place(),
         ConfigError::EmptyQuota | ConfigError::Blocks(_) => None,
         ConfigError::Limit { name, .. } => file.limits.place(name),
     };
@@ -49,6 +50,19 @@ pub(super) fn place(
 fn last_place<T>(list: &[Spanned<T>], is: impl Fn(&T) -> bool) -> Option<Range<usize>> {
     let found = list.iter().rev().find(|it| is(it.get_ref()));
     found.map(Spanned::span)
+}
+
+impl QuotaFile {
+    /// That of a burst which is too long.
+    fn burst_place(&self) -> Option<Range<usize>> {
+        let all = [&self.subscriber, &self.address].into_iter();
+        let mut long = all.filter_map(|it| {
+            let burst = it.burst.as_ref()?;
+            let most = it.new_per_second.saturating_mul(Quota::LONGEST_BURST);
+            (*burst.get_ref() > most).then(|| burst.span())
+        });
+        long.next()
+    }
 }
 
 impl TimersFile {

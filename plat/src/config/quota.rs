@@ -1,5 +1,6 @@
 //! `[quota]`: how much one client may have.
 
+use cli::{Failure, config::Document};
 use nat64::{
     config::{Limits, PoolEntry},
     network6::Network6,
@@ -18,18 +19,36 @@ pub(crate) struct QuotaConfig {
     pub(crate) address: Quota,
 }
 
-pub(super) fn read(file: &QuotaFile, exempt: Vec<Network6>) -> QuotaConfig {
-    let one = |file: OneQuotaFile| Quota {
-        bindings: file.bindings,
-        sessions: file.sessions,
-        new_per_second: file.new_per_second,
+/// As it is written.
+///
+/// # Errors
+/// A burst without a rate.
+pub(super) fn read(
+    document: &Document,
+    file: &QuotaFile,
+    exempt: Vec<Network6>,
+) -> Result<QuotaConfig, Failure> {
+    let one = |file: &OneQuotaFile| {
+        let burst = file.burst.as_ref().filter(|it| *it.get_ref() > 0);
+        if let Some(burst) = burst.filter(|_| file.new_per_second == 0) {
+            let what = "burst means nothing without new_per_second";
+            return Err(document
+                .wrong(burst.span(), what)
+                .hint("new_per_second = 100"));
+        }
+        Ok(Quota {
+            bindings: file.bindings,
+            sessions: file.sessions,
+            new_per_second: file.new_per_second,
+            burst: burst.map_or(0, |it| *it.get_ref()),
+        })
     };
-    QuotaConfig {
+    Ok(QuotaConfig {
         prefix_len: file.prefix_len.as_ref().map_or(64, |it| *it.get_ref()),
         exempt,
-        subscriber: one(file.subscriber),
-        address: one(file.address),
-    }
+        subscriber: one(&file.subscriber)?,
+        address: one(&file.address)?,
+    })
 }
 
 impl QuotaConfig {
@@ -56,9 +75,11 @@ fn scarcest(pool: &[PoolEntry]) -> usize {
 
 fn with_defaults(wanted: Quota, default: Quota) -> Quota {
     let or = |wanted, default| if wanted == 0 { default } else { wanted };
+    let new_per_second = or(wanted.new_per_second, default.new_per_second);
     Quota {
         bindings: or(wanted.bindings, default.bindings),
         sessions: or(wanted.sessions, default.sessions),
-        new_per_second: or(wanted.new_per_second, default.new_per_second),
+        new_per_second,
+        burst: or(wanted.burst, new_per_second),
     }
 }

@@ -141,12 +141,14 @@ impl Config {
             ("quota.subscriber.bindings", subscriber.bindings.into()),
             ("quota.subscriber.sessions", subscriber.sessions.into()),
             (rate, subscriber.new_per_second.into()),
+            ("quota.subscriber.burst", subscriber.burst.into()),
             ("quota.address.bindings", address.bindings.into()),
             ("quota.address.sessions", address.sessions.into()),
             (
                 "quota.address.new_per_second",
                 address.new_per_second.into(),
             ),
+            ("quota.address.burst", address.burst.into()),
             ("blocks", super::blocks::value(self.blocks)),
         ]
     }

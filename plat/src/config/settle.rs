@@ -92,7 +92,7 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         limits: limits(&file.limits),
         workers: workers(document, file.workers.as_ref())?,
         blocks: file.blocks.blocks(),
-        quota: quota::read(&file.quota, values(&networks.quota_exempt)),
+        quota: quota::read(document, &file.quota, values(&networks.quota_exempt))?,
         thresholds: file.thresholds.settle(document)?,
         log: file.log.settle(document)?,
         metrics: file.metrics.settle(document)?,

@@ -331,6 +331,32 @@ fn each_protocol_has_ranges_of_its_own() {
 }
 
 #[test]
+fn natb_6888_01_a_burst_goes_with_a_rate() {
+    let quotas = |text: &str| {
+        let pool = "pool = [\"203.0.113.1\"]\n[quota.address]\n";
+        let config = settled(&format!("{pool}{text}"))?;
+        let engine = config.for_engine(Ipv6Addr::LOCALHOST, vec![]);
+        let address = engine.quotas.address;
+        Ok((address.new_per_second, address.burst))
+    };
+    assert_eq!(quotas(""), Ok((usize::MAX, usize::MAX)));
+    assert_eq!(quotas("new_per_second = 7"), Ok((7, 7)));
+    assert_eq!(quotas("new_per_second = 7\nburst = 50"), Ok((7, 50)));
+    assert_eq!(quotas("burst = 0"), Ok((usize::MAX, usize::MAX)));
+    let wrong = |text| -> String { quotas(text).unwrap_err() };
+    let error = wrong("new_per_second = 7\nburst = 421");
+    assert!(
+        error.contains("plat.toml:4:9:") && error.contains("60 times"),
+        "{error}"
+    );
+    let error = wrong("burst = 50");
+    assert!(
+        error.contains("plat.toml:3:9:") && error.contains("new_per_second"),
+        "{error}"
+    );
+}
+
+#[test]
 fn log_7422_01_ports_in_blocks() {
     use nat64::blocks::{Blocks, Deterministic, Dynamic};
 

@@ -110,6 +110,47 @@ fn natb_6888_01_sessions_are_limited() {
     nat.udp((CLIENT, 1), (SERVER, 6));
 }
 
+/// By the time of packets, to a part of a second: a second that begins gives nothing by itself.
+#[test]
+fn natb_6888_01_new_sessions_are_limited_by_a_bucket() {
+    let ten = Quota {
+        new_per_second: 10,
+        burst: 3,
+        ..Quota::UNLIMITED
+    };
+    let mut nat = Nat::new(quotas(Quota::UNLIMITED, ten));
+    let mut port = 0;
+    let mut begun = |nat: &mut Nat, after: u64| {
+        nat.now += Duration::from_millis(after);
+        let begin = |_: &u16| {
+            port += 1;
+            match nat.send(&udp6((CLIENT, port), (SERVER, 53), b"x")) {
+                Fate::Forwarded(_) => true,
+                fate => {
+                    assert_eq!(fate.reply(), (Why::State(DropReason::AddressRate), 1, 3));
+                    false
+                }
+            }
+        };
+        (0..5).filter(begin).count()
+    };
+    assert_eq!(begun(&mut nat, 950), 3);
+    assert_eq!(begun(&mut nat, 99), 0);
+    assert_eq!(begun(&mut nat, 1), 1);
+    assert_eq!(begun(&mut nat, 250), 2);
+    assert_eq!(begun(&mut nat, 10_000), 3);
+    // Packets of sessions that there are cost nothing.
+    nat.udp((CLIENT, 1), (SERVER, 53));
+    nat.udp((STRANGER, 1), (SERVER, 53));
+    let mut config = quotas(ten, ten);
+    config.quotas.subscriber.burst = 601;
+    assert_eq!(config.check(), Err(ConfigError::Burst));
+    config.quotas.subscriber.burst = 600;
+    assert_eq!(config.check(), Ok(()));
+    config.quotas.address.burst = 0;
+    assert_eq!(config.check(), Err(ConfigError::EmptyQuota));
+}
+
 /// RFC 6888 REQ-11: of a flood, everything above the quota is refused; nothing of anybody is lost.
 #[test]
 fn natb_6888_02_a_greedy_client_hurts_nobody_and_is_known() {
