@@ -503,7 +503,11 @@ impl Tables {
             let taken = self
                 .pool
                 .allocate(protocol, inside.id, paired, hash, random);
-            taken.ok_or(DropReason::PoolExhausted)?
+            // A client with an address stays on it.
+            taken.ok_or(match paired {
+                Some(_) => DropReason::PortsExhausted,
+                None => DropReason::PoolExhausted,
+            })?
         };
         Ok(self.bound(protocol, inside, outside, prefix, false))
     }

@@ -236,6 +236,7 @@ impl Pool {
         // All blocks of a subscriber are on one address (RFC 6888 REQ-2).
         let first = blocks.of(&subscriber).first().map(|it| it.0);
         let at = first.or_else(|| self.position(paired?));
+        let full = at.map_or(full, |_| DropReason::PortsExhausted);
         let start = reduce(hash, self.addresses.len());
         let blocks = self.blocks.as_mut().ok_or(full)?;
         let new = blocks.take(subscriber, at, start, reduce(number, usize::from(u16::MAX)));

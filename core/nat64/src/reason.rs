@@ -38,7 +38,9 @@ drop_reasons! {
         NotSyn = "not-syn":
             "A TCP packet that belongs to no connection and does not open one (RFC 6146 §3.5.2.2).",
         PoolExhausted = "pool-exhausted":
-            "No free port in the pool; the client was told with ICMPv6 1/3 (RFC 6146 §3.5.1.1).",
+            "No address of the pool has a free port for a client that has none of them yet; it was told with ICMPv6 1/3 (RFC 6146 §3.5.1.1).",
+        PortsExhausted = "ports-exhausted":
+            "The client's address of the pool has no free port, and a client stays on one address; it was told with ICMPv6 1/3 (RFC 6146 §3.5.1.1; RFC 6888 REQ-2).",
         TooManyBindings = "too-many-bindings":
             "The configured number of bindings is reached; none is evicted for a new one (RFC 6888 REQ-11).",
         RingFull = "ring-full":
@@ -70,7 +72,10 @@ impl DropReason {
     pub fn is_shortage(self) -> bool {
         matches!(
             self,
-            Self::PoolExhausted | Self::TooManyBindings | Self::TooManySessions
+            Self::PoolExhausted
+                | Self::PortsExhausted
+                | Self::TooManyBindings
+                | Self::TooManySessions
         ) || self.is_quota()
     }
 

@@ -19,6 +19,8 @@ pub struct DirectionStats {
     pub bytes_in: Counter,
     /// Packets that were translated.
     pub passed: Counter,
+    /// Their bytes as they leave. What leaves in pieces counts as it was before it was divided.
+    pub bytes_out: Counter,
     /// Packets that were kept: fragments until their datagram is whole, whose last one then counts
     /// for it, and SYNs until their client sends one. Those that waited in vain are counted as
     /// dropped, besides, by [`xlat::DropReason::FragmentTimeout`] and
@@ -44,10 +46,14 @@ impl DirectionStats {
         self.bytes_in.add(buf.len() as u64);
     }
 
-    pub(crate) fn went(&self, verdict: &Verdict<Why>) {
+    /// What became of the packet in `buf`.
+    pub(crate) fn went(&self, verdict: &Verdict<Why>, buf: &PacketBuf) {
         match verdict {
             Verdict::Forward(pieces) if pieces.is_none() => self.kept.add(1),
-            Verdict::Forward(_) => self.passed.add(1),
+            Verdict::Forward(_) => {
+                self.passed.add(1);
+                self.bytes_out.add(buf.len() as u64);
+            }
             Verdict::Reply(why) => {
                 self.dropped(*why);
                 self.errors_sent.add(1);
@@ -70,6 +76,7 @@ impl DirectionStats {
             packets_in,
             bytes_in,
             passed,
+            bytes_out,
             kept,
             stateless,
             turned_around,
@@ -80,6 +87,7 @@ impl DirectionStats {
         self.packets_in.add(packets_in.get());
         self.bytes_in.add(bytes_in.get());
         self.passed.add(passed.get());
+        self.bytes_out.add(bytes_out.get());
         self.kept.add(kept.get());
         self.stateless.add(stateless.get());
         self.turned_around.add(turned_around.get());

@@ -55,7 +55,7 @@ impl Engine {
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
         if let Some(to) = self.part.elsewhere(buf.bytes()) {
-            self.stats.from_v6.went(&Verdict::Reply(why));
+            self.stats.from_v6.went(&Verdict::Reply(why), buf);
             return Err(Passage {
                 to,
                 stage: Stage::OwnError,

@@ -57,7 +57,7 @@ impl Engine {
             direction.came(buf);
         }
         if passage.stage != Stage::OwnError {
-            direction.went(&Verdict::Drop(why));
+            direction.went(&Verdict::Drop(why), buf);
         }
         why
     }
@@ -77,7 +77,7 @@ impl Engine {
         match result {
             Ok(verdict) => {
                 if stage != Stage::OwnError {
-                    self.direction(is_ipv6, stage).went(&verdict);
+                    self.direction(is_ipv6, stage).went(&verdict, buf);
                 }
                 Handled::Here(verdict)
             }

@@ -15,6 +15,7 @@ use wire::{
     transport::{self, tcp},
 };
 
+mod amounts;
 mod blocks;
 mod connections;
 mod errors;
@@ -37,7 +38,6 @@ mod small_pool;
 mod stateless;
 mod static_bindings;
 mod views;
-mod waiting;
 
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x10);
 const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 0x11);

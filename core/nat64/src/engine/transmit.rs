@@ -58,7 +58,7 @@ impl Engine {
             let why = Why::State(DropReason::SynUnanswered);
             let message = Message::plain(v4::UNREACHABLE, v4::PORT_UNREACHABLE);
             let verdict = self.v4_to_v6.reply(buf, why, message, now);
-            self.stats.from_v4.went(&verdict);
+            self.stats.from_v4.went(&verdict, buf);
             if matches!(verdict, Verdict::Reply(_)) {
                 match self.unanswered(buf, now) {
                     Transmit::Nothing => {}

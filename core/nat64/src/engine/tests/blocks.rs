@@ -71,10 +71,26 @@ fn log_7422_01_a_subscriber_gets_blocks_as_it_needs_them() {
         fate.reply(),
         (Why::State(DropReason::SubscriberBlocks), 1, 3)
     );
-    // The third is a stranger's.
+    // What the subscriber may have, it may not find: the third is a stranger's.
     let (_, port) = nat.udp((STRANGER, 1), (SERVER, 53));
     let at = nat.engine.block_at(Endpoint4 { address, id: port });
     assert!(at.unwrap().block.subscriber.contains(STRANGER));
+}
+
+/// A subscriber that may have one more block finds none on its address, another one finds none at all.
+#[test]
+fn obs_01_blocks_run_out_by_two_names() {
+    let mut config = dynamic();
+    config.pool[0].ports = PortRange::new(1024, 1024 + 2 * 16).unwrap().into();
+    let mut nat = Nat::new(config);
+    nat.udp((STRANGER, 1), (SERVER, 53));
+    for port in 0..16 {
+        nat.udp((CLIENT, 5000 + port), (SERVER, 53));
+    }
+    let third = Ipv6Addr::new(0x2001, 0xdb8, 1, 3, 0, 0, 0, 1);
+    let mut refused = |client| nat.send(&udp6((client, 99), (SERVER, 53), b"x")).reply().0;
+    assert_eq!(refused(OTHER), Why::State(DropReason::PortsExhausted));
+    assert_eq!(refused(third), Why::State(DropReason::PoolExhausted));
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn natb_6888_03_udp_ports_and_identifiers_rest_before_another_gets_them() {
     nat.wait(302);
     // TCP ports do not rest: the connection was seen to end.
     nat.send(&tcp6((OTHER, 2000), (SERVER, 80), SYN)).packet();
-    let refused = (Why::State(DropReason::PoolExhausted), 1, 3);
+    let refused = (Why::State(DropReason::PortsExhausted), 1, 3);
     for pause in [0, 60, 58] {
         nat.wait(pause);
         let packet = udp6((OTHER, 2000), (SERVER, 53), b"x");

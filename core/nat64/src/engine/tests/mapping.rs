@@ -109,7 +109,7 @@ fn plat_3_5_1_1_01_a_full_pool_refuses_new_bindings_and_keeps_the_old() {
         .map(|port| nat.udp((CLIENT, 3000 + port), (SERVER, 53)))
         .collect();
     let (why, kind, code) = nat.send(&udp6((CLIENT, 4000), (SERVER, 53), b"x")).reply();
-    assert_eq!(why, Why::State(DropReason::PoolExhausted));
+    assert_eq!(why, Why::State(DropReason::PortsExhausted));
     assert_eq!((kind, code), (1, 3));
     for seen in seen {
         assert!(matches!(
@@ -386,7 +386,7 @@ fn natb_4787_01_a_client_never_has_two_addresses() {
         assert_eq!(nat.udp((CLIENT, port), (SERVER, 53)).0, first.0);
     }
     let packet = udp6((CLIENT, 3004), (SERVER, 53), b"x");
-    let why = Why::State(DropReason::PoolExhausted);
+    let why = Why::State(DropReason::PortsExhausted);
     assert_eq!(nat.send(&packet).reply(), (why, 1, 3));
     assert_eq!(nat.engine.free_ports(Protocol::Udp), 4);
     // Another client gets what is left, and this one its choice once it has nothing any more.

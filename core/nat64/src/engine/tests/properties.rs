@@ -500,7 +500,11 @@ proptest! {
         let shortages: u64 = [&stats.from_v6, &stats.from_v4]
             .iter()
             .flat_map(|it| {
-                let reasons = [DropReason::PoolExhausted, DropReason::TooManySessions];
+                let reasons = [
+                    DropReason::PoolExhausted,
+                    DropReason::PortsExhausted,
+                    DropReason::TooManySessions,
+                ];
                 reasons.map(|reason| it.dropped_by_state.get(reason))
             })
             .sum();
