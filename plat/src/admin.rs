@@ -6,6 +6,7 @@
 //! as orders, a page at a time, so that no list holds up packets.
 
 mod capture;
+mod causes;
 mod control;
 mod facts;
 mod feed;
@@ -29,7 +30,9 @@ use std::{
 use ::control::{
     Problem, ProblemCode,
     envelope::Hello,
-    plat::{Answer, Check, Filter, Health, PoolRow, Protocol, StaticBinding, Status, Verb},
+    plat::{
+        Answer, Check, Filter, Health, PoolRow, Protocol, StaticBinding, StatsRow, Status, Verb,
+    },
 };
 use cli::Exit;
 use ipc::{Limits, Peer, Service, Subscriber, transport};
@@ -266,7 +269,7 @@ impl Admin {
             } => self.client_of(address, port, protocol).await,
             Verb::PoolPortsOf { client } => self.ports_of(client).await,
             Verb::Stats => Ok(Answer::Stats {
-                rows: self.counters.rows(),
+                rows: self.stats().await,
             }),
             Verb::Top { by, limit } => self.top(by, limit).await,
             Verb::Capture(wanted) => self.capture(wanted, subscriber),
@@ -280,6 +283,24 @@ impl Admin {
             Verb::Reload { confirm_within } => self.reload(Reload::Read { confirm_within }).await,
             Verb::ReloadConfirm => self.reload(Reload::Confirm).await,
         }
+    }
+
+    /// Everything that is counted. How near it is to its limits, the workers tell: if they do nothing,
+    /// it is left out.
+    async fn stats(&self) -> Vec<StatsRow> {
+        let mut rows = self.counters.rows();
+        if self.stuck().is_none()
+            && let Ok(in_use) = self.in_use().await
+        {
+            let thresholds = thresholds(&self.facts.get(), &in_use, &self.exceeded());
+            rows.extend(stats::near(&thresholds));
+        }
+        rows
+    }
+
+    /// What there is to say of workers that did nothing between the last two looks.
+    fn stuck(&self) -> Option<String> {
+        stuck(&self.missing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn status(&self) -> Result<Status, Problem> {
@@ -310,8 +331,7 @@ impl Admin {
         let free = |engine: &mut Engine, _: Instant| {
             nat64::tuple::Protocol::ALL.map(|it| engine.free_ports(it))
         };
-        let stuck = stuck(&self.missing.lock().unwrap_or_else(PoisonError::into_inner));
-        let free = match stuck {
+        let free = match self.stuck() {
             // It is known already, and waiting for them would take long.
             Some(why) => Err(why),
             None => self.orders.each(free).await.map_err(|it| it.to_string()),

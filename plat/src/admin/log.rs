@@ -334,6 +334,7 @@ impl EventLog {
         self.told.insert((id, quota), (now, 0));
         let name = match id {
             3 => "NAT Addresses exhausted",
+            12 => "NAT ports exhausted",
             _ => "Quota Exceeded",
         };
         let mut event = self.event(id, name);
@@ -356,6 +357,7 @@ impl EventLog {
 fn exhaustion(code: &str) -> Option<(u8, u8)> {
     match code {
         "pool-exhausted" => Some((3, 0)),
+        "ports-exhausted" => Some((12, 0)),
         "too-many-sessions" => Some((13, 1)),
         "too-many-bindings" => Some((13, 2)),
         _ if code.starts_with("subscriber-") || code.starts_with("address-") => Some((13, 3)),
@@ -685,6 +687,7 @@ mod tests {
         assert_eq!(events.len(), 2);
         assert_eq!(exhaustion("subscriber-bindings"), Some((13, 3)));
         assert_eq!(exhaustion("address-rate"), Some((13, 3)));
+        assert_eq!(exhaustion("ports-exhausted"), Some((12, 0)));
         assert_eq!(exhaustion("no-binding"), None);
         assert_eq!((of(0), of(1)), ((Some(3), None), (Some(13), Some(2))));
         let (lines, queue) = sync_channel(100);

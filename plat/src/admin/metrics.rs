@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ::control::plat::{Health, PoolRow, StatsRow};
+use ::control::plat::{Health, PoolRow, StatsRow, Threshold};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
@@ -83,10 +83,14 @@ async fn answer(mut stream: TcpStream, admin: &Admin) -> std::io::Result<()> {
 
 async fn encode(admin: &Admin) -> String {
     let facts = admin.facts.get();
+    let in_use = admin.in_use().await.ok();
     let seen = Seen {
         instance: facts.instance.clone(),
         rows: admin.counters.rows(),
-        pool: admin.pool().await.unwrap_or_default(),
+        thresholds: in_use.as_ref().map_or_else(Vec::new, |it| {
+            super::thresholds(&facts, it, &admin.exceeded())
+        }),
+        pool: in_use.map(|it| it.pool).unwrap_or_default(),
         health: admin.health().await,
         limits: (facts.sessions_limit, facts.bindings_limit),
         log_lost: admin.log().map_or(0, |it| it.lost()),
@@ -106,6 +110,7 @@ struct Seen {
     instance: String,
     rows: Vec<StatsRow>,
     pool: Vec<PoolRow>,
+    thresholds: Vec<Threshold>,
     health: Health,
     limits: (u64, u64),
     log_lost: u64,
@@ -148,6 +153,15 @@ const BINDINGS_MADE: Name = counter("bindings_made", "Bindings that were ever ma
 const PACKETS: Name = counter("packets", "Packets that came in");
 const BYTES: Name = counter("bytes", "Bytes that came in");
 const TRANSLATED: Name = counter("translated_packets", "Successful translations");
+const TRANSLATED_BYTES: Name = counter("translated_bytes", "Their bytes as they go out");
+const DROPPED_BY_CAUSE: Name = counter(
+    "dropped_by_cause_packets",
+    "Packets that did not pass, by the causes of RFC 8512",
+);
+const USED: Name = gauge("limited_in_use", "How much is in use of what has a limit");
+const LIMIT: Name = gauge("limit", "How much of it there may be");
+const THRESHOLD: Name = gauge("threshold_percent", "Where its alarm begins and ends");
+const ALARM: Name = gauge("alarm", "Whether it came near to its limit");
 const KEPT: Name = counter("kept_packets", "Packets kept until others come");
 const DROPPED: Name = counter("dropped_packets", "Packets that did not pass, by reason");
 const ERRORS: Name = counter(
@@ -177,6 +191,10 @@ fn metric(code: &str) -> Option<(Name, Labels)> {
         return Some((name, Vec::new()));
     }
     let (first, rest) = code.split_once('.')?;
+    if first == "dropped" {
+        let is_sum = rest == "total";
+        return (!is_sum).then(|| (DROPPED_BY_CAUSE, vec![("cause", rest.to_owned())]));
+    }
     if let Some(name) = match first {
         "sessions" => Some(SESSIONS),
         "bindings" => Some(BINDINGS),
@@ -191,10 +209,13 @@ fn metric(code: &str) -> Option<(Name, Labels)> {
         "packets" => PACKETS,
         "bytes" => BYTES,
         "passed" => TRANSLATED,
+        "bytes-out" => TRANSLATED_BYTES,
         "kept" => KEPT,
         "errors-sent" => ERRORS,
         _ => {
-            let (kind, reason) = rest.split_once('.')?;
+            let (kind, reason) = rest
+                .split_once('.')
+                .filter(|_| first.starts_with("from-"))?;
             let labels = [("kind", kind.to_owned()), ("reason", reason.to_owned())];
             return Some((DROPPED, [direction].into_iter().chain(labels).collect()));
         }
@@ -210,13 +231,13 @@ impl Seen {
             all.entry(name).or_default().push((labels, value));
         };
         for row in &self.rows {
-            if let Some((name, labels)) = metric(&row.code) {
+            if let (Some((name, labels)), Some(value)) = (metric(&row.code), row.value) {
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
                     reason = "it was a count"
                 )]
-                add(name, labels, row.value as u64);
+                add(name, labels, value as u64);
             }
         }
         for row in &self.pool {
@@ -228,6 +249,17 @@ impl Seen {
             };
             add(POOL_PORTS, labels(), row.ports);
             add(POOL_USED, labels(), row.used);
+        }
+        for it in &self.thresholds {
+            let labels = || vec![("of", it.code.clone())];
+            add(USED, labels(), it.value);
+            add(LIMIT, labels(), it.limit);
+            add(ALARM, labels(), it.exceeded.into());
+            for (mark, percent) in [("high", it.high), ("low", it.low)] {
+                let mark = ("mark", mark.to_owned());
+                let labels = labels().into_iter().chain([mark]).collect();
+                add(THRESHOLD, labels, percent.into());
+            }
         }
         for check in &self.health.checks {
             let labels = vec![("check", check.name.clone())];
@@ -318,6 +350,15 @@ pub(super) mod tests {
         assert_eq!(name, DROPPED);
         assert_eq!(labels[0], ("direction", "from-v6".to_owned()));
         assert_eq!(labels[2], ("reason", "no-binding".to_owned()));
+        let (name, labels) = metric("dropped.port-limit").unwrap();
+        assert_eq!(
+            (name, labels[0].1.as_str()),
+            (DROPPED_BY_CAUSE, "port-limit")
+        );
+        // The sum would be counted twice.
+        for sum in ["dropped.total", "traffic.packets-in", "use.memory.percent"] {
+            assert_eq!(metric(sum), None);
+        }
         assert_eq!(metric("from-v6.dropped"), None);
         assert_eq!(metric("sessions"), None);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control::plat::{Amounts, StatsRow};
+use control::plat::{Amounts, StatsRow, Threshold};
 use nat64::{
     DropReason,
     stats::{DirectionStats, Stats},
@@ -13,7 +13,7 @@ use wire::{
     verdict::Reason,
 };
 
-use super::rows;
+use super::{causes::Cause, rows};
 use crate::workers::{Orders, Shared, Unanswered};
 
 /// The counters of all workers. Reading them disturbs nobody.
@@ -71,6 +71,7 @@ impl Counters {
     /// All rows, in a fixed order.
     pub(crate) fn rows(&self) -> Vec<StatsRow> {
         let mut table = Table::default();
+        self.traffic(&mut table);
         self.current_amounts(&mut table);
         for (name, people, which) in DIRECTIONS {
             let all: Vec<_> = self.workers.iter().map(which).collect();
@@ -103,6 +104,51 @@ impl Counters {
         table.0
     }
 
+    /// Both directions together, by the words of RFC 8512.
+    fn traffic(&self, table: &mut Table) {
+        let sum = |which: fn(&DirectionStats) -> u64| -> u64 {
+            let both = |it: &Stats| which(&it.from_v6) + which(&it.from_v4);
+            self.workers.iter().map(both).sum()
+        };
+        let dropped =
+            |it: &DirectionStats| it.dropped_by_state.total() + it.dropped_by_translation.total();
+        for (code, sentence, value) in [
+            (
+                "traffic.packets-in",
+                "Packets that came in, from both sides (RFC 8512 §3).",
+                sum(|it| it.packets_in.get()),
+            ),
+            (
+                "traffic.bytes-in",
+                "Their bytes (RFC 8512 §3).",
+                sum(|it| it.bytes_in.get()),
+            ),
+            (
+                "traffic.packets-out",
+                "Packets that were translated and went out, to both sides (RFC 8512 §3).",
+                sum(|it| it.passed.get()),
+            ),
+            (
+                "traffic.bytes-out",
+                "Their bytes, before one was divided into fragments (RFC 8512 §3).",
+                sum(|it| it.bytes_out.get()),
+            ),
+            (
+                "dropped.total",
+                "Packets that did not pass, from both sides, whatever the reason (RFC 8512 §3).",
+                sum(dropped),
+            ),
+        ] {
+            table.add(code, sentence, value);
+        }
+        for cause in Cause::ALL {
+            let all = self.workers.iter();
+            let both = all.map(|it| cause.count(&it.from_v6) + cause.count(&it.from_v4));
+            let code = format!("dropped.{}", cause.code());
+            table.add(&code, cause.sentence(), both.sum());
+        }
+    }
+
     fn refused(&self) -> u64 {
         let refuses = |it: &DropReason| it.is_shortage() || *it == DropReason::ClientRefused;
         let reasons = DropReason::ALL.iter().copied().filter(refuses);
@@ -122,7 +168,7 @@ impl Counters {
         );
         table.add(
             "bindings",
-            "Current bindings (RFC 6146 §3.1).",
+            "Current bindings: mappings, in all (RFC 6146 §3.1; RFC 8512 §3).",
             bindings.total(),
         );
         for protocol in control::plat::Protocol::ALL {
@@ -134,7 +180,7 @@ impl Counters {
             );
             table.add(
                 &format!("bindings.{protocol}"),
-                &format!("Current bindings of {protocol} (RFC 6146 §3.1)."),
+                &format!("Current bindings, mappings of {protocol} (RFC 6146 §3.1; RFC 8512 §3)."),
                 *both.1.of_mut(protocol),
             );
         }
@@ -159,6 +205,36 @@ impl Counters {
     }
 }
 
+/// How near everything is to its limit, as rows.
+pub(super) fn near(thresholds: &[Threshold]) -> Vec<StatsRow> {
+    let mut table = Table::default();
+    for it in thresholds {
+        let Threshold {
+            code, what, limit, ..
+        } = it;
+        table.add(
+            &format!("use.{code}"),
+            &format!("How many {what} are in use, of {limit} (RFC 8512 §3)."),
+            it.value,
+        );
+        table.rate(
+            &format!("use.{code}.percent"),
+            &format!(
+                "The same in percent: an alarm begins at {} and ends under {} (RFC 8512 §3; \
+                 RFC 8158 §5).",
+                it.high, it.low
+            ),
+            percent(it.value, *limit),
+        );
+        table.add(
+            &format!("use.{code}.alarm"),
+            "1 while there is that alarm (RFC 8158 §5).",
+            it.exceeded.into(),
+        );
+    }
+    table.0
+}
+
 /// A direction: its name in codes, its name for people, and where it is counted.
 type Direction = (&'static str, &'static str, fn(&Stats) -> &DirectionStats);
 
@@ -177,10 +253,10 @@ impl Table {
             clippy::cast_precision_loss,
             reason = "exact up to 2^53, and for people and graphs beyond"
         )]
-        self.rate(code, sentence, value as f64);
+        self.rate(code, sentence, Some(value as f64));
     }
 
-    fn rate(&mut self, code: &str, sentence: &str, value: f64) {
+    fn rate(&mut self, code: &str, sentence: &str, value: Option<f64>) {
         let (sentence, clause) = split(sentence);
         self.0.push(StatsRow {
             code: code.to_owned(),
@@ -229,16 +305,17 @@ fn direction(table: &mut Table, name: &str, people: &str, all: &[&DirectionStats
         ),
         sum(|it| &it.kept),
     );
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = if came == 0 {
-        100.0
-    } else {
-        (passed as f64 * 100.0 / came as f64).min(100.0)
-    };
+    table.add(
+        &format!("{name}.bytes-out"),
+        &format!(
+            "The bytes of what passed {people}, before it was divided into fragments (RFC 8512)."
+        ),
+        sum(|it| &it.bytes_out),
+    );
     table.rate(
         &format!("{name}.success-rate"),
         &format!("Success rate {people}: of a hundred packets that came in, so many passed."),
-        rate,
+        percent(passed, came).map(|it| it.min(100.0)),
     );
     let states: Vec<_> = all.iter().map(|it| &it.dropped_by_state).collect();
     let translations: Vec<_> = all.iter().map(|it| &it.dropped_by_translation).collect();
@@ -256,6 +333,12 @@ fn direction(table: &mut Table, name: &str, people: &str, all: &[&DirectionStats
     );
     reasons(table, &format!("{name}.drop"), &states);
     reasons(table, &format!("{name}.not-translated"), &translations);
+}
+
+/// A part of something, if that is not nothing.
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn percent(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 * 100.0 / whole as f64)
 }
 
 fn reasons<R: Reason>(table: &mut Table, name: &str, all: &[&ReasonCounters<R>]) {
@@ -281,5 +364,11 @@ mod tests {
             ("It is so.", "RFC 1 §2; RFC 3")
         );
         assert_eq!(split("It is so (really).").1, "");
+    }
+
+    #[test]
+    fn of_nothing_there_is_no_rate() {
+        assert_eq!(percent(0, 0), None);
+        assert_eq!((percent(0, 4), percent(3, 4)), (Some(0.0), Some(75.0)));
     }
 }

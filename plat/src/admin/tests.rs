@@ -246,6 +246,11 @@ async fn verbs_that_there_are_not_are_refused_and_nothing_else() {
 #[tokio::test]
 async fn obs_01_counters_are_rows_with_a_sentence() {
     let fixture = Fixture::new().await;
+    let rate = |rows: &[StatsRow]| {
+        let row = rows.iter().find(|it| it.code == "from-v6.success-rate");
+        row.unwrap().value
+    };
+    assert_eq!(rate(&fixture.admin.counters.rows()), None);
     (5000..5003).for_each(|port| fixture.flow(port));
     // One that does not pass: to a private address.
     let (src, dst) = (
@@ -257,9 +262,24 @@ async fn obs_01_counters_are_rows_with_a_sentence() {
         .tun
         .from_host(Packet::whole(&V6::new(src, dst, 17).carrying(&udp)));
     assert!(fixture.tun.to_host(SOON).is_some());
-    let rows = fixture.admin.counters.rows();
+    let rows = fixture.admin.stats().await;
     let row = |code: &str| rows.iter().find(|it| it.code == code).unwrap();
-    let value = |code: &str| row(code).value;
+    let value = |code: &str| row(code).value.unwrap();
+    let question = f64::from(40 + 8 + 8);
+    assert_eq!(value("traffic.packets-in"), 4.0);
+    assert_eq!(value("traffic.bytes-in"), 4.0 * question);
+    assert_eq!(value("traffic.packets-out"), 3.0);
+    assert_eq!(value("traffic.bytes-out"), 3.0 * (question - 20.0));
+    assert_eq!(value("from-v6.bytes-out"), 3.0 * (question - 20.0));
+    assert_eq!((value("dropped.total"), value("dropped.other")), (1.0, 1.0));
+    for cause in causes::Cause::ALL {
+        assert!(row(&format!("dropped.{}", cause.code())).clause == "RFC 8512 §3");
+    }
+    assert_eq!(value("use.pool-udp"), 3.0);
+    assert_eq!(value("use.sessions.percent"), 0.3);
+    assert_eq!(value("use.memory.alarm"), 0.0);
+    let marks = &row("use.memory.percent").sentence;
+    assert!(marks.contains("begins at 80 and ends under 70"), "{marks}");
     assert_eq!(value("sessions.udp"), 3.0);
     assert_eq!(value("from-v6.packets"), 4.0);
     assert_eq!(value("from-v6.passed"), 3.0);
@@ -340,7 +360,7 @@ async fn obs_01_refused_clients_are_listed_by_network() {
     assert_eq!(status.refused_clients, 1);
     let rows = fixture.admin.counters.rows();
     let counted = rows.iter().find(|it| it.code == "clients.refused").unwrap();
-    assert_eq!(counted.value, 2.0);
+    assert_eq!(counted.value, Some(2.0));
 }
 
 #[tokio::test]
@@ -410,6 +430,12 @@ async fn metrics_are_served_and_documented() {
         "openclat_plat_sessions{protocol=\"udp\",instance=\"test\"} 1\n",
         "openclat_plat_translated_packets_total{direction=\"from-v6\",instance=\"test\"} 1\n",
         "openclat_plat_healthy{check=\"workers\",instance=\"test\"} 1\n",
+        "openclat_plat_translated_bytes_total{direction=\"from-v6\",instance=\"test\"} 36\n",
+        "openclat_plat_dropped_by_cause_packets_total{cause=\"fragments\",instance=\"test\"} 0\n",
+        "openclat_plat_limited_in_use{of=\"pool-udp\",instance=\"test\"} 1\n",
+        "openclat_plat_limit{of=\"sessions\",instance=\"test\"} 1000\n",
+        "openclat_plat_threshold_percent{of=\"memory\",mark=\"low\",instance=\"test\"} 70\n",
+        "openclat_plat_alarm{of=\"memory\",instance=\"test\"} 0\n",
     ] {
         assert!(answer.contains(line), "no {line} in {answer}");
     }

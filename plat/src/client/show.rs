@@ -168,9 +168,8 @@ pub(super) fn held(rows: &[HeldRow], left_off: u64) -> String {
 /// Counters that are zero are only shown if all of them are explained.
 pub(super) fn stats(rows: &[StatsRow], explain: bool) -> String {
     let mut text = String::new();
-    for row in rows.iter().filter(|it| explain || it.value != 0.0) {
-        let decimals = usize::from(row.value.fract() != 0.0) * 2;
-        let value = format!("{:.decimals$}", row.value);
+    for row in rows.iter().filter(|it| explain || it.value != Some(0.0)) {
+        let value = row.value.map_or_else(|| "-".to_owned(), number);
         let _ = write!(text, "{value:>14}  {}", row.code);
         if explain {
             let _ = write!(text, "\n{:16}{}", "", row.sentence);
@@ -181,6 +180,11 @@ pub(super) fn stats(rows: &[StatsRow], explain: bool) -> String {
         text.push('\n');
     }
     text
+}
+
+fn number(value: f64) -> String {
+    let decimals = usize::from(value.fract() != 0.0) * 2;
+    format!("{value:.decimals$}")
 }
 
 /// Those who were refused, and below what the reasons mean.

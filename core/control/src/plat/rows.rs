@@ -166,8 +166,8 @@ pub struct StatsRow {
     /// The clause that it follows from, like `RFC 6146 §3.5`. Empty if there is none.
     #[serde(default)]
     pub clause: String,
-    /// How often. A rate is in percent.
-    pub value: f64,
+    /// How often. A rate is in percent; of nothing there is none.
+    pub value: Option<f64>,
 }
 
 /// A client with what it uses.
