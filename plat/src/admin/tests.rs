@@ -623,3 +623,16 @@ async fn log_8158_01_an_address_without_ports_is_an_event() {
         "{written}"
     );
 }
+
+/// A database of groups that does not answer keeps nobody else waiting.
+#[tokio::test]
+async fn a_look_up_of_groups_holds_up_nobody() {
+    let (answer, answered) = std::sync::mpsc::channel();
+    let patience = SOON;
+    let question = move || answered.recv_timeout(patience).is_ok();
+    let others = async { answer.send(()).unwrap() };
+    // Where the one who asks would hold the thread, the others did not come to answer it.
+    let (found, ()) = tokio::join!(looked_up(question), others);
+    assert!(found);
+    assert!(!looked_up(|| panic!("no database")).await);
+}
