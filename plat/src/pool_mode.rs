@@ -88,8 +88,8 @@ pub(crate) fn on_host(
     Ok(config)
 }
 
-/// Where IPv4 goes now, if that is another interface than the one that was found at the start and the
-/// mode cannot follow: what is arranged there (ARP, NAT) stays there until plat starts again.
+/// Where IPv4 goes now, if that is another interface than the one that the mode has something arranged
+/// on (ARP, forwarding).
 pub(crate) fn uplink_elsewhere<'a>(
     asked: &Config,
     config: &Config,
@@ -308,9 +308,9 @@ mod tests {
         assert!(error.contains("uplink = \"eth0\""), "{error}");
     }
 
-    /// What cannot be followed is at least said.
+    /// Only where something is arranged on it, and only one that was not asked for by name.
     #[test]
-    fn another_uplink_is_noticed_by_the_modes_that_cannot_follow() {
+    fn another_uplink_is_noticed() {
         let elsewhere = |text: &str, default: &[u32]| {
             let config = find(text, &router(), &[]).unwrap();
             let later = Snapshot {

@@ -7,7 +7,7 @@ use std::{
     num::NonZeroU8,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cli::{Exit, Failure};
@@ -40,7 +40,7 @@ use crate::{
     host_plan,
     instance::Source,
     lan,
-    pool_mode::{PoolMode, on_host, uplink_elsewhere},
+    pool_mode::{PoolMode, answered, on_host, uplink_elsewhere},
     report,
     spare::Spare,
     workers::{Orders, Shared, Workers, how_many},
@@ -48,6 +48,9 @@ use crate::{
 
 /// How often the worker and the host's addresses are looked after.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// When an uplink that could not be used is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// The journal in a state directory.
 pub(crate) fn journal(state_directory: &Path) -> PathBuf {
@@ -97,7 +100,8 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
         orders: None,
         host: Arc::default(),
         spare,
-        told_uplink: None,
+        refused_uplink: None,
+        is_stopping: false,
     };
     let arranged = surroundings.arrange(&snapshot).await;
     let arranged = arranged.map_err(|error| netcfg_failure(&error));
@@ -143,11 +147,11 @@ async fn serve(
     // What happens besides does not put it off: the service manager waits for it.
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !workers.has_ended() {
+    while !workers.has_ended() && !surroundings.is_stopping {
         tokio::select! {
             changed = surroundings.watch.changed() => {
                 changed.map_err(|error| Failure::io("cannot watch the network", &error))?;
-                surroundings.follow().await;
+                surroundings.follow(signals).await;
             }
             () = surroundings.spare.watch() => {}
             _ = looks.tick() => {
@@ -155,7 +159,7 @@ async fn serve(
                 for worker in &missing {
                     tracing::warn!("worker {worker} does nothing: its packets wait");
                 }
-                surroundings.follow().await;
+                surroundings.follow(signals).await;
                 control.look(missing).await;
             }
             Some(order) = control.reloads.recv() => {
@@ -208,8 +212,10 @@ struct Surroundings<W, S> {
     host: Arc<admin::Host>,
     /// Addresses of the link that are used.
     spare: Spare,
-    /// The other uplink that was told of last.
-    told_uplink: Option<String>,
+    /// The other uplink that could not be used, and when.
+    refused_uplink: Option<(String, Instant)>,
+    /// The signal to end came while something else was waited for.
+    is_stopping: bool,
 }
 
 impl<W: Network, S: System> Surroundings<W, S> {
@@ -218,7 +224,6 @@ impl<W: Network, S: System> Surroundings<W, S> {
         self.host.note(snapshot, &self.config);
         self.tell_own_addresses(own_ipv4(snapshot)).await;
         self.follow_addresses(snapshot).await;
-        self.tell_other_uplink(snapshot);
         if self.forwarding.forget_replaced(snapshot) {
             self.apply().await?;
         }
@@ -228,20 +233,64 @@ impl<W: Network, S: System> Surroundings<W, S> {
         self.apply().await
     }
 
-    /// Says once that IPv4 goes by another interface than plat was arranged for.
-    fn tell_other_uplink(&mut self, snapshot: &Snapshot) {
-        let now = uplink_elsewhere(&self.asked, &self.config, snapshot);
-        if now == self.told_uplink.as_deref() {
+    /// Goes on by the interface that IPv4 goes by now, where something is arranged on the one before.
+    /// What is there is taken back when the host is arranged the next time. An interface that cannot
+    /// be used is said, and tried again a minute later.
+    async fn follow_uplink(&mut self, snapshot: &Snapshot, signals: &mut impl Signals) {
+        let Some(now) = uplink_elsewhere(&self.asked, &self.config, snapshot) else {
+            self.refused_uplink = None;
+            return;
+        };
+        let refused = self.refused_uplink.as_ref();
+        if refused.is_some_and(|(name, at)| name == now && at.elapsed() < AGAIN) {
             return;
         }
-        if let Some(now) = now {
-            let mode = self.config.pool_mode;
-            tracing::warn!(
-                "IPv4 goes by {now} now, and {mode} is arranged for {}: start plat again",
-                self.config.uplink.as_deref().unwrap_or("no interface")
-            );
+        let mode = self.config.pool_mode;
+        match self.move_to(now, snapshot, signals).await {
+            Ok(()) => tracing::info!("IPv4 goes by {now} now: {mode} is arranged there"),
+            Err(failure) => {
+                let before = self.config.uplink.as_deref().unwrap_or("no interface");
+                tracing::warn!("IPv4 goes by {now} now, {mode} stays on {before}: {failure}");
+                self.refused_uplink = Some((now.to_owned(), Instant::now()));
+            }
         }
-        self.told_uplink = now.map(str::to_owned);
+    }
+
+    async fn move_to(
+        &mut self,
+        uplink: &str,
+        snapshot: &Snapshot,
+        signals: &mut impl Signals,
+    ) -> Result<(), Failure> {
+        let mut config = self.config.clone();
+        config.uplink = Some(uplink.to_owned());
+        config.answered = answered(&config, snapshot)?;
+        if let Some(spare) = self.claim(&config, snapshot, signals).await? {
+            self.spare = spare;
+            self.spare.used();
+        }
+        self.config = config;
+        Ok(())
+    }
+
+    /// Asks the link for spare addresses, if there are others now, or it is another link.
+    async fn claim(
+        &mut self,
+        config: &Config,
+        snapshot: &Snapshot,
+        signals: &mut impl Signals,
+    ) -> Result<Option<Spare>, Failure> {
+        let same = config.answered == self.config.answered && config.uplink == self.config.uplink;
+        if config.pool_mode != PoolMode::Arp || same {
+            return Ok(None);
+        }
+        let spare = Spare::claim(config, snapshot, signals).await?;
+        // The signal is not told twice.
+        self.is_stopping = spare.is_none();
+        match spare {
+            Some(spare) => Ok(Some(spare)),
+            None => Err(Failure::new(Exit::NotRunning, "plat is stopping")),
+        }
     }
 
     async fn apply(&mut self) -> Result<(), netcfg::Error> {
@@ -326,9 +375,10 @@ impl<W: Network, S: System> Surroundings<W, S> {
     }
 
     /// Looks at the host again. What fails is tried again with the next look.
-    async fn follow(&mut self) {
+    async fn follow(&mut self, signals: &mut impl Signals) {
         match self.watch.snapshot().await {
             Ok(snapshot) => {
+                self.follow_uplink(&snapshot, signals).await;
                 if let Err(error) = self.arrange(&snapshot).await {
                     tracing::warn!("{error}");
                 }

@@ -28,7 +28,6 @@ use crate::{
     },
     host_plan,
     pool_mode::{PoolMode, answered},
-    spare::Spare,
     workers::Unanswered,
 };
 
@@ -299,22 +298,6 @@ impl<W: Network, S: System> Surroundings<W, S> {
         match step.new.iter().find(in_pool) {
             Some(it) => Err(wrong(&refused(it, &"the IPv4 address is not in the pool"))),
             None => Ok(()),
-        }
-    }
-
-    /// Asks the link for spare addresses, if there are others now.
-    async fn claim(
-        &self,
-        config: &Config,
-        snapshot: &Snapshot,
-        signals: &mut impl Signals,
-    ) -> Result<Option<Spare>, Failure> {
-        if config.pool_mode != PoolMode::Arp || config.answered == self.config.answered {
-            return Ok(None);
-        }
-        match Spare::claim(config, snapshot, signals).await? {
-            Some(spare) => Ok(Some(spare)),
-            None => Err(Failure::new(Exit::NotRunning, "plat is stopping")),
         }
     }
 

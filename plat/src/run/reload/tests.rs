@@ -10,8 +10,7 @@ use ::control::{
     plat::{Answer, Verb, Wanted},
 };
 use host::{
-    fake::{FakeHost, Packet},
-    netwatch::{Address, Interface},
+    fake::{FakeHost, Packet, World},
     signals::Told,
 };
 use ipc::{Client, Error, transport};
@@ -30,6 +29,7 @@ use crate::{
     config::tests::settled,
     forwarding::Forwarding,
     instance::{Instance, Source},
+    test_host,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -43,19 +43,7 @@ struct Running {
 impl Running {
     fn new(test: &str) -> Self {
         let host = FakeHost::new();
-        let lan = Interface {
-            index: 2,
-            name: "eth0".to_owned(),
-            running: true,
-            mac: None,
-            ipv6_mtu: 1500,
-            addresses: vec![Address {
-                address: "2001:db8::64".parse().unwrap(),
-                prefix_len: 64,
-                preferred: true,
-            }],
-            ipv4: vec!["192.0.2.1".parse().unwrap()],
-        };
+        let lan = test_host::interface(2, "eth0", &[("2001:db8::64", 64)], &["192.0.2.1"]);
         host.change(|world| world.snapshot.interfaces.push(lan));
         let name = format!("openclat-reload-{test}-{}", std::process::id());
         let directory = std::env::temp_dir().join(name);
@@ -336,6 +324,48 @@ async fn plat_r_01_what_cannot_be_opened_refuses_the_reload() {
         assert!(fs::read_to_string(&other).unwrap_or_default().is_empty());
     };
     running.with(&first, script).await;
+}
+
+/// What was arranged on the old one is undone, and made on the new one. None at all may be the moment
+/// between two.
+#[tokio::test]
+async fn another_uplink_is_followed() {
+    let running = Running::new("uplink");
+    let forwards = |name: &str| {
+        let setting = format!("setting net/ipv4/conf/{name}/forwarding = 1");
+        running.made().contains(&setting)
+    };
+    let default = |index: Option<u32>| {
+        let change = |world: &mut World| world.snapshot.ipv4_default = index.into_iter().collect();
+        running.host.change(change);
+    };
+    let other = test_host::interface(3, "ppp0", &[], &["198.51.100.1"]);
+    running
+        .host
+        .change(|world| world.snapshot.interfaces.push(other));
+    default(Some(2));
+    let script = async {
+        let flow = running.flow();
+        assert!(
+            forwards("eth0") && !forwards("ppp0"),
+            "{:?}",
+            running.made()
+        );
+        for (index, by, not_by) in [(3, "ppp0", "eth0"), (2, "eth0", "ppp0")] {
+            default(None);
+            time::sleep(Duration::from_millis(50)).await;
+            assert!(forwards(not_by));
+            default(Some(index));
+            let deadline = Instant::now() + SOON;
+            while !forwards(by) || forwards(not_by) {
+                assert!(Instant::now() < deadline, "{:?}", running.made());
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        assert_eq!(running.flow(), flow);
+    };
+    let config = "pool_mode = \"masquerade\"\nclients = [\"2001:db8::/64\"]\n";
+    running.with(config, script).await;
 }
 
 fn plan(text: &str) -> Plan {

@@ -31,6 +31,7 @@ mod shared_ports;
 mod stateless;
 mod stun;
 mod traffic;
+mod uplinks;
 mod workers;
 
 use lab::{
