@@ -19,6 +19,7 @@ pub mod flood;
 pub mod frames;
 pub mod impair;
 pub mod namespace;
+pub mod openmetrics;
 pub mod pair;
 pub mod process;
 pub mod scratch;

@@ -11,7 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{eventually, namespace::Namespace};
+use lab::{
+    eventually,
+    flood::Cable,
+    namespace::Namespace,
+    topology::{Network, SERVER_BY_PREFIX},
+};
+use wire::compose::{self, Pair, V6};
+
+/// Ports of the server that take datagrams and say nothing.
+const SILENT: [u16; 4] = [4001, 4002, 4003, 4004];
+/// What the queue before the PLAT holds for sure.
+const BURST: u64 = 200;
 
 /// An answer that takes longer is lost. A busy machine is slow, too.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -158,4 +169,37 @@ pub(crate) fn connect(client: Ipv6Addr, server: SocketAddr) -> TcpStream {
     stream.set_read_timeout(patience).unwrap();
     stream.set_write_timeout(patience).unwrap();
     stream
+}
+
+/// The server takes what [`open_flows`] sends, while these are held.
+pub(crate) fn listen_silently(network: &Network) -> [UdpSocket; 4] {
+    let server = &network.server;
+    server.run(|| SILENT.map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap()))
+}
+
+/// Opens flows of a client that nobody answers, a few from each port and at most 64 000 ports, as
+/// fast as the PLAT takes them, so that none is lost before it.
+pub(crate) fn open_flows(network: &Network, client: Ipv6Addr, how_many: u64, of_a_port: u64) {
+    let Network { router, plat, .. } = network;
+    let cable = Cable::new((router, "r1"), (plat, "p0"));
+    let flow = move |number: u64| {
+        let port = 1024 + (number / of_a_port) as u16;
+        let to = SILENT[(number % of_a_port) as usize];
+        let datagram = compose::udp(Pair::V6(client, SERVER_BY_PREFIX), port, to, b"more");
+        V6::new(client, SERVER_BY_PREFIX, 17).carrying(&datagram)
+    };
+    for first in (0..how_many).step_by(BURST as usize) {
+        let before = plat.device("plat0");
+        let cable = cable.clone();
+        let burst = BURST.min(how_many - first);
+        router.run(move || cable.flood(burst, |n, packet| *packet = flow(first + n)));
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            let now = plat.device("plat0");
+            if now.sent + now.overflowed >= before.sent + before.overflowed + burst {
+                break;
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
 }

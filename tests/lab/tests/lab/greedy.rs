@@ -2,7 +2,7 @@
 //! more than its share.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,21 +12,17 @@ use std::{
 };
 
 use lab::{
-    flood::Cable,
     namespace::Namespace,
     topology::{Network, Options, SERVER_BY_PREFIX, SERVER6},
 };
-use wire::compose::{self, Pair, V6};
+
+use super::flows::{listen_silently, open_flows};
 
 /// Who cannot have enough: the only host of its network.
 const GREEDY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0x8000, 0, 0, 0, 1);
-/// Ports of the server that take datagrams and say nothing.
-const SILENT: [u16; 4] = [4001, 4002, 4003, 4004];
 const FLOWS: u64 = 200_000;
 /// Half of what it wants.
 const LIMITS: &str = "[limits]\nbindings = 100000\nsessions = 100000\n";
-/// What the queue before the PLAT holds for sure.
-const BURST: u64 = 200;
 /// How often a connection is opened in one measurement.
 const CONNECTS: usize = 300;
 
@@ -57,33 +53,6 @@ fn measure(host: &Namespace) -> (Duration, Duration) {
     (p99(through), p99(past))
 }
 
-/// Opens flows as fast as the PLAT takes them, so that none is lost before it.
-fn open_flows(network: &Network, how_many: u64) {
-    let Network { router, plat, .. } = network;
-    let cable = Cable::new((router, "r1"), (plat, "p0"));
-    let flow = move |number: u64| {
-        let port = 1024 + (number / 4) as u16;
-        let to = SILENT[(number % 4) as usize];
-        let pair = Pair::V6(GREEDY, SERVER_BY_PREFIX);
-        let datagram = compose::udp(pair, port, to, b"more");
-        V6::new(GREEDY, SERVER_BY_PREFIX, 17).carrying(&datagram)
-    };
-    for first in (0..how_many).step_by(BURST as usize) {
-        let before = plat.device("plat0");
-        let cable = cable.clone();
-        let burst = BURST.min(how_many - first);
-        router.run(move || cable.flood(burst, |n, packet| *packet = flow(first + n)));
-        let end = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < end {
-            let now = plat.device("plat0");
-            if now.sent + now.overflowed >= before.sent + before.overflowed + burst {
-                break;
-            }
-            thread::sleep(Duration::from_micros(200));
-        }
-    }
-}
-
 #[test]
 fn one_client_with_200_000_flows_hurts_no_other() {
     let options = Options {
@@ -93,9 +62,7 @@ fn one_client_with_200_000_flows_hurts_no_other() {
     let network = Network::new("greedy", &options);
     network.add_lost_clients("2001:db8:1:8000::/64");
     let plat = network.start_plat_with(LIMITS);
-    let _silent = network
-        .server
-        .run(|| SILENT.map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap()));
+    let _silent = listen_silently(&network);
     network.await_address();
     let host = &network.host;
 
@@ -112,7 +79,7 @@ fn one_client_with_200_000_flows_hurts_no_other() {
         }
         connected
     });
-    open_flows(&network, FLOWS);
+    open_flows(&network, GREEDY, FLOWS, 4);
     done.store(true, Ordering::Relaxed);
     assert!(others.join().unwrap() > 20);
     let (after, after_past) = measure(host);

@@ -30,6 +30,7 @@ mod reload;
 mod shared_ports;
 mod stateless;
 mod stun;
+mod told;
 mod traffic;
 mod uplinks;
 mod workers;
