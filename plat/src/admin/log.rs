@@ -49,6 +49,8 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Line {
     Text(String),
+    /// Says that so many were lost.
+    Lost(String, u64),
     /// Answered when everything before it is written.
     Sync(SyncSender<()>),
 }
@@ -96,6 +98,26 @@ impl Logged {
     }
 }
 
+/// Events that are not in the log.
+#[derive(Debug, Default)]
+struct Losses {
+    /// Not said yet.
+    untold: AtomicU64,
+    in_all: AtomicU64,
+}
+
+impl Losses {
+    fn add(&self, count: u64) {
+        self.untold.fetch_add(count, Ordering::Relaxed);
+        self.in_all.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// That so many were lost was to be said, and was lost as well.
+    fn not_told(&self, count: u64) {
+        self.untold.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
 /// The log.
 #[derive(Clone, Debug)]
 pub(crate) struct EventLog {
@@ -104,8 +126,7 @@ pub(crate) struct EventLog {
     rotation: Arc<Rotation>,
     /// Whether it is told of changes no more.
     left: Arc<AtomicBool>,
-    lost: Arc<AtomicU64>,
-    lost_in_all: Arc<AtomicU64>,
+    losses: Arc<Losses>,
     what: Logged,
     instance: String,
     /// When each kind of exhaustion was written last, and how often it was not since.
@@ -122,8 +143,9 @@ impl EventLog {
         let writer = Rotating::open(&config.file, Arc::clone(&rotation))?;
         let (lines, queue) = sync_channel(WAITING);
         let thread = thread::Builder::new().name("plat-log".to_owned());
-        thread.spawn(move || write_all(&queue, writer))?;
         let log = Self::to(lines, Logged::of(config, blocks), instance);
+        let losses = Arc::clone(&log.losses);
+        thread.spawn(move || write_all(&queue, writer, &losses))?;
         Ok(Self {
             file: config.file.as_path().into(),
             rotation,
@@ -195,8 +217,7 @@ impl EventLog {
                 keep: AtomicU32::default(),
             }),
             left: Arc::default(),
-            lost: Arc::default(),
-            lost_in_all: Arc::default(),
+            losses: Arc::default(),
             what,
             instance: instance.to_owned(),
             told: HashMap::new(),
@@ -205,7 +226,7 @@ impl EventLog {
 
     /// How many events were lost so far.
     pub(crate) fn lost(&self) -> u64 {
-        self.lost_in_all.load(Ordering::Relaxed)
+        self.losses.in_all.load(Ordering::Relaxed)
     }
 
     /// An address of the pool has no port left for a protocol; others of the pool may have
@@ -243,30 +264,23 @@ impl EventLog {
     }
 
     fn write(&self, event: Map<String, Value>) {
-        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let lost = self.losses.untold.swap(0, Ordering::Relaxed);
         if lost > 0 && !self.queue(self.lost_line(lost)) {
-            // Not told: what is lost now comes on top.
-            self.lost.fetch_add(lost, Ordering::Relaxed);
+            self.losses.not_told(lost);
         }
-        if !self.queue(event) {
-            self.lose(1);
+        if !self.queue(Line::Text(Value::Object(event).to_string())) {
+            self.losses.add(1);
         }
     }
 
-    fn lost_line(&self, count: u64) -> Map<String, Value> {
+    fn lost_line(&self, count: u64) -> Line {
         let mut event = self.event(OWN, "lost");
         event.insert("count".to_owned(), count.into());
-        event
+        Line::Lost(Value::Object(event).to_string(), count)
     }
 
-    fn queue(&self, event: Map<String, Value>) -> bool {
-        let line = Value::Object(event).to_string();
-        self.lines.try_send(Line::Text(line)).is_ok()
-    }
-
-    fn lose(&self, count: u64) {
-        self.lost.fetch_add(count, Ordering::Relaxed);
-        self.lost_in_all.fetch_add(count, Ordering::Relaxed);
+    fn queue(&self, line: Line) -> bool {
+        self.lines.try_send(line).is_ok()
     }
 
     fn binding(&self, id: u8, name: &str, binding: &Binding) {
@@ -400,7 +414,7 @@ impl Listener for EventLog {
             Change::SessionMade(record) => self.session(6, "NAT64 session create", record),
             Change::SessionEnded(record, _) => self.session(7, "NAT64 session delete", record),
             Change::Refused(refusal) => self.refused(refusal, now),
-            Change::Lost(count) => self.lose(*count),
+            Change::Lost(count) => self.losses.add(*count),
             Change::BlockTaken(block) => self.block(16, "Port block allocation", block),
             Change::BlockGiven(block) => self.block(17, "Port block deallocation", block),
             Change::BindingChanged(_) | Change::SessionChanged(_) => {}
@@ -432,26 +446,28 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
-fn write_all(queue: &Receiver<Line>, mut writer: Rotating) {
+fn write_all(queue: &Receiver<Line>, mut writer: Rotating, losses: &Losses) {
     let mut failing = false;
     for line in queue {
-        let line = match line {
-            Line::Text(line) => line,
+        let written = match &line {
+            Line::Text(text) | Line::Lost(text, _) => writer.write(text),
             Line::Sync(done) => {
                 let _ = done.send(());
                 continue;
             }
         };
-        match writer.write(&line) {
-            Ok(()) => failing = false,
-            Err(error) => {
-                // Once, not for each line.
-                if !failing {
-                    tracing::warn!("the event log: {error}");
-                }
-                failing = true;
+        if let Err(error) = &written {
+            match line {
+                Line::Text(_) => losses.add(1),
+                Line::Lost(_, count) => losses.not_told(count),
+                Line::Sync(_) => {}
+            }
+            // Once, not for each line.
+            if !failing {
+                tracing::warn!("the event log: {error}");
             }
         }
+        failing = written.is_err();
     }
 }
 
@@ -485,13 +501,37 @@ impl Rotating {
         if self.size > 0 && self.size + len > max {
             self.rotate()?;
         }
-        self.file.write_all(line.as_bytes())?;
+        self.append(line.as_bytes())?;
         self.size += len;
+        Ok(())
+    }
+
+    /// Appends a line, or nothing: half of one would spoil the next.
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < line.len() {
+            match self.file.write(&line[written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => written += len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if written > 0 {
+                        let len = self.file.metadata()?.len();
+                        self.file.set_len(len.saturating_sub(written as u64))?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
         Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
         let keep = self.rotation.keep.load(Ordering::Relaxed);
+        // After a rotation that failed halfway, nothing is to be moved again.
+        if !self.path.try_exists()? {
+            return self.begin();
+        }
         for number in (0..keep).rev() {
             match fs::rename(self.numbered(number), self.numbered(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -501,6 +541,10 @@ impl Rotating {
         if keep == 0 {
             fs::remove_file(&self.path)?;
         }
+        self.begin()
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
         self.file = append(&self.path)?;
         self.size = 0;
         Ok(())
@@ -576,7 +620,7 @@ mod tests {
 
     fn text(line: Line) -> String {
         match line {
-            Line::Text(line) => line,
+            Line::Text(line) | Line::Lost(line, _) => line,
             Line::Sync(_) => String::new(),
         }
     }
@@ -749,6 +793,64 @@ mod tests {
             said.contains("\"name\":\"lost\"") && said.contains("\"count\":10"),
             "{said}"
         );
+    }
+
+    /// Linux has a device for it.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_the_disk_has_no_room_for_is_lost_and_said() {
+        let (lines, queue) = sync_channel(9);
+        let mut log = EventLog::to(lines, Logged::Bindings, "lab");
+        let losses = Arc::clone(&log.losses);
+        let lose = |queue: &Receiver<Line>| {
+            let (sender, left) = sync_channel(9);
+            queue.try_iter().for_each(|it| sender.send(it).unwrap());
+            drop(sender);
+            let full = Rotating {
+                path: "/dev/full".into(),
+                file: append(Path::new("/dev/full")).unwrap(),
+                size: 0,
+                rotation: Arc::new(Rotation {
+                    max_bytes: AtomicU64::new(u64::MAX),
+                    keep: AtomicU32::default(),
+                }),
+            };
+            write_all(&left, full, &losses);
+        };
+        let now = Instant::now();
+        // From the second one on, there is one before it that says how many.
+        for in_all in 1..=3 {
+            log.told(&Change::BindingMade(binding()), now);
+            lose(&queue);
+            assert_eq!(log.lost(), in_all);
+        }
+        log.told(&Change::BindingMade(binding()), now);
+        let said = queue.try_iter().map(text).next().unwrap();
+        assert!(said.contains("\"count\":3"), "{said}");
+    }
+
+    /// Otherwise a disk without room for a new file would cost the old ones.
+    #[test]
+    fn a_rotation_that_failed_halfway_is_not_begun_again() {
+        let directory = std::env::temp_dir().join(format!("plat-half-{}", std::process::id()));
+        let path = directory.join("events");
+        let config = Config {
+            file: path.clone(),
+            max_bytes: 10,
+            keep: 2,
+            destinations: false,
+        };
+        let rotation = Arc::new(Rotation::of(&config));
+        let mut file = Rotating::open(&path, rotation).unwrap();
+        file.write("older").unwrap();
+        file.write("newer").unwrap();
+        // The new one could not be made.
+        fs::rename(file.numbered(1), file.numbered(2)).unwrap();
+        fs::rename(file.numbered(0), file.numbered(1)).unwrap();
+        file.write("newest").unwrap();
+        let said = [0, 1, 2].map(|it| fs::read_to_string(file.numbered(it)).unwrap());
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(said, ["newest\n", "newer\n", "older\n"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use lab::{
 };
 use nix::sys::signal::Signal;
 
-use super::flows::Flow;
+use super::{flows::Flow, told::scrape};
 
 const STARTED: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(5);
@@ -176,8 +176,10 @@ fn one_instance_goes_and_the_other_does_not_notice() {
     let mut a = host.start("a");
     let b = host.start("b");
     assert_eq!(host.forwards(), [true; 3]);
-    for (instance, pool) in [("a", "203.0.113.0/29"), ("b", "203.0.113.8/29")] {
+    for (instance, pool, port) in [("a", "203.0.113.0/29", 9464), ("b", "203.0.113.8/29", 9465)] {
         assert!(host.has_guard(instance), "{instance}");
+        let metrics = scrape(&host.network.plat, port);
+        assert_eq!(metrics.values("instance"), [instance.to_owned()].into());
         let status = host.ask("status", instance);
         assert!(status.ok() && status.stdout.contains(pool), "{status:?}");
     }
