@@ -10,6 +10,7 @@ mod dns_discovery;
 mod floods;
 mod flows;
 mod greedy;
+mod hairpin;
 mod host_rules;
 mod instances;
 mod instruments;
