@@ -28,6 +28,7 @@ mod poor_link;
 mod privileges;
 mod probe;
 mod reload;
+mod reload_arp;
 mod shared_ports;
 mod stateless;
 mod stun;

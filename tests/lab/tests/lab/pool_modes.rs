@@ -29,7 +29,7 @@ const SHARED: std::ops::RangeInclusive<u16> = 61_001..=65_535;
 pub(crate) const STARTED: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(3);
 /// Including the time to ask a link for addresses (RFC 5227).
-const ASKED: Duration = Duration::from_secs(15);
+pub(crate) const ASKED: Duration = Duration::from_secs(15);
 
 /// An IPv4 address under the well-known prefix.
 pub(crate) fn mapped(address: Ipv4Addr) -> Ipv6Addr {
@@ -69,7 +69,7 @@ pub(crate) fn plat(network: &Network, config: Option<&str>) -> Daemon {
     plat
 }
 
-fn launch(network: &Network, config: Option<&str>) -> Daemon {
+pub(crate) fn launch(network: &Network, config: Option<&str>) -> Daemon {
     Daemon::start(&network.plat, "plat", plat_command(network, config)).unwrap()
 }
 
@@ -385,22 +385,23 @@ fn a_private_pool_is_masqueraded() {
     State::of(&network.plat).assert_is(&before, "in the end");
 }
 
+/// A larger link to the IPv4 router than the other tests have.
+pub(crate) fn widen_uplink(network: &Network) {
+    let Network { isp, plat, .. } = network;
+    isp.add_address("i0", "192.0.2.2/24");
+    isp.must("ip route replace 192.0.2.0/24 dev i0 src 9.9.8.1");
+    isp.must("ip addr del 192.0.2.2/30 dev i0");
+    plat.must("ip addr add 192.0.2.1/24 dev p1");
+    plat.must("ip addr del 192.0.2.1/30 dev p1");
+    plat.must("ip route replace default via 192.0.2.2 dev p1");
+}
+
 /// Spare addresses of the link to the IPv4 router, which has no route to them.
 #[test]
 fn spare_addresses_of_the_link_are_answered_for() {
     let network = network("arp", &Options::default());
     serve_web(&network.plat);
-    // A larger link than the other tests have.
-    network.isp.add_address("i0", "192.0.2.2/24");
-    network
-        .isp
-        .must("ip route replace 192.0.2.0/24 dev i0 src 9.9.8.1");
-    network.isp.must("ip addr del 192.0.2.2/30 dev i0");
-    network.plat.must("ip addr add 192.0.2.1/24 dev p1");
-    network.plat.must("ip addr del 192.0.2.1/30 dev p1");
-    network
-        .plat
-        .must("ip route replace default via 192.0.2.2 dev p1");
+    widen_uplink(&network);
     let before = State::of(&network.plat);
     // Somebody has one of them.
     network.isp.add_address("i0", "192.0.2.17/32");
