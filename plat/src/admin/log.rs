@@ -797,7 +797,6 @@ mod tests {
 
     /// Linux has a device for it.
     #[test]
-    #[cfg(target_os = "linux")]
     fn what_the_disk_has_no_room_for_is_lost_and_said() {
         let (lines, queue) = sync_channel(9);
         let mut log = EventLog::to(lines, Logged::Bindings, "lab");
