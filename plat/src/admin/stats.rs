@@ -110,8 +110,6 @@ impl Counters {
             let both = |it: &Stats| which(&it.from_v6) + which(&it.from_v4);
             self.workers.iter().map(both).sum()
         };
-        let dropped =
-            |it: &DirectionStats| it.dropped_by_state.total() + it.dropped_by_translation.total();
         for (code, sentence, value) in [
             (
                 "traffic.packets-in",
@@ -277,41 +275,12 @@ fn split(sentence: &str) -> (String, String) {
 }
 
 fn direction(table: &mut Table, name: &str, people: &str, all: &[&DirectionStats]) {
-    let sum = |which: fn(&DirectionStats) -> &Counter| -> u64 {
-        all.iter().map(|it| which(it).get()).sum()
-    };
-    let (came, passed) = (sum(|it| &it.packets_in), sum(|it| &it.passed));
-    table.add(
-        &format!("{name}.packets"),
-        &format!("Packets {people} that came in (RFC 8512)."),
-        came,
-    );
-    table.add(
-        &format!("{name}.bytes"),
-        &format!("Their bytes, {people} (RFC 8512)."),
-        sum(|it| &it.bytes_in),
-    );
-    table.add(
-        &format!("{name}.passed"),
-        &format!("Successful translations {people} (RFC 7915)."),
-        passed,
-    );
-    table.add(
-        &format!("{name}.kept"),
-        &format!(
-            "Packets {people} that were kept: fragments until the last one comes, and SYNs until \
-             their client sends one. Those that waited in vain count as dropped, too (RFC 6146 \
-             §3.4, §3.5.2.2)."
-        ),
-        sum(|it| &it.kept),
-    );
-    table.add(
-        &format!("{name}.bytes-out"),
-        &format!(
-            "The bytes of what passed {people}, before it was divided into fragments (RFC 8512)."
-        ),
-        sum(|it| &it.bytes_out),
-    );
+    let sum = |which: fn(&DirectionStats) -> u64| all.iter().map(|it| which(it)).sum();
+    for (code, sentence, which) in COUNTED {
+        let sentence = sentence.replace("{people}", people);
+        table.add(&format!("{name}.{code}"), &sentence, sum(which));
+    }
+    let (came, passed) = (sum(|it| it.packets_in.get()), sum(|it| it.passed.get()));
     table.rate(
         &format!("{name}.success-rate"),
         &format!("Success rate {people}: of a hundred packets that came in, so many passed."),
@@ -319,20 +288,52 @@ fn direction(table: &mut Table, name: &str, people: &str, all: &[&DirectionStats
     );
     let states: Vec<_> = all.iter().map(|it| &it.dropped_by_state).collect();
     let translations: Vec<_> = all.iter().map(|it| &it.dropped_by_translation).collect();
-    let dropped: u64 = states.iter().map(|it| it.total()).sum();
-    let untranslated: u64 = translations.iter().map(|it| it.total()).sum();
-    table.add(
-        &format!("{name}.dropped"),
-        &format!("Packets {people} that did not pass, whatever the reason (RFC 8512)."),
-        dropped + untranslated,
-    );
-    table.add(
-        &format!("{name}.errors-sent"),
-        &format!("Senders {people} that were told with an ICMP error (RFC 7915 §4.4, §5.4)."),
-        sum(|it| &it.errors_sent),
-    );
     reasons(table, &format!("{name}.drop"), &states);
     reasons(table, &format!("{name}.not-translated"), &translations);
+}
+
+/// Something that is counted by direction: its code, what it is, and where it is counted.
+type Counted = (&'static str, &'static str, fn(&DirectionStats) -> u64);
+
+const COUNTED: [Counted; 7] = [
+    (
+        "packets",
+        "Packets {people} that came in (RFC 8512).",
+        |it| it.packets_in.get(),
+    ),
+    ("bytes", "Their bytes, {people} (RFC 8512).", |it| {
+        it.bytes_in.get()
+    }),
+    (
+        "passed",
+        "Successful translations {people} (RFC 7915).",
+        |it| it.passed.get(),
+    ),
+    (
+        "bytes-out",
+        "The bytes of what passed {people}, before it was divided into fragments (RFC 8512).",
+        |it| it.bytes_out.get(),
+    ),
+    (
+        "kept",
+        "Packets {people} that were kept: fragments until the last one comes, and SYNs until their \
+         client sends one. Those that waited in vain count as dropped, too (RFC 6146 §3.4, §3.5.2.2).",
+        |it| it.kept.get(),
+    ),
+    (
+        "dropped",
+        "Packets {people} that did not pass, whatever the reason (RFC 8512).",
+        dropped,
+    ),
+    (
+        "errors-sent",
+        "Senders {people} that were told with an ICMP error (RFC 7915 §4.4, §5.4).",
+        |it| it.errors_sent.get(),
+    ),
+];
+
+fn dropped(direction: &DirectionStats) -> u64 {
+    direction.dropped_by_state.total() + direction.dropped_by_translation.total()
 }
 
 /// A part of something, if that is not nothing.

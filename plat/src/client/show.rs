@@ -224,3 +224,33 @@ pub(super) fn clients(rows: &[ClientRow]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where nothing came, nothing succeeded and nothing failed.
+    #[test]
+    fn a_rate_of_nothing_is_a_dash() {
+        let row = |code: &str, value| StatsRow {
+            code: code.to_owned(),
+            sentence: "It is so.".to_owned(),
+            clause: String::new(),
+            value,
+        };
+        let rows = [
+            row("zero", Some(0.0)),
+            row("count", Some(3.0)),
+            row("rate", Some(99.5)),
+            row("none", None),
+        ];
+        let short = stats(&rows, false);
+        let expected = [("3", "count"), ("99.50", "rate"), ("-", "none")];
+        let expected = expected.map(|(value, code)| format!("{value:>14}  {code}"));
+        assert_eq!(short.lines().collect::<Vec<_>>(), expected);
+        let zero = format!("{:>14}  zero\n", 0);
+        assert!(stats(&rows, true).contains(&zero));
+        let json = serde_json::to_value(&rows[3]).unwrap();
+        assert!(json["value"].is_null());
+    }
+}

@@ -3,6 +3,7 @@
 use std::{fmt, num::NonZeroU16};
 
 use cli::config::Spanned;
+use pref64::siit::NonGlobal;
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -110,6 +111,15 @@ pub(super) enum WkpNonGlobal {
     Drop,
     /// They are translated; which may be reached, `allow_destinations` says.
     Translate,
+}
+
+impl From<WkpNonGlobal> for NonGlobal {
+    fn from(written: WkpNonGlobal) -> Self {
+        match written {
+            WkpNonGlobal::Drop => Self::Drop,
+            WkpNonGlobal::Translate => Self::Translate,
+        }
+    }
 }
 
 /// How ports are given to subscribers.

@@ -12,16 +12,16 @@ use cli::{
     text::is_interface_name,
 };
 use nat64::{
-    config::{Limits, PoolEntry, Timers, reassembly},
+    config::{ConfigError, Limits, PoolEntry, Timers, reassembly},
     ports::{PortRange, PortSet, Ports},
 };
-use pref64::{Pref64, siit::NonGlobal};
+use pref64::Pref64;
 
 use crate::pool_mode::{PRIVATE_POOL, PoolMode};
 
 use super::{
     Config, SMALLEST, bib, eam,
-    file::{File, LimitsFile, TimersFile, WkpNonGlobal},
+    file::{File, LimitsFile, TimersFile},
     networks::{Networks, values},
     place::place,
     pool::PoolRange,
@@ -43,23 +43,13 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
     if pool_mode == PoolMode::HostPorts {
         check_shared(document, &networks.pool)?;
     }
-    let at_least = |name: &str, value: &Option<Spanned<u16>>, default: u16, least: u16| {
-        let Some(value) = value else {
-            return Ok(default);
-        };
-        let (at, value) = (value.span(), *value.get_ref());
-        if value >= least {
-            return Ok(value);
-        }
-        let what = format_args!("{name} is {value}; it must be at least {least}");
-        Err(document.wrong(at, what))
-    };
-    let prefixes = values(&networks.prefixes);
-    let prefixes = if prefixes.is_empty() {
-        vec![Pref64::WELL_KNOWN]
-    } else {
-        prefixes
-    };
+    let mut prefixes = values(&networks.prefixes);
+    if prefixes.is_empty() {
+        prefixes.push(Pref64::WELL_KNOWN);
+    }
+    let uplink = file.uplink.as_ref();
+    let uplink = uplink.map(|it| interface(document, it)).transpose()?;
+    let at_least = |name, value, default, least| at_least(document, name, value, default, least);
     let config = Config {
         bib: bib::bindings(document, &file.bib, &pool, &prefixes)?,
         prefixes,
@@ -67,17 +57,11 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         pool,
         pool_mode,
         host_ports: host_ports(document, &file, pool_mode)?,
-        uplink: match &file.uplink {
-            Some(name) => Some(interface(document, name)?),
-            None => None,
-        },
+        uplink,
         answered: Vec::new(),
         eam: eam::table(document, &file.eam)?,
         allow_destinations: values(&networks.allow_destinations),
-        wkp_non_global: match file.wkp_non_global {
-            WkpNonGlobal::Drop => NonGlobal::Drop,
-            WkpNonGlobal::Translate => NonGlobal::Translate,
-        },
+        wkp_non_global: file.wkp_non_global.into(),
         interface: match &file.interface {
             Some(name) => interface(document, name)?,
             None => "plat0".to_owned(),
@@ -97,7 +81,13 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
         log: file.log.settle(document)?,
         metrics: file.metrics.settle(document)?,
     };
-    // What depends on the host is not checked by this.
+    let checked = check_engine(&config);
+    checked.map_err(|error| place(document, &file, &networks, &error))?;
+    Ok(config)
+}
+
+/// What the engine says of it, as far as that does not depend on the host.
+fn check_engine(config: &Config) -> Result<(), ConfigError> {
     let mut engine = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new());
     if engine.pool.is_empty() {
         // Left open: it depends on the host, too.
@@ -106,9 +96,25 @@ pub(super) fn settle(document: &Document) -> Result<Config, Failure> {
             ports: Ports::all(),
         }];
     }
-    let checked = engine.check();
-    checked.map_err(|error| place(document, &file, &networks, &error))?;
-    Ok(config)
+    engine.check()
+}
+
+fn at_least(
+    document: &Document,
+    name: &str,
+    value: &Option<Spanned<u16>>,
+    default: u16,
+    least: u16,
+) -> Result<u16, Failure> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    let (at, value) = (value.span(), *value.get_ref());
+    if value >= least {
+        return Ok(value);
+    }
+    let what = format_args!("{name} is {value}; it must be at least {least}");
+    Err(document.wrong(at, what))
 }
 
 /// How the pool comes to this host, and the configured addresses.
