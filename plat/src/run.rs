@@ -81,7 +81,7 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
     let Some(spare) = Spare::claim(&config, &snapshot, &mut signals).await? else {
         return Ok(Exit::Ok);
     };
-    warn_of_overlaps(&config);
+    warn_of(&asked, &config);
     let shared = Arc::new(Shared::default());
     let own = own_ipv4(&snapshot);
     let shards = shards(&config, own_ipv6(&snapshot)?, own.clone(), clock)?;
@@ -111,17 +111,8 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
     });
     let served = match started {
         Ok(workers) => {
-            if let Some(decided) = decisions::text(&config) {
-                cli::say(decided);
-            }
-            cli::say(clients::text(&surroundings.asked, &config));
-            cli::say(lan::instructions(&config));
-            surroundings.orders = Some(workers.orders());
-            surroundings.spare.used();
-            surroundings.host.note(&snapshot, &config);
-            let facts = surroundings.facts(&shared);
-            let control = Control::start(&workers, facts, &config, &surroundings.host, journal);
-            let control = control.await;
+            let began = surroundings.began(&workers, &snapshot, &shared, journal);
+            let control = began.await;
             serve(workers, &mut surroundings, &mut signals, &shared, control).await
         }
         Err(failure) => Err(failure),
@@ -219,6 +210,27 @@ struct Surroundings<W, S> {
 }
 
 impl<W: Network, S: System> Surroundings<W, S> {
+    /// The workers run: says what they do, and opens the control socket.
+    async fn began(
+        &mut self,
+        workers: &Workers,
+        snapshot: &Snapshot,
+        shared: &Arc<Shared>,
+        journal: &Path,
+    ) -> Control {
+        let config = &self.config;
+        if let Some(decided) = decisions::text(config) {
+            cli::say(decided);
+        }
+        cli::say(clients::text(&self.asked, config));
+        cli::say(lan::instructions(config));
+        self.orders = Some(workers.orders());
+        self.spare.used();
+        self.host.note(snapshot, config);
+        let facts = self.facts(shared);
+        Control::start(workers, facts, config, &self.host, journal).await
+    }
+
     /// Makes the host, as it is, what the PLAT needs.
     async fn arrange(&mut self, snapshot: &Snapshot) -> Result<(), netcfg::Error> {
         self.host.note(snapshot, &self.config);
@@ -477,6 +489,15 @@ fn check_prefixes(config: &Config, interface: &Interface) -> Result<(), Failure>
         }
     }
     Ok(())
+}
+
+/// What is allowed, and may not be what was meant.
+fn warn_of(asked: &Config, config: &Config) {
+    warn_of_overlaps(config);
+    // Of clients that are left to the host more may come.
+    for sentence in config::outside::sentences(asked) {
+        tracing::warn!("{sentence}");
+    }
 }
 
 /// Mappings inside of others: longest match decides, but the way back is not the way there

@@ -18,7 +18,7 @@ use nat64::{Engine, dispatch::Dispatch, static_bib::StaticBinding};
 use plan::Plan;
 use tokio::time;
 
-use super::{Surroundings, check_host, netcfg_failure, read, warn_of_overlaps};
+use super::{Surroundings, check_host, netcfg_failure, read, warn_of};
 use crate::{
     admin::{Control, Reload, ReloadOrder},
     clients,
@@ -261,7 +261,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
             self.spare = spare;
             self.spare.used();
         }
-        warn_of_overlaps(&self.config);
+        warn_of(&self.asked, &self.config);
         self.apply_or_warn(&new).await;
         control.now_by(&self.asked, &self.config, outlets).await;
         Ok(Some(text(&changes, taken)))
