@@ -52,8 +52,13 @@ pub struct Dynamic {
 pub struct Deterministic {
     /// C: how many subscribers share an address.
     pub subscribers: NonZeroU16,
-    /// D: as many blocks of each address belong to nobody.
+    /// D: the ports of as many more blocks of each address, and those that are left over, are given
+    /// to whoever needs more than its own. 0: there are none.
     pub spare: u16,
+    /// How many ports one is given of these at a time.
+    pub spare_size: NonZeroU16,
+    /// How often: so many spare blocks a subscriber may have. 0: none, and all of them stay unused.
+    pub spare_most: u16,
 }
 
 /// A subscriber's ports of an address, of each protocol.
@@ -78,6 +83,11 @@ pub enum BlocksError {
     Uncounted,
     /// A client network is smaller than a subscriber, or lies in another one.
     Clients(Network6),
+    /// A spare block is smaller than 16 ports or larger than what is spare of an address.
+    SpareSize {
+        /// The ports that are spare.
+        spare: u16,
+    },
     /// There are more subscribers than blocks.
     TooMany {
         /// The subscribers of all client networks.
@@ -93,6 +103,10 @@ impl fmt::Display for BlocksError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Size => write!(f, "a block of ports has from {LEAST} to {ALL}"),
+            Self::SpareSize { spare } => write!(
+                f,
+                "a spare block of ports has from {LEAST} to the {spare} that an address has for them"
+            ),
             Self::NoBlock(address) => write!(
                 f,
                 "{address} in the pool lacks ports of its blocks, which begin at {FIRST} and are \
@@ -121,11 +135,43 @@ impl fmt::Display for BlocksError {
 }
 
 impl Deterministic {
-    /// floor((65536 - R) / (C + D)), where R is 1024 (RFC 7422 §2.2).
+    /// C and D. A subscriber is given up to four spare blocks of 256 ports, or as many as its own
+    /// has if that has fewer.
+    #[must_use]
+    pub fn new(subscribers: NonZeroU16, spare: u16) -> Self {
+        const SIZE: NonZeroU16 = NonZeroU16::new(256).unwrap();
+
+        let mut blocks = Self {
+            subscribers,
+            spare,
+            spare_size: SIZE,
+            spare_most: 4,
+        };
+        let own = NonZeroU16::new(blocks.size());
+        blocks.spare_size = own.map_or(SIZE, |own| own.min(SIZE));
+        blocks
+    }
+
+    /// floor((65536 - R) / (C + D)), where R is 1024 (RFC 7422 §2, §2.2).
     #[must_use]
     pub fn size(&self) -> u16 {
         let parts = u32::from(self.subscribers.get()) + u32::from(self.spare);
         u16::try_from(u32::from(ALL) / parts.max(1)).unwrap_or_default()
+    }
+
+    /// The ports of an address that follow from nobody's number, D parts and what is left over.
+    #[must_use]
+    pub fn spare_ports(&self) -> u16 {
+        ALL.saturating_sub(self.size().saturating_mul(self.subscribers.get()))
+    }
+
+    /// How many blocks they make that are given: none unless D and what one may have say so.
+    #[must_use]
+    pub fn spare_blocks(&self) -> u16 {
+        match (self.spare, self.spare_most) {
+            (0, _) | (_, 0) => 0,
+            _ => self.spare_ports() / self.spare_size,
+        }
     }
 }
 
@@ -170,33 +216,73 @@ impl Plan {
         Network6::around(client, self.prefix_len)
     }
 
-    /// Ports of a block; 0 if there are none.
-    pub(crate) fn size(&self) -> u16 {
-        match self.blocks {
-            Blocks::None => 0,
-            Blocks::Dynamic(it) => it.size.get(),
-            Blocks::Deterministic(it) => it.size(),
-        }
-    }
-
-    /// How many blocks an address has that are somebody's or can be.
+    /// How many blocks an address has that are somebody's or can be. Those by number come first.
     pub(crate) fn count(&self) -> u16 {
         match self.blocks {
             Blocks::None => 0,
             Blocks::Dynamic(it) => ALL / it.size,
+            Blocks::Deterministic(it) => it.subscribers.get().saturating_add(it.spare_blocks()),
+        }
+    }
+
+    /// How many of these follow from subscribers' numbers.
+    pub(crate) fn numbered(&self) -> u16 {
+        match self.blocks {
+            Blocks::None | Blocks::Dynamic(_) => 0,
             Blocks::Deterministic(it) => it.subscribers.get(),
         }
     }
 
-    /// The number of the block that a port is in, the one of those that are nobody's as well.
+    /// The most shards: each has blocks of either kind.
+    pub(crate) fn most_shards(&self) -> u16 {
+        let given = self.count() - self.numbered();
+        let kinds = [self.numbered(), given].into_iter();
+        kinds.filter(|it| *it > 0).min().unwrap_or(1)
+    }
+
+    /// How many blocks a subscriber may be given as it needs them.
+    pub(crate) fn most_given(&self) -> u16 {
+        match self.blocks {
+            Blocks::None => 0,
+            Blocks::Dynamic(it) => it.most.get(),
+            Blocks::Deterministic(it) => it.spare_most.min(it.spare_blocks()),
+        }
+    }
+
+    /// Blocks of one size that follow each other: how many, of how many ports, and from which port
+    /// on. What is behind the last of them counts on, and is nobody's.
+    fn rows(&self) -> [(u16, u16, u16); 2] {
+        match self.blocks {
+            Blocks::None => [(0, 0, FIRST); 2],
+            Blocks::Dynamic(it) => [(0, 0, FIRST), (self.count(), it.size.get(), FIRST)],
+            Blocks::Deterministic(it) => {
+                let (count, size) = (it.subscribers.get(), it.size());
+                let spare = FIRST.saturating_add(count.saturating_mul(size));
+                let rest = (it.spare_blocks(), it.spare_size.get(), spare);
+                [(count, size, FIRST), rest]
+            }
+        }
+    }
+
+    /// The number of the block that a port is in, of one that is nobody's as well.
     pub(crate) fn number(&self, port: u16) -> Option<u16> {
-        port.checked_sub(FIRST)?.checked_div(self.size())
+        let [(count, size, first), (_, more, behind)] = self.rows();
+        let numbered = port.checked_sub(first)?.checked_div(size);
+        match numbered.filter(|it| *it < count) {
+            Some(number) => Some(number),
+            None => Some(count + port.checked_sub(behind)?.checked_div(more)?),
+        }
     }
 
     /// The ports of a block.
     pub(crate) fn range(&self, number: u16) -> Option<PortRange> {
-        let first = FIRST.checked_add(number.checked_mul(self.size())?)?;
-        PortRange::new(first, first.checked_add(self.size().checked_sub(1)?)?)
+        let [(count, size, first), (_, more, behind)] = self.rows();
+        let (number, size, first) = match number.checked_sub(count) {
+            None => (number, size, first),
+            Some(number) => (number, more, behind),
+        };
+        let first = first.checked_add(number.checked_mul(size)?)?;
+        PortRange::new(first, first.checked_add(size.checked_sub(1)?)?)
     }
 
     /// The block that the subscriber's number leads to: the address and its number there.
@@ -252,7 +338,7 @@ impl Plan {
             .addresses
             .iter()
             .position(|of| *of == outside.address)?;
-        let number = self.number(outside.id).filter(|it| *it < self.count())?;
+        let number = self.number(outside.id).filter(|it| *it < self.numbered())?;
         let share = u128::from(it.subscribers.get());
         let mut number = at as u128 * share + u128::from(number);
         let bits = u32::from(128 - self.prefix_len);
@@ -283,14 +369,20 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
     if !(LEAST..=ALL).contains(&size) {
         return Err(ConfigError::Blocks(BlocksError::Size));
     }
-    let numbered = matches!(config.blocks, Blocks::Deterministic(_));
+    if let Blocks::Deterministic(it) = config.blocks {
+        let sizes = LEAST..=it.spare_ports();
+        if it.spare > 0 && it.spare_most > 0 && !sizes.contains(&it.spare_size.get()) {
+            let spare = it.spare_ports();
+            return Err(ConfigError::Blocks(BlocksError::SpareSize { spare }));
+        }
+    }
+    let numbered = plan.numbered() > 0;
     let lacks = |ports: &Ports| {
         let has = |number| has_block(&plan, ports, number);
-        let mut all = 0..plan.count();
         if numbered {
-            !all.all(has)
+            !(0..plan.numbered()).all(has)
         } else {
-            !all.any(has)
+            !(0..plan.count()).any(has)
         }
     };
     if let Some(entry) = config.pool.iter().find(|it| lacks(&it.ports)) {
@@ -300,6 +392,23 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
         check_numbers(config, &plan).map_err(ConfigError::Blocks)?;
     }
     Ok(())
+}
+
+/// How many whole blocks an address with these ports has: by number, and to be given.
+#[must_use]
+pub fn whole(blocks: Blocks, ports: &Ports) -> (u16, u16) {
+    let plan = Plan {
+        blocks,
+        prefix_len: 0,
+        clients: Vec::new(),
+        addresses: Vec::new(),
+    };
+    let count = |numbers: core::ops::Range<u16>| {
+        let all = numbers.filter(|it| has_block(&plan, ports, *it)).count();
+        u16::try_from(all).unwrap_or(u16::MAX)
+    };
+    let numbered = plan.numbered();
+    (count(0..numbered), count(numbered..plan.count()))
 }
 
 /// Whether all of a block can be given out.
@@ -323,7 +432,7 @@ fn check_numbers(config: &Config, plan: &Plan) -> Result<(), BlocksError> {
         };
         subscribers += 1 << bits;
     }
-    let blocks = config.pool.len() as u128 * u128::from(plan.count());
+    let blocks = config.pool.len() as u128 * u128::from(plan.numbered());
     if subscribers > blocks {
         return Err(BlocksError::TooMany {
             subscribers,

@@ -163,13 +163,14 @@ impl Dispatch {
         self.shards
     }
 
-    /// The most shards that leave each of them 256 ports of the pool.
+    /// The most shards that leave each of them 256 ports of the pool; with blocks of ports, a block
+    /// of each kind.
     #[must_use]
     pub fn most_shards(config: &Config) -> NonZeroU8 {
         let ports: usize = config.pool.iter().map(|entry| entry.ports.most()).sum();
         let plan = Plan::new(config);
         let most = match plan.is_on() {
-            true => plan.count().into(),
+            true => plan.most_shards().into(),
             false => ports / LEAST_PORTS,
         };
         let most = u8::try_from(most).unwrap_or(u8::MAX);

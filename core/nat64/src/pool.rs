@@ -7,7 +7,7 @@ use xlat::key::Key;
 
 use crate::{
     bits::Bits,
-    blocks::{Blocks, Plan, PortBlock},
+    blocks::{Plan, PortBlock},
     config::PoolEntry,
     network6::Network6,
     paging::PoolUse,
@@ -215,26 +215,26 @@ impl Pool {
     ) -> Result<(Endpoint4, Option<PortBlock>), DropReason> {
         let blocks = self.blocks.as_ref().ok_or(DropReason::PoolExhausted)?;
         let subscriber = blocks.plan.subscriber(wanted.address);
-        let full = match blocks.plan.blocks {
-            Blocks::Dynamic(it) if blocks.of(&subscriber).len() < usize::from(it.most.get()) => {
-                DropReason::PoolExhausted
-            }
-            Blocks::Dynamic(_) | Blocks::Deterministic(_) | Blocks::None => {
-                DropReason::SubscriberBlocks
-            }
+        let given = blocks.of(&subscriber);
+        let full = match given.len() < usize::from(blocks.plan.most_given()) {
+            true => DropReason::PoolExhausted,
+            false => DropReason::SubscriberBlocks,
         };
         let (dice, number) = (random.next(), random.next());
         let home = blocks.plan.home(wanted.address);
         let home = home.and_then(|(address, it)| Some((self.position(address)?, it)));
-        let all = home.iter().chain(blocks.of(&subscriber)).copied();
-        if let Some((at, id)) = self.find_in(all, protocol, wanted.id, dice) {
+        // What is given must be written down: its own first, as long as there is any.
+        let own = self.find_in(home.into_iter(), protocol, wanted.id, dice);
+        let found = own.or_else(|| self.find_in(given.iter().copied(), protocol, wanted.id, dice));
+        if let Some((at, id)) = found {
             return Ok((self.take(at, protocol, id), None));
         }
-        if full == DropReason::SubscriberBlocks {
-            return Err(full);
+        let is_numbered = blocks.plan.numbered() > 0;
+        if full == DropReason::SubscriberBlocks || (is_numbered && home.is_none()) {
+            return Err(DropReason::SubscriberBlocks);
         }
         // All blocks of a subscriber are on one address (RFC 6888 REQ-2).
-        let first = blocks.of(&subscriber).first().map(|it| it.0);
+        let first = home.or_else(|| given.first().copied()).map(|it| it.0);
         let at = first.or_else(|| self.position(paired?));
         let full = at.map_or(full, |_| DropReason::PortsExhausted);
         let start = reduce(hash, self.addresses.len());

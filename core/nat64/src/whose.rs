@@ -60,7 +60,7 @@ impl Engine {
     /// many, in no order.
     pub fn blocks_on(&self, address: Ipv4Addr, most: usize) -> Vec<HeldBlock> {
         let plan = self.part.dispatch.plan();
-        let starts = (0..plan.count()).filter_map(|number| Some(plan.range(number)?.first()));
+        let starts = (0..plan.numbered()).filter_map(|number| Some(plan.range(number)?.first()));
         let starts = starts.filter(|id| self.part.owns(*id));
         let numbered = starts.filter_map(|id| {
             let block = plan.block_at(Endpoint4 { address, id })?;

@@ -11,8 +11,18 @@ impl BlocksFile {
         match self {
             Self::None {} => Blocks::None,
             Self::Dynamic { size, most } => Blocks::Dynamic(Dynamic { size, most }),
-            Self::Deterministic { subscribers, spare } => {
-                Blocks::Deterministic(Deterministic { subscribers, spare })
+            Self::Deterministic {
+                subscribers,
+                spare,
+                spare_size,
+                spare_most,
+            } => {
+                let default = Deterministic::new(subscribers, spare);
+                Blocks::Deterministic(Deterministic {
+                    spare_size: spare_size.unwrap_or(default.spare_size),
+                    spare_most: spare_most.unwrap_or(default.spare_most),
+                    ..default
+                })
             }
         }
     }
@@ -25,6 +35,7 @@ pub(crate) fn value(blocks: Blocks) -> Value {
         Blocks::Dynamic(it) => json!({"mode": "dynamic", "size": it.size, "most": it.most}),
         Blocks::Deterministic(it) => json!({
             "mode": "deterministic", "subscribers": it.subscribers, "spare": it.spare,
+            "spare_size": it.spare_size, "spare_most": it.spare_most,
         }),
     }
 }

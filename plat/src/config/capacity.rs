@@ -22,6 +22,8 @@ pub struct Capacity {
     pub bindings: u64,
     /// The most sessions there can be.
     pub sessions: u64,
+    /// Blocks of ports, if ports are given in blocks.
+    pub blocks: Option<InBlocks>,
     /// Bits of an address that its subscriber is known by.
     pub prefix_len: u8,
     /// Subscribers with all that their quota gives them.
@@ -43,6 +45,80 @@ pub struct AtQuota {
     pub by_ports: [u64; 3],
     /// For how many there are sessions.
     pub by_sessions: u64,
+}
+
+/// Blocks of ports, of all addresses together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InBlocks {
+    /// Those that follow from subscribers' numbers.
+    pub numbered: u64,
+    /// Ports that each of these has, of each protocol.
+    pub numbered_size: u64,
+    /// Those that are given as they are needed.
+    pub given: u64,
+    /// Ports that each of these has, of each protocol.
+    pub given_size: u64,
+    /// How many of these a subscriber may have.
+    pub given_most: u64,
+}
+
+impl InBlocks {
+    fn of(config: &Config) -> Option<Self> {
+        let (numbered_size, given_size, given_most) = match config.blocks {
+            Blocks::None => return None,
+            Blocks::Dynamic(it) => (0, it.size.get(), it.most.get()),
+            Blocks::Deterministic(it) => (it.size(), it.spare_size.get(), it.spare_most),
+        };
+        let mut all = Self {
+            numbered_size: numbered_size.into(),
+            given_size: given_size.into(),
+            given_most: given_most.into(),
+            ..Self::default()
+        };
+        for range in &config.pool {
+            let (numbered, given) = blocks::whole(config.blocks, &range.ports);
+            all.numbered += usable(range) * u64::from(numbered);
+            all.given += usable(range) * u64::from(given);
+        }
+        Some(all)
+    }
+
+    /// The ports that a subscriber with a quota of `bindings` may have, and for how many
+    /// subscribers there are blocks for so many.
+    fn at_quota(&self, bindings: u64) -> (u64, u64) {
+        let most = self.given_most.min(self.given);
+        let ports = bindings.min(self.numbered_size + most * self.given_size);
+        let beyond = ports.saturating_sub(self.numbered_size);
+        let blocks = beyond.div_ceil(self.given_size.max(1));
+        let by_given = self.given.checked_div(blocks).unwrap_or(u64::MAX);
+        match self.numbered {
+            0 => (ports, by_given),
+            numbered => (ports, by_given.min(numbered)),
+        }
+    }
+}
+
+impl fmt::Display for InBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            numbered,
+            numbered_size,
+            given,
+            given_size,
+            given_most,
+        } = self;
+        if *numbered > 0 {
+            write!(f, "{numbered} of {numbered_size} ports by number")?;
+        }
+        if *given > 0 {
+            let comma = if *numbered > 0 { ", " } else { "" };
+            write!(
+                f,
+                "{comma}{given} of {given_size} to be given, at most {given_most} to one"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// Bytes of the tables.
@@ -115,7 +191,8 @@ impl Capacity {
         let quotas = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new()).quotas;
         capacity.prefix_len = quotas.prefix_len;
         capacity.client_addresses = capacity.at_quota(quotas.address);
-        capacity.subscribers = capacity.in_blocks(config.blocks, quotas.subscriber);
+        capacity.blocks = InBlocks::of(config);
+        capacity.subscribers = capacity.in_blocks(quotas.subscriber);
         capacity
     }
 
@@ -132,21 +209,12 @@ impl Capacity {
     }
 
     /// As [`Self::at_quota`]; with blocks of ports a subscriber has no more than its blocks.
-    fn in_blocks(&self, blocks: Blocks, quota: Quota) -> AtQuota {
-        let (ports, subscribers) = match blocks {
-            Blocks::None => return self.at_quota(quota),
-            Blocks::Dynamic(it) => {
-                let (size, most) = (it.size.get(), it.most.get());
-                let whole = (u16::MAX - blocks::FIRST + 1) / size;
-                let ports = usize::from(size) * usize::from(most);
-                (ports, self.addresses * u64::from(whole) / u64::from(most))
-            }
-            Blocks::Deterministic(it) => {
-                let all = self.addresses * u64::from(it.subscribers.get());
-                (usize::from(it.size()), all)
-            }
+    fn in_blocks(&self, quota: Quota) -> AtQuota {
+        let Some(blocks) = self.blocks else {
+            return self.at_quota(quota);
         };
-        let bindings = quota.bindings.min(ports);
+        let (ports, subscribers) = blocks.at_quota(quota.bindings as u64);
+        let bindings = usize::try_from(ports).unwrap_or(usize::MAX);
         let mut at_quota = self.at_quota(Quota { bindings, ..quota });
         for count in &mut at_quota.by_ports {
             *count = subscribers.min(*count);
@@ -170,6 +238,7 @@ impl Capacity {
             "ports": {"tcp": tcp, "udp": udp, "icmp": icmp},
             "bindings": self.bindings,
             "sessions": self.sessions,
+            "blocks": self.blocks.map(|it| it.json()),
             "at_full_quota": {
                 "subscriber": self.subscribers.json(),
                 "address": self.client_addresses.json(),
@@ -179,6 +248,18 @@ impl Capacity {
                 "stored_syns": stored_syns, "fragments": fragments,
                 "in_all": self.memory.in_all(),
             },
+        })
+    }
+}
+
+impl InBlocks {
+    fn json(&self) -> Value {
+        json!({
+            "numbered": self.numbered,
+            "numbered_size": self.numbered_size,
+            "given": self.given,
+            "given_size": self.given_size,
+            "given_most": self.given_most,
         })
     }
 }
@@ -230,6 +311,9 @@ impl fmt::Display for Capacity {
                  identifiers"
             )?;
             writeln!(f, "bindings: at most {bindings}")?;
+            if let Some(blocks) = &self.blocks {
+                writeln!(f, "blocks of ports: {blocks}")?;
+            }
             let len = self.prefix_len;
             writeln!(
                 f,
@@ -341,8 +425,33 @@ mod tests {
         assert_eq!(subscribers.by_ports, [2 * 126 / 4; 3]);
         let by_number = "blocks = { mode = \"deterministic\", subscribers = 14, spare = 2 }\n\
                          clients = [\"2001:db8::/60\"]\n";
-        let subscribers = capacity(&format!("{by_number}{pool}")).subscribers;
+        let whole = capacity(&format!("{by_number}{pool}"));
+        // Their own, and four of the 31 spare ones of an address.
+        assert_eq!(whole.subscribers.bindings, 4032 + 4 * 256);
+        assert_eq!(whole.subscribers.by_ports, [2 * 31 / 4; 3]);
+        let said = whole.to_string();
+        let line = "blocks of ports: 28 of 4032 ports by number, 62 of 256 to be given, at most 4 to \
+                    one\n";
+        assert!(said.contains(line), "{said}");
+        assert_eq!(whole.json()["blocks"]["given"], 62);
+        // For less than that, fewer of them are needed, or none.
+        for (bindings, at_once) in [(4033, 28), (4032 + 3 * 256, 20), (4032, 28), (100, 28)] {
+            let text = format!("quota.subscriber.bindings = {bindings}\n{by_number}{pool}");
+            let subscribers = capacity(&text).subscribers;
+            assert_eq!(subscribers.bindings, bindings);
+            assert_eq!(subscribers.by_ports, [at_once; 3], "{bindings}");
+        }
+        let unused = by_number.replace("spare = 2", "spare = 2, spare_most = 0");
+        let subscribers = capacity(&format!("{unused}{pool}")).subscribers;
         assert_eq!(subscribers.bindings, 4032);
         assert_eq!(subscribers.by_ports, [28; 3]);
+        // Only whole blocks count.
+        let little = "pool = [{ address = \"203.0.113.1\", tcp = \"1024-2560\", \
+                      udp = \"1024-65535\", icmp = \"1024-65535\" }]\n";
+        let said = capacity(&format!("{dynamic}{little}")).to_string();
+        assert!(
+            said.contains("blocks of ports: 3 of 512 to be given"),
+            "{said}"
+        );
     }
 }

@@ -139,9 +139,15 @@ pub(super) enum BlocksFile {
     Deterministic {
         /// Subscribers that share an address.
         subscribers: NonZeroU16,
-        /// As many more blocks of each address belong to nobody. Default 0.
+        /// The ports of as many more blocks of each address are given to whoever needs more than its
+        /// own. Default 0.
         #[serde(default)]
         spare: u16,
+        /// Ports that one is given of these at a time, at least 16. Default 256, or as many as its
+        /// own block has if that has fewer.
+        spare_size: Option<NonZeroU16>,
+        /// How often: so many spare blocks a subscriber may have. Default 4.
+        spare_most: Option<u16>,
     },
 }
 

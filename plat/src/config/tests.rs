@@ -371,11 +371,25 @@ fn log_7422_01_ports_in_blocks() {
         blocks("blocks = {mode = \"dynamic\", size = 512, most = 4}"),
         Ok(Blocks::Dynamic(Dynamic { size, most }))
     );
-    let (subscribers, spare) = (n(14), 0);
+    let numbered = |more: &str| {
+        blocks(&format!(
+            "[blocks]\nmode = \"deterministic\"\nsubscribers = 14\n{more}"
+        ))
+    };
+    let default = Deterministic::new(n(14), 0);
+    assert_eq!(numbered(""), Ok(Blocks::Deterministic(default)));
+    let (spare, spare_size, spare_most) = (2, n(100), 0);
     assert_eq!(
-        blocks("[blocks]\nmode = \"deterministic\"\nsubscribers = 14"),
-        Ok(Blocks::Deterministic(Deterministic { subscribers, spare }))
+        numbered("spare = 2\nspare_size = 100\nspare_most = 0"),
+        Ok(Blocks::Deterministic(Deterministic {
+            spare,
+            spare_size,
+            spare_most,
+            ..default
+        }))
     );
+    let error = numbered("spare = 2\nspare_size = 9000").unwrap_err();
+    assert!(error.contains("from 16 to the 8064"), "{error}");
     for (wrong, said) in [
         ("[blocks]\nmode = \"none\"\nsize = 16", "size"),
         ("[blocks]\nmode = \"dynamic\"\nsize = 512", "most"),

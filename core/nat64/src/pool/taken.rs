@@ -5,13 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use hashbrown::HashMap;
 use xlat::key::Key;
 
-use crate::{
-    bits::Bits,
-    blocks::{Blocks, Plan},
-    network6::Network6,
-    ports::Ports,
-    session::Tick,
-};
+use crate::{bits::Bits, blocks::Plan, network6::Network6, ports::Ports, session::Tick};
 
 /// A block: the place of its address in the pool, and its number there.
 pub(super) type BlockId = (usize, u16);
@@ -53,11 +47,10 @@ impl TakenBlocks {
         key: Key,
         rest: Tick,
     ) -> Self {
-        let dynamic = matches!(plan.blocks, Blocks::Dynamic(_));
         let free: Vec<_> = addresses
             .map(|ports| {
                 let mut free = Bits::new(plan.count().into());
-                for number in (0..plan.count()).filter(|_| dynamic) {
+                for number in plan.numbered()..plan.count() {
                     let here = plan.range(number).is_some_and(|it| owned(it.first()));
                     if here && crate::blocks::has_block(&plan, ports, number) {
                         free.insert(number.into());

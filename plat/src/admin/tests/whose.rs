@@ -17,10 +17,7 @@ fn some(n: u16) -> NonZeroU16 {
 fn deterministic() -> nat64::Config {
     let mut config = Fixture::config();
     config.clients = vec!["2001:db8::/61".parse().unwrap()];
-    config.blocks = Blocks::Deterministic(Deterministic {
-        subscribers: some(14),
-        spare: 2,
-    });
+    config.blocks = Blocks::Deterministic(Deterministic::new(some(14), 2));
     config
 }
 

@@ -3,7 +3,13 @@
 use std::num::NonZeroU16;
 
 use super::*;
-use crate::blocks::{Blocks, BlocksError, Deterministic, Dynamic, PortBlock};
+use crate::{
+    blocks::{Blocks, BlocksError, Deterministic, Dynamic, PortBlock, whole},
+    dispatch::Dispatch,
+    ports::{PortSet, Ports},
+    view::Filter,
+    whose::HeldBlock,
+};
 
 /// Of another subscriber than [`CLIENT`] and [`OTHER`].
 const STRANGER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, 0x10);
@@ -130,10 +136,7 @@ fn deterministic() -> Config {
         "2001:db8:1::/60".parse().unwrap(),
         "2001:db8:2::/64".parse().unwrap(),
     ];
-    config.blocks = Blocks::Deterministic(Deterministic {
-        subscribers: some(14),
-        spare: 2,
-    });
+    config.blocks = Blocks::Deterministic(Deterministic::new(some(14), 2));
     config
 }
 
@@ -184,6 +187,150 @@ fn log_7422_01_a_block_follows_from_the_subscribers_number_and_the_other_way() {
     assert_eq!(blocks_of(&nat, STRANGER).len(), 1);
 }
 
+/// RFC 7422 §2, steps 2 to 4: C = 2 of 21 504 ports each on one address, and behind them as many in
+/// blocks of 16, of which a subscriber may have two.
+fn overflowing() -> Config {
+    let mut config = Config::new(prefix(), &[POOL], OWN6);
+    config.errors = xlat::config::ErrorPolicy::Send;
+    config.clients = vec!["2001:db8:1::/63".parse().unwrap()];
+    config.blocks = Blocks::Deterministic(Deterministic {
+        spare_size: some(16),
+        spare_most: 2,
+        ..Deterministic::new(some(2), 1)
+    });
+    // Little of each is served.
+    let own = "1024-22527,22528-44031";
+    let ports: PortSet = format!("{own},44032-44079").parse().unwrap();
+    config.pool[0].ports = Ports {
+        udp: ports.clone(),
+        tcp: ports.clone(),
+        icmp: ports,
+    };
+    config.timers.hold_down = Duration::from_secs(120);
+    config
+}
+
+#[test]
+fn log_7422_01_who_needs_more_than_its_block_is_given_spare_ones() {
+    let mut nat = Nat::new(overflowing());
+    nat.engine.keep_changes(Some(1_000_000));
+    let (one, other): (Ipv6Addr, Ipv6Addr) = (
+        "2001:db8:1::1".parse().unwrap(),
+        "2001:db8:1:1::1".parse().unwrap(),
+    );
+    // All of its own, whatever port the client uses itself, before anything that must be logged.
+    for port in 1..=21_504 {
+        let wanted = if port == 7 { 44_035 } else { port };
+        let (_, id) = nat.udp((one, wanted), (SERVER, 53));
+        assert!((1024..=22_527).contains(&id), "{id}");
+    }
+    assert_eq!(changes(&mut nat), []);
+    // Another protocol has room.
+    nat.send(&tcp6((one, 1), (SERVER, 80), SYN)).packet();
+    assert_eq!(changes(&mut nat), []);
+    // Also when it has a spare one by now, in which the client's own port would be free.
+    let (_, spare) = nat.udp((one, 49_000), (SERVER, 53));
+    let free = if spare % 2 == 0 { spare + 1 } else { spare - 1 };
+    nat.engine.flush(&Filter {
+        client_port: Some(100),
+        ..Filter::default()
+    });
+    let (_, id) = nat.udp((one, free), (SERVER, 53));
+    assert!((1024..=22_527).contains(&id), "{id}");
+    nat.engine.flush(&Filter {
+        client_port: Some(49_000),
+        ..Filter::default()
+    });
+    let more: Vec<_> = (50_000..50_032)
+        .map(|port| nat.udp((one, port), (SERVER, 53)).1)
+        .collect();
+    let taken = changes(&mut nat);
+    assert!(more.iter().all(|it| (44_032..44_080).contains(it)));
+    let [(true, first), (true, second)] = taken[..] else {
+        panic!("{taken:?}");
+    };
+    for (block, ports) in [(first, &more[..16]), (second, &more[16..])] {
+        assert_eq!(block.subscriber.to_string(), "2001:db8:1::/64");
+        assert_eq!((block.address, block.ports.len()), (POOL, 16));
+        assert!(ports.iter().all(|it| block.ports.contains(*it)));
+        let held = nat.engine.block_at(Endpoint4 {
+            address: POOL,
+            id: ports[0],
+        });
+        assert_eq!(
+            held,
+            Some(HeldBlock {
+                block,
+                by_number: false
+            })
+        );
+    }
+    assert_eq!(
+        nat.engine
+            .blocks_in("2001:db8:1::/64".parse().unwrap(), 9)
+            .len(),
+        3
+    );
+    // No third, although there is one: that is for its neighbour.
+    let refused = nat.send(&udp6((one, 60_000), (SERVER, 53), b"x")).reply();
+    assert_eq!(refused, (Why::State(DropReason::SubscriberBlocks), 1, 3));
+    for port in 1..=21_504 + 16 {
+        nat.udp((other, port), (SERVER, 53));
+    }
+    let neighbours = changes(&mut nat);
+    assert!(matches!(neighbours[..], [(true, block)] if block.subscriber.contains(other)));
+    // What it may have is not there any more.
+    let refused = nat.send(&udp6((other, 60_000), (SERVER, 53), b"x")).reply();
+    assert_eq!(refused, (Why::State(DropReason::PortsExhausted), 1, 3));
+    // Given back when they have rested, and told.
+    nat.wait(302);
+    assert_eq!((nat.bindings(), changes(&mut nat)), (0, vec![]));
+    nat.wait(122);
+    let mut given = changes(&mut nat);
+    given.sort_by_key(|it| it.1.ports);
+    let mut all = [taken, neighbours].concat();
+    all.sort_by_key(|it| it.1.ports);
+    let all: Vec<_> = all.into_iter().map(|it| (false, it.1)).collect();
+    assert_eq!(given, all);
+    assert_eq!(
+        nat.engine.block_at(Endpoint4 {
+            address: POOL,
+            id: more[0]
+        }),
+        None
+    );
+}
+
+/// With several shards, each has spare blocks for the subscribers that are its own.
+#[test]
+fn log_7422_01_every_shard_has_spare_blocks() {
+    let config = overflowing();
+    // Three spare blocks of each address are served, but two subscribers.
+    assert_eq!(Dispatch::most_shards(&config).get(), 2);
+    let all = whole(deterministic().blocks, &Ports::all());
+    assert_eq!(all, (14, 8064 / 256));
+    let (numbered, given) = whole(config.blocks, &config.pool[0].ports);
+    assert_eq!((numbered, given), (2, 3));
+    // D = 0, or none for anybody: nothing is given, also not of what is left over.
+    for (subscribers, spare, spare_most) in [(1000, 0, 4), (14, 2, 0)] {
+        let mut config = deterministic();
+        let blocks = Deterministic::new(some(subscribers), spare);
+        config.blocks = Blocks::Deterministic(Deterministic {
+            spare_most,
+            ..blocks
+        });
+        let mut nat = Nat::new(config);
+        let client = "2001:db8:1::1".parse().unwrap();
+        for n in 0..blocks.size() {
+            nat.udp((client, n + 1), (SERVER, 53));
+        }
+        let refused = nat
+            .send(&udp6((client, 60_000), (SERVER, 53), b"x"))
+            .reply();
+        assert_eq!(refused, (Why::State(DropReason::SubscriberBlocks), 1, 3));
+    }
+}
+
 #[test]
 fn log_7422_01_what_makes_no_blocks_is_refused() {
     let refused = |change: &dyn Fn(&mut Config)| {
@@ -220,6 +367,15 @@ fn log_7422_01_what_makes_no_blocks_is_refused() {
         })
     };
     assert_eq!(refused(&|it| it.blocks = size(15)), BlocksError::Size);
+    for spare_size in [15, 8065] {
+        let error = refused(&|it| {
+            it.blocks = Blocks::Deterministic(Deterministic {
+                spare_size: some(spare_size),
+                ..Deterministic::new(some(14), 2)
+            });
+        });
+        assert_eq!(error, BlocksError::SpareSize { spare: 8064 });
+    }
     let error = refused(&|it| {
         it.blocks = size(1024);
         it.pool[1].ports = few.into();

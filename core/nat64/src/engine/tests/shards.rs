@@ -143,7 +143,7 @@ proptest! {
         blocks in prop::sample::select(vec![
             Blocks::None,
             Blocks::Dynamic(Dynamic { size: some(512), most: some(8) }),
-            Blocks::Deterministic(Deterministic { subscribers: some(14), spare: 2 }),
+            Blocks::Deterministic(Deterministic::new(some(14), 2)),
         ]),
         flows in proptest::collection::vec(
             (
@@ -259,6 +259,42 @@ fn an_answer_to_a_port_of_another_shard_finds_nothing() {
     let wrong = (address, port.wrapping_add(16));
     let fate = shards.send(&udp4((SERVER, 53), wrong, b"x"));
     assert_eq!(fate, dropped(DropReason::NoBinding));
+}
+
+/// A subscriber's spare blocks are in its shard and on its address, whichever of its hosts needs
+/// them (RFC 6888 REQ-2).
+#[test]
+fn log_7422_01_spare_blocks_are_where_their_subscriber_is() {
+    let config = Config {
+        clients: vec!["2001:db8:1:1::/124".parse().unwrap()],
+        // 16 ports by number, and up to four times as many.
+        blocks: Blocks::Deterministic(Deterministic::new(some(3000), 1000)),
+        quotas: Quotas {
+            prefix_len: 127,
+            ..Quotas::unlimited()
+        },
+        errors: xlat::config::ErrorPolicy::Send,
+        ..Config::new(prefix(), &[POOL, POOL2], OWN6)
+    };
+    let mut shards = Shards::new(&config, 4);
+    let mut outsides = HashSet::new();
+    for subscriber in 0..8 {
+        let host = |n| Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 2 * subscriber + n);
+        let mut addresses = HashSet::new();
+        for n in 1..=80 {
+            let client = (host(u16::from(n > 16)), n);
+            let sent = shards.send(&udp6(client, (SERVER, 53), b"x")).packet();
+            let outside = source4(&sent);
+            assert!(outsides.insert(outside), "{outside:?}");
+            addresses.insert(outside.0);
+            let answer = shards.send(&udp4((SERVER, 53), outside, b"y")).packet();
+            assert_eq!(destination6(&answer), client.0);
+        }
+        assert_eq!(addresses.len(), 1);
+        let fate = shards.send(&udp6((host(0), 99), (SERVER, 53), b"x"));
+        let refused = (Why::State(DropReason::SubscriberBlocks), 1, 3);
+        assert_eq!(fate.reply(), refused);
+    }
 }
 
 /// What belongs to a busy shard is lost with a name, and counted once.
