@@ -69,6 +69,16 @@ impl Index {
             .map(|(_, place)| *place)
     }
 
+    /// The line that [`Self::find`] would look at first.
+    pub(crate) fn home(&self, hash: u64) -> usize {
+        self.pages[self.page(hash)].home(hash)
+    }
+
+    /// Reads a word of a line, only for it to be in the processor's cache.
+    pub(crate) fn touch(&self, line: usize) -> u32 {
+        self.lines[line].passed()
+    }
+
     /// The entry that [`Self::find`] would look at first. It reads the index and no entry.
     pub(crate) fn guess(&self, hash: u64) -> Option<u32> {
         self.find(hash, |_| true)

@@ -8,6 +8,8 @@
 //! and the session. So a session has all that translation needs, copies of its binding's ends too,
 //! and fills one line.
 
+use core::hint::black_box;
+
 use xlat::key::Key;
 
 use crate::{
@@ -29,7 +31,7 @@ const SLOTS: u32 = 8192;
 const NONE: u32 = u32::MAX;
 
 /// Sessions that are looked up at a time.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 64;
 
 /// A session's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -178,29 +180,51 @@ impl Sessions {
     ///
     /// Each step is done for many of them before the next one, and within a step none needs what
     /// another one reads. So a processor, which goes on with what it has while it waits for memory,
-    /// waits for many lines of the index at once, and then for many sessions.
+    /// waits for many lines of the index at once, and then for many sessions. The steps that wait do
+    /// nothing else: the less there is between two reads, the more of them it has before it stops.
     pub(crate) fn count_of(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
-        let counts = ends.chunks(TOGETHER).map(|ends| {
-            let mut hashes = [0; TOGETHER];
-            for (hash, (protocol, inside, remote)) in hashes.iter_mut().zip(ends) {
+        let counts = ends.chunks(TOGETHER).map(|ends| match ends {
+            [(protocol, inside, remote)] => {
                 let remote = session_end(*protocol, *remote);
-                *hash = self.key.hash(&[&inside_key(*protocol, *inside, remote)]);
+                usize::from(self.of_inside(*protocol, *inside, remote).is_some())
             }
-            let mut guesses = [None; TOGETHER];
-            for (guess, (hash, _)) in guesses.iter_mut().zip(hashes.iter().zip(ends)) {
-                *guess = self.by_inside.guess(*hash);
-            }
-            let known = ends.iter().zip(guesses);
-            let known = known.filter(|((protocol, inside, remote), guess)| {
-                let remote = session_end(*protocol, *remote);
-                let is_it = |id: u32| self.sessions[id].is_of_inside(*protocol, *inside, remote);
-                guess.is_some_and(|id| {
-                    is_it(id) || self.of_inside(*protocol, *inside, remote).is_some()
-                })
-            });
-            known.count()
+            _ => self.count_together(ends),
         });
         counts.sum()
+    }
+
+    /// The same of at most [`TOGETHER`].
+    fn count_together(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
+        if self.sessions.len() == 0 {
+            return 0;
+        }
+        let (mut hashes, mut homes) = ([0; TOGETHER], [0; TOGETHER]);
+        for (hash, (protocol, inside, remote)) in hashes.iter_mut().zip(ends) {
+            let remote = session_end(*protocol, *remote);
+            *hash = self.key.hash(&[&inside_key(*protocol, *inside, remote)]);
+        }
+        let hashes = &hashes[..ends.len()];
+        for (home, hash) in homes.iter_mut().zip(hashes) {
+            *home = self.by_inside.home(*hash);
+        }
+        let homes = homes[..ends.len()].iter();
+        black_box(homes.fold(0, |all, line| all ^ self.by_inside.touch(*line)));
+        let mut guesses = [NONE; TOGETHER];
+        for (guess, hash) in guesses.iter_mut().zip(hashes) {
+            *guess = self.by_inside.guess(*hash).unwrap_or(NONE);
+        }
+        let touched = guesses.iter().filter_map(|id| self.sessions.get(*id));
+        black_box(touched.fold(0, |all, session| all ^ session.expires));
+        let known = ends.iter().zip(guesses);
+        let known = known.filter(|((protocol, inside, remote), guess)| {
+            let remote = session_end(*protocol, *remote);
+            let guessed = self.sessions.get(*guess);
+            guessed.is_some_and(|it| {
+                it.is_of_inside(*protocol, *inside, remote)
+                    || self.of_inside(*protocol, *inside, remote).is_some()
+            })
+        });
+        known.count()
     }
 
     /// Adds a session of a binding with these ends. There must be none between the same ends, and
@@ -521,7 +545,7 @@ mod tests {
             1 => (Protocol::Tcp, inside(), remote(n)),
             _ => (Protocol::Udp, inside(), remote(n)),
         };
-        for count in [0, 1, 31, 32, 33, 250] {
+        for count in [0, 1, 2, 63, 64, 65, 250] {
             let ends: Vec<_> = (1..=count).map(end).collect();
             let known = |(protocol, inside, remote): &(_, _, _)| {
                 sessions.of_inside(*protocol, *inside, *remote).is_some()

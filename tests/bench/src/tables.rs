@@ -33,7 +33,7 @@ const PER_CLIENT: u32 = 100;
 /// Packets of one figure.
 const PACKETS: u32 = 1_000_000;
 /// Looked up together.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 
 /// The figures of one size.
 #[derive(Clone, Copy, Debug, PartialEq)]

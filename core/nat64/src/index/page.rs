@@ -66,9 +66,20 @@ impl Page {
 
     /// The lines in which an entry of this hash may be, in the order in which they are tried.
     pub(super) fn way(&self, hash: u64) -> impl Iterator<Item = usize> {
+        let home = self.place_of(hash);
+        let all = home..usize::from(self.count) * BLOCK;
+        all.chain(0..home).map(|at| self.line(at))
+    }
+
+    /// The first of them. The page must have lines.
+    pub(super) fn home(&self, hash: u64) -> usize {
+        self.line(self.place_of(hash))
+    }
+
+    /// Where in the page it is.
+    fn place_of(&self, hash: u64) -> usize {
         let count = usize::from(self.count) * BLOCK;
-        let home = ((low(hash) & PLACE) as usize * count) >> PLACE.count_ones();
-        (home..count).chain(0..home).map(|at| self.line(at))
+        ((low(hash) & PLACE) as usize * count) >> PLACE.count_ones()
     }
 
     pub(super) fn lines(&self) -> impl Iterator<Item = usize> {
