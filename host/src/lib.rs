@@ -8,6 +8,7 @@
 //! * [`dns`]: which DNS servers a link has, and sockets to ask them by it;
 //! * [`probe`]: echo requests by the virtual interface;
 //! * [`arp`]: whether IPv4 addresses of a link are free;
+//! * [`memory`]: huge pages for large tables;
 //! * [`sockets`]: which ports local programs have for themselves;
 //! * [`service`]: what the service manager is told;
 //! * [`signals`]: what people tell a program while it runs;
@@ -32,6 +33,7 @@ pub mod dns;
 pub mod fake;
 pub mod fault;
 mod machine;
+pub mod memory;
 pub mod netcfg;
 #[cfg(target_os = "linux")]
 mod netlink;

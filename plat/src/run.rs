@@ -15,6 +15,7 @@ use host::{
     Host,
     clock::Clock,
     fault,
+    memory::HugePages,
     netcfg::{self, NetCfg, System},
     netwatch::{Interface, Network, Snapshot},
     signals::{Signals, Told},
@@ -135,6 +136,7 @@ async fn serve(
     tracing::info!("running");
     fault::point("running");
     let mut pulse = workers.pulse();
+    let mut pages = HugePages::default();
     // What happens besides does not put it off: the service manager waits for it.
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,6 +154,7 @@ async fn serve(
                 }
                 surroundings.follow(signals).await;
                 control.look(missing).await;
+                pages = gather(pages, &workers.orders()).await;
             }
             Some(order) = control.reloads.recv() => {
                 surroundings.carry_out(order, &mut control, signals).await;
@@ -178,6 +181,19 @@ async fn serve(
         Ok(()) => Ok(Exit::Ok),
         Err(error) => Err(Failure::io("the virtual interface", &error)),
     }
+}
+
+/// Puts tables that have grown large into huge pages. Meanwhile the workers go on.
+async fn gather(mut pages: HugePages, orders: &Orders) -> HugePages {
+    // With the next look, if they do not answer.
+    let areas = orders.each(|engine, _| engine.table_memory()).await;
+    let areas = areas.unwrap_or_default().into_iter().flatten();
+    let areas: Vec<_> = areas.collect();
+    let gathering = tokio::task::spawn_blocking(move || {
+        pages.gather(areas);
+        pages
+    });
+    gathering.await.unwrap_or_default()
 }
 
 /// The host around the PLAT, which changes while it runs.

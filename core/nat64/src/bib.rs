@@ -1,6 +1,8 @@
 //! The binding information base (RFC 6146 §3.1): which pool address and port a client's address and
 //! port are.
 
+use core::ops::Range;
+
 use xlat::key::Key;
 
 use crate::{
@@ -148,6 +150,12 @@ impl Bib {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding> {
         self.ids().map(|(_, binding)| binding)
+    }
+
+    /// The addresses of the bindings and their indexes, which stay where they are.
+    pub(crate) fn memory(&self) -> impl Iterator<Item = Range<usize>> {
+        let indexes = self.by_inside.memory().chain(self.by_outside.memory());
+        self.bindings.memory().chain(indexes)
     }
 
     /// Bytes of the bindings and their indexes.

@@ -3,6 +3,7 @@
 use core::{
     net::{Ipv4Addr, Ipv6Addr},
     num::NonZeroU8,
+    ops::Range,
 };
 use std::time::{Duration, Instant};
 
@@ -177,6 +178,14 @@ impl Engine {
     #[must_use]
     pub fn look_up(&self, ends: &[(Protocol, Endpoint6, Endpoint4)]) -> usize {
         self.tables.look_up(ends)
+    }
+
+    /// The addresses of the memory of bindings, sessions and their indexes, as far as it is in use.
+    /// It stays where it is as long as the engine lives, so huge pages are worth their making.
+    #[must_use]
+    pub fn table_memory(&self) -> Vec<Range<usize>> {
+        let Tables { bib, sessions, .. } = &self.tables;
+        bib.memory().chain(sessions.memory()).collect()
     }
 
     /// How many ports of `protocol` are free in the pool.

@@ -9,6 +9,8 @@
 //! entries at once. The parts are of unequal size, lest all pages split at the same time: the
 //! memory that is not used is a small part not only on average, but at every size.
 
+use core::ops::Range;
+
 use lines::{EMPTY, Lines, SLOTS};
 use page::Page;
 
@@ -203,6 +205,11 @@ impl Index {
     /// There are two to the power of this parts.
     fn depth(&self) -> u32 {
         self.directory.len().trailing_zeros()
+    }
+
+    /// The addresses of its lines, which stay where they are.
+    pub(crate) fn memory(&self) -> impl Iterator<Item = Range<usize>> {
+        self.lines.memory()
     }
 
     /// Bytes of all that is in use.

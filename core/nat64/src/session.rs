@@ -8,7 +8,7 @@
 //! and the session. So a session has all that translation needs, copies of its binding's ends too,
 //! and fills one line.
 
-use core::hint::black_box;
+use core::{hint::black_box, ops::Range};
 
 use xlat::key::Key;
 
@@ -281,6 +281,12 @@ impl Sessions {
         self.by_outside.remove(of_outside, id.0);
         self.sessions.remove(id.0);
         session
+    }
+
+    /// The addresses of the sessions and their indexes, which stay where they are.
+    pub(crate) fn memory(&self) -> impl Iterator<Item = Range<usize>> {
+        let indexes = self.by_inside.memory().chain(self.by_outside.memory());
+        self.sessions.memory().chain(indexes)
     }
 
     /// Bytes of the sessions and their indexes.

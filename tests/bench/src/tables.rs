@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use host::memory::HugePages;
 use nat64::{
     Config, Engine,
     tuple::{Endpoint4, Endpoint6, Protocol},
@@ -139,6 +140,9 @@ impl Tables {
         }
         let time = cpu_time()?.saturating_sub(start);
         let used = resident()?.saturating_sub(before);
+        // As plat does, while it runs.
+        let mut pages = HugePages::default();
+        while pages.gather(self.engine.table_memory()) > 0 {}
         if self.engine.table_sizes() != (self.sessions as usize, self.sessions as usize) {
             return Err(io::Error::other("not every packet made a session"));
         }

@@ -1,6 +1,9 @@
 //! The lines of an index, in memory that is never moved.
 
+use core::ops::Range;
+
 use super::PLACE_BITS;
+use crate::chunks::addresses;
 
 /// Entries per line. The rest of its 64 bytes is a counter.
 pub(super) const SLOTS: usize = 15;
@@ -8,9 +11,9 @@ pub(super) const SLOTS: usize = 15;
 /// Lines that are given out together.
 pub(super) const BLOCK: usize = 8;
 
-/// Lines that memory is asked for at a time: 4 MiB. Systems give it page by page as it is written
+/// Lines that memory is asked for at a time: 16 MiB. Systems give it page by page as it is written
 /// to.
-const PER_CHUNK: usize = 1 << 16;
+const PER_CHUNK: usize = 1 << 18;
 
 /// A word without an entry. No tag has all bits set.
 pub(super) const EMPTY: u32 = u32::MAX;
@@ -84,6 +87,11 @@ impl Lines {
             last.extend_from_slice(&[Line::EMPTY; BLOCK]);
         }
         u32::try_from(first / BLOCK).unwrap_or(u32::MAX)
+    }
+
+    /// The addresses of those that are in use, which stay where they are.
+    pub(super) fn memory(&self) -> impl Iterator<Item = Range<usize>> {
+        self.0.iter().map(|chunk| addresses(chunk))
     }
 
     /// Bytes of those that are in use.
