@@ -233,13 +233,6 @@ impl Plan {
         }
     }
 
-    /// The most shards: each has blocks of either kind.
-    pub(crate) fn most_shards(&self) -> u16 {
-        let given = self.count() - self.numbered();
-        let kinds = [self.numbered(), given].into_iter();
-        kinds.filter(|it| *it > 0).min().unwrap_or(1)
-    }
-
     /// How many blocks a subscriber may be given as it needs them.
     pub(crate) fn most_given(&self) -> u16 {
         match self.blocks {

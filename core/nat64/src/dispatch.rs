@@ -20,7 +20,7 @@ use wire::{ipv4::Ipv4, ipv6::Ipv6, verdict::Verdict};
 use xlat::key::Key;
 
 use crate::{
-    blocks::Plan,
+    blocks::{Plan, has_block},
     config::Config,
     incoming_tuple::{self, Incoming},
     reason::Why,
@@ -163,17 +163,16 @@ impl Dispatch {
         self.shards
     }
 
-    /// The most shards that leave each of them 256 ports of the pool; with blocks of ports, a block
-    /// of each kind.
+    /// The most shards that leave each of them 256 ports of the pool or, with blocks of ports, a
+    /// block of each kind.
     #[must_use]
     pub fn most_shards(config: &Config) -> NonZeroU8 {
         let ports: usize = config.pool.iter().map(|entry| entry.ports.most()).sum();
         let plan = Plan::new(config);
-        let most = match plan.is_on() {
-            true => plan.most_shards().into(),
-            false => ports / LEAST_PORTS,
-        };
-        let most = u8::try_from(most).unwrap_or(u8::MAX);
+        if plan.is_on() {
+            return most_with_blocks(config, &plan);
+        }
+        let most = u8::try_from(ports / LEAST_PORTS).unwrap_or(u8::MAX);
         NonZeroU8::new(most).unwrap_or(NonZeroU8::MIN)
     }
 
@@ -283,4 +282,25 @@ impl Dispatch {
         let shard = ((hash >> 32) * u64::from(self.shards.get())) >> 32;
         ShardId(u8::try_from(shard).unwrap_or_default())
     }
+}
+
+/// A shard has the blocks whose numbers leave its own number as a remainder. The pool may have the
+/// ports of a few of them only.
+fn most_with_blocks(config: &Config, plan: &Plan) -> NonZeroU8 {
+    let is_there = |number: &u16| {
+        let mut pool = config.pool.iter();
+        pool.any(|it| has_block(plan, &it.ports, *number))
+    };
+    let numbers = (0..plan.count()).filter(is_there);
+    let kinds: (Vec<_>, Vec<_>) = numbers.partition(|it| *it < plan.numbered());
+    let leaves_none_out = |shards: &NonZeroU8| {
+        let shards = u16::from(shards.get());
+        let is_one_of = |shard, kind: &[u16]| kind.iter().any(|it| it % shards == shard);
+        let has = |shard, kind: &[u16]| kind.is_empty() || is_one_of(shard, kind);
+        (0..shards).all(|it| has(it, &kinds.0) && has(it, &kinds.1))
+    };
+    let mut all = (1..=u8::MAX).rev().filter_map(NonZeroU8::new);
+    all.into_iter()
+        .find(leaves_none_out)
+        .unwrap_or(NonZeroU8::MIN)
 }

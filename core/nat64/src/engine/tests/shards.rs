@@ -307,6 +307,7 @@ fn a_packet_that_cannot_be_passed_on_is_counted() {
         buf.set(&udp6((CLIENT, port), (SERVER, 53), b"x")).unwrap();
         let engine = &mut shards.engines[0];
         if let Handled::Elsewhere(passage) = engine.handle(&mut buf, shards.now) {
+            assert!(passage.is_untouched());
             assert_eq!(engine.give_up(&buf, passage), DropReason::RingFull.into());
             lost += 1;
         }
@@ -319,6 +320,7 @@ fn a_packet_that_cannot_be_passed_on_is_counted() {
             buf.set(&part).unwrap();
             let engine = &mut shards.engines[0];
             if let Handled::Elsewhere(passage) = engine.handle(&mut buf, shards.now) {
+                assert_eq!(passage.is_untouched(), !buf.offload.reassembled);
                 engine.give_up(&buf, passage);
                 lost += 1;
             }

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 
 use crate::{
     blocks::{Blocks, Dynamic},
-    dispatch::Handled,
+    dispatch::{Dispatch, Handled},
     static_bib::{StaticBinding, StaticError},
     subscriber::{Quota, Quotas},
 };
@@ -203,4 +203,78 @@ fn a_packet_between_clients_that_cannot_be_passed_on_is_counted_once() {
     assert_eq!(counted.sum::<u64>(), lost);
     let (came, went) = shards.accounts();
     assert_eq!(came, went);
+}
+
+/// Whoever is taken back by its pool port, is taken back in every shard, and nobody else.
+#[test]
+fn plat_3_1_01_all_shards_forget_a_static_binding_that_is_removed_by_its_port() {
+    let mut shards = Shards::new(&config(), 4);
+    let binding = |protocol, id, port| StaticBinding {
+        protocol,
+        inside: Endpoint6 {
+            address: CLIENT,
+            id,
+        },
+        outside: Endpoint4 {
+            address: POOL,
+            id: port,
+        },
+    };
+    let both = [Protocol::Udp, Protocol::Tcp];
+    for n in 0..20 {
+        for protocol in both {
+            let wanted = binding(protocol, 100 + n, 2000 + 16 * n);
+            for engine in &mut shards.engines {
+                engine.add_static(wanted).unwrap();
+            }
+        }
+    }
+    for n in (0..20).step_by(2) {
+        let wanted = binding(Protocol::Udp, 100 + n, 2000 + 16 * n);
+        let removed = shards.engines.iter_mut();
+        let removed = removed.filter_map(|it| {
+            let removed = it.remove_binding_of(Protocol::Udp, wanted.outside);
+            removed.then_some(())
+        });
+        assert_eq!(removed.count(), 1);
+    }
+    for n in 0..20 {
+        for protocol in both {
+            // To another shard than before.
+            let wanted = binding(protocol, 100 + n, 3008 + 16 * n);
+            let mut added = shards.engines.iter_mut();
+            let added = added.all(|it| it.add_static(wanted).is_ok());
+            let is_free = protocol == Protocol::Udp && n % 2 == 0;
+            assert_eq!(added, is_free, "{wanted:?}");
+        }
+    }
+}
+
+/// How many shards make sense, and how many there are.
+#[test]
+fn shards_are_as_many_as_the_pool_has_room_for() {
+    let with = |ports: u16, blocks: Option<u16>| {
+        let mut config = config();
+        config.pool[0].ports = PortRange::new(1024, 1023 + ports).unwrap().into();
+        if let Some(size) = blocks {
+            config.blocks = Blocks::Dynamic(Dynamic {
+                size: NonZeroU16::new(size).unwrap(),
+                most: NonZeroU16::MIN,
+            });
+        }
+        config
+    };
+    let most = |ports, blocks| Dispatch::most_shards(&with(ports, blocks)).get();
+    assert_eq!(
+        (most(255, None), most(511, None), most(512, None)),
+        (1, 1, 2)
+    );
+    assert_eq!((most(2048, None), most(64_000, None)), (8, 250));
+    assert_eq!((most(2048, Some(512)), most(2048, Some(64))), (4, 32));
+    // Not as many as there are blocks in all the ports that an address could have.
+    let shards = Shards::new(&with(2048, Some(512)), 4);
+    let has_ports = |it: &Engine| it.free_ports(Protocol::Udp) == 512;
+    assert!(shards.engines.iter().all(has_ports));
+    let counts = |it: &Engine| it.part.dispatch.shards().get() == 4;
+    assert!(shards.engines.iter().all(counts));
 }
