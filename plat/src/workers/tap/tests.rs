@@ -187,14 +187,55 @@ async fn what_finds_no_place_is_lost_and_counted() {
     capture.put(capture.packet(&buf, false));
     assert_eq!(capture.lost(), 5);
     // Long packets are limited by their bytes, not by their number.
-    let (capture, _packets) = Capture::new(CaptureFilter::default(), 60_000, Vec::new());
+    let (capture, mut packets) = Capture::new(CaptureFilter::default(), 60_000, Vec::new());
     buf.set(&[0x45; 60_000]).unwrap();
     for _ in 0..WAITING {
         capture.put(capture.packet(&buf, false));
     }
+    let fit = WAITING_BYTES as u64 / 60_000;
+    assert_eq!(WAITING as u64 - capture.lost(), fit);
+    // As many as are taken out find a place again, whatever was lost.
+    for _ in 0..fit {
+        capture.taken(&packets.recv().await.unwrap());
+        capture.put(capture.packet(&buf, false));
+    }
+    assert_eq!(WAITING as u64 - capture.lost(), fit);
+}
+
+/// What the host does not take as one leaves in parts, and is told of as those.
+#[tokio::test]
+async fn a_super_segment_that_is_divided_is_captured_in_parts() {
+    use std::num::NonZeroU16;
+    use wire::offload::{Gso, GsoKind, Offload};
+
+    let tapped = Tapped::new();
+    let (src, dst) = (
+        "2001:db8::1".parse().unwrap(),
+        prefix().embed("8.8.8.8".parse().unwrap()),
+    );
+    let segment = |flags, payload: &[u8]| {
+        let segment = compose::tcp(Pair::V6(src, dst), (5000, 80), flags, &[], payload);
+        Packet::whole(&V6::new(src, dst, 6).carrying(&segment))
+    };
+    tapped.tun.from_host(segment(2, b""));
+    assert!(tapped.tun.to_host(SOON).is_some());
+    let (_, mut packets) = tapped.capture(CaptureFilter::default()).await;
+    tapped.tun.refuse(Refusal::Segments);
+    let mut large = segment(16, &[7; 2500]);
+    large.offload = Offload {
+        gso: Some(Gso {
+            kind: GsoKind::TcpV6 { ecn: false },
+            size: NonZeroU16::new(1000).unwrap(),
+            header_len: 60,
+        }),
+        ..large.offload
+    };
+    tapped.tun.from_host(large);
+    let all = told(&mut packets, 4).await;
+    let lens: Vec<_> = all.iter().map(|it| (it.outbound, it.len)).collect();
     assert_eq!(
-        WAITING as u64 - capture.lost(),
-        WAITING_BYTES as u64 / 60_000
+        lens,
+        [(false, 2560), (true, 1040), (true, 1040), (true, 540)]
     );
 }
 

@@ -81,16 +81,16 @@ async fn an_idle_worker_sleeps_and_gets_up_to_end() {
     port.from_host(datagram());
     assert!(port.to_host(SOON).is_some());
     sizes(&workers).await;
-    thread::sleep(Duration::from_millis(100));
+    thread::sleep(Duration::from_millis(50));
     let beats = workers.peers.beats();
     let before = beats[0].load(Relaxed);
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(250));
     let times = beats[0].load(Relaxed) - before;
     assert!(times <= 2, "it looked {times} times");
     let asked = Instant::now();
     assert!(workers.stop().is_ok());
     assert!(
-        asked.elapsed() < Duration::from_millis(400),
+        asked.elapsed() < Duration::from_millis(300),
         "it was not woken"
     );
 }

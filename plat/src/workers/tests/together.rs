@@ -165,3 +165,92 @@ async fn one_worker_can_be_asked() {
     assert_eq!(Unanswered::Ended.to_string(), "a worker has ended");
     assert_eq!(Unanswered::Stuck.to_string(), "a worker does not answer");
 }
+
+/// What a worker that is busy cannot take is lost with a name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_busy_worker_cannot_take_is_counted() {
+    const PACKETS: u16 = 2000;
+    let two = Two::new();
+    let orders = two.workers.orders();
+    let (free, held) = std::sync::mpsc::channel::<()>();
+    let hold = tokio::spawn(async move { orders.one(1, move |_, _| held.recv().is_ok()).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for port in 0..PACKETS {
+        two.ports[0].from_host(datagram_from(5000 + port));
+    }
+    let first = &two.workers.shard_stats()[0];
+    let give_up = std::time::Instant::now() + SOON;
+    let accounted = || first.from_v6.passed.get() + first.from_v6.dropped_by_state.total();
+    while accounted() + 256 < PACKETS.into() && std::time::Instant::now() < give_up {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let lost = first.from_v6.dropped_by_state.get(DropReason::RingFull);
+    assert!(lost > 300, "{lost}");
+    assert_eq!(accounted() + 256, u64::from(PACKETS));
+    free.send(()).unwrap();
+    assert_eq!(hold.await.unwrap(), Ok(Some(true)));
+    // Those that had a place are not lost.
+    while two.workers.stats().from_v6.passed.get() + lost < PACKETS.into() {
+        assert!(std::time::Instant::now() < give_up);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(two.workers.stop().is_ok());
+}
+
+/// The SYN of a client to another one that nobody answers: the error of one worker is sent by the
+/// other, whose client it is.
+#[test]
+fn plat_3_8_01_what_one_worker_says_to_a_client_of_the_other_gets_there() {
+    use nat64::dispatch::Handled;
+
+    const SYNS: u16 = 40;
+    let clock = Clock::start();
+    let long_ago = |seconds| {
+        let ago = Duration::from_secs(seconds);
+        clock.now().checked_sub(ago).unwrap()
+    };
+    let config = Config {
+        errors: nat64::config::ErrorPolicy::Send,
+        ..config()
+    };
+    let count = NonZeroU8::new(2).unwrap();
+    let mut engines: Vec<_> = ShardId::all(count)
+        .map(|it| Engine::for_shard(config.clone(), [7; 16], count, it, long_ago(100)).unwrap())
+        .collect();
+    let (src, dst) = (
+        "2001:db8::1".parse().unwrap(),
+        "2001:db8:64::cb00:7101".parse().unwrap(),
+    );
+    let mut buf = wire::packet::PacketBuf::new();
+    for n in 0..SYNS {
+        let syn = compose::tcp(
+            Pair::V6(src, dst),
+            (20_000 + n, 30_000 + 16 * n),
+            2,
+            &[],
+            b"",
+        );
+        buf.set(&V6::new(src, dst, 6).carrying(&syn)).unwrap();
+        let mut handled = engines[0].handle(&mut buf, long_ago(20));
+        while let Handled::Elsewhere(passage) = handled {
+            let there = &mut engines[passage.to.index()];
+            handled = there.take_over(&mut buf, passage, long_ago(20));
+        }
+    }
+    let ports: Vec<_> = (0..2).map(|_| Arc::new(FakeTun::new())).collect();
+    let queues: Vec<_> = ports.iter().map(|it| Arc::clone(it) as _).collect();
+    let workers = Workers::start(engines, &queues, Arc::default(), clock).unwrap();
+    let mut told = HashSet::new();
+    let give_up = std::time::Instant::now() + SOON;
+    while told.len() < SYNS.into() && std::time::Instant::now() < give_up {
+        for port in &ports {
+            while let Some(error) = port.to_host(Duration::from_millis(1)) {
+                let bytes = error.bytes;
+                assert_eq!(bytes[40..42], [1, 4]);
+                told.insert([bytes[88], bytes[89]]);
+            }
+        }
+    }
+    assert_eq!(told.len(), usize::from(SYNS));
+    assert!(workers.stop().is_ok());
+}
