@@ -300,7 +300,5 @@ fn most_with_blocks(config: &Config, plan: &Plan) -> NonZeroU8 {
         (0..shards).all(|it| has(it, &kinds.0) && has(it, &kinds.1))
     };
     let mut all = (1..=u8::MAX).rev().filter_map(NonZeroU8::new);
-    all.into_iter()
-        .find(leaves_none_out)
-        .unwrap_or(NonZeroU8::MIN)
+    all.find(leaves_none_out).unwrap_or(NonZeroU8::MIN)
 }
