@@ -23,6 +23,8 @@ const GREEDY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0x8000, 0, 0, 0, 1);
 const FLOWS: u64 = 200_000;
 /// Half of what it wants.
 const LIMITS: &str = "[limits]\nbindings = 100000\nsessions = 100000\n";
+/// What 99 of 100 connects may take longer by chance: the whole of one takes about as much.
+const SLACK: Duration = Duration::from_micros(500);
 /// How often a connection is opened in one measurement.
 const CONNECTS: usize = 300;
 
@@ -97,10 +99,17 @@ fn one_client_with_200_000_flows_hurts_no_other() {
     assert!(from_v6.came - from_v6.passed <= dropped, "{counters:?}");
     let refused = counters.dropped("address-sessions") + counters.dropped("address-bindings");
     assert!(refused > FLOWS / 2, "{counters:?}");
-    let slower = after_past.as_secs_f64() / before_past.as_secs_f64();
-    let allowed = before.mul_f64(2.0 * slower.max(1.0)) + Duration::from_millis(2);
+    // Whatever else the machine did for a moment: three times in a row it is the PLAT.
+    let mut seen = vec![(after, after_past)];
+    let hurts = |(after, past): (Duration, Duration)| {
+        let slower = past.as_secs_f64() / before_past.as_secs_f64();
+        after > before.mul_f64(2.0 * slower.max(1.0)) + SLACK
+    };
+    while seen.iter().all(|it| hurts(*it)) && seen.len() < 3 {
+        seen.push(measure(host));
+    }
     assert!(
-        after <= allowed,
-        "connects took {before:?}, then {after:?}; past the PLAT {before_past:?}, {after_past:?}"
+        !seen.iter().all(|it| hurts(*it)),
+        "connects took {before:?} and {before_past:?} past the PLAT, then {seen:?}"
     );
 }
