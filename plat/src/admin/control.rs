@@ -137,7 +137,10 @@ impl Control {
         match outlets.log {
             Next::Same => {}
             Next::Nothing => exchange_log(&admin, None).await,
-            Next::Other(log) => exchange_log(&admin, Some(log)).await,
+            Next::Other(log) => {
+                config.log.iter().for_each(|it| log.rotate_by(it));
+                exchange_log(&admin, Some(log)).await;
+            }
         }
         self.tell_parameters(&admin, config);
         if let (Next::Nothing | Next::Other(_), Some(task)) = (&outlets.metrics, &self.metrics) {
@@ -146,6 +149,8 @@ impl Control {
         if let Next::Other(listener) = outlets.metrics {
             self.serve_metrics(&admin, listener);
         }
+        // Those that have ended are nothing to keep.
+        while self.tasks.try_join_next().is_some() {}
     }
 
     /// Ends it, while the workers still answer.

@@ -153,14 +153,18 @@ impl EventLog {
         })
     }
 
-    /// The same file by another configuration of it, for a listener that takes the place of this one.
+    /// The same file, for a listener by another configuration of it that takes the place of this one.
     pub(crate) fn turned_to(&self, config: &Config, blocks: Blocks) -> Self {
-        self.rotation.set(config);
         Self {
             what: Logged::of(config, blocks),
             left: Arc::default(),
             ..self.clone()
         }
+    }
+
+    /// When the file is full, and how many old ones there are, from the next line on.
+    pub(crate) fn rotate_by(&self, config: &Config) {
+        self.rotation.set(config);
     }
 
     /// Whether it is written into this file.

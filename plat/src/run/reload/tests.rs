@@ -305,6 +305,10 @@ async fn plat_r_01_what_cannot_be_opened_refuses_the_reload() {
                 log_in(&other, "") + &metrics_at(taken),
                 "no metrics at 127.0.0.1",
             ),
+            (
+                log_in(&one, "max_bytes = 4096\n") + &metrics_at(taken),
+                "no metrics at 127.0.0.1",
+            ),
             (log_in(&no_file, "") + &metrics_at(free), "no event log in"),
         ] {
             let text = format!("{MORE}timers.udp = 200\n{wanted}");
@@ -319,11 +323,42 @@ async fn plat_r_01_what_cannot_be_opened_refuses_the_reload() {
         }
         let route = "route to 203.0.113.3/32 out of plat0".to_owned();
         assert!(!running.made().contains(&route));
-        running.flow_from(5001);
-        events(&one, BINDING, Some(5001)).await;
+        // More than would fit into the file that was refused.
+        for port in 5001..5041 {
+            running.flow_from(port);
+        }
+        events(&one, BINDING, Some(5040)).await;
+        assert!(fs::metadata(&one).unwrap().len() > 4096);
+        assert!(!running.path("one.jsonl.1").exists());
         assert!(fs::read_to_string(&other).unwrap_or_default().is_empty());
+        let text = format!("{BOTH}{}", log_in(&one, "max_bytes = 4096\n"));
+        running.reload(&text).await.unwrap();
+        running.flow_from(5041);
+        events(&one, BINDING, Some(5041)).await;
+        assert!(running.path("one.jsonl.1").exists());
     };
     running.with(&first, script).await;
+}
+
+#[tokio::test]
+async fn obs_01_thresholds_change_with_a_reload() {
+    let running = Running::new("thresholds");
+    let script = async {
+        running.flow();
+        let near = async || {
+            let Ok(Answer::Status(status)) = running.ask(Verb::Status).await else {
+                panic!("no status");
+            };
+            let mut all = status.thresholds.into_iter();
+            let sessions = all.find(|it| it.code == "sessions").unwrap();
+            (sessions.low, sessions.high, sessions.exceeded)
+        };
+        assert_eq!(near().await, (70, 80, false));
+        let text = "limits.sessions = 50\nthresholds.sessions = { low = 1, high = 2 }";
+        running.reload(&format!("{BOTH}{text}")).await.unwrap();
+        assert_eq!(near().await, (1, 2, true));
+    };
+    running.with(BOTH, script).await;
 }
 
 /// What was arranged on the old one is undone, and made on the new one. None at all may be the moment
