@@ -630,7 +630,12 @@ async fn a_look_up_of_groups_holds_up_nobody() {
     let (answer, answered) = std::sync::mpsc::channel();
     let patience = SOON;
     let question = move || answered.recv_timeout(patience).is_ok();
-    let others = async { answer.send(()).unwrap() };
+    let others = async {
+        // Whatever runs on this thread has begun by then.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        // Too late, if nobody waits for it any more.
+        let _ = answer.send(());
+    };
     // Where the one who asks would hold the thread, the others did not come to answer it.
     let (found, ()) = tokio::join!(looked_up(question), others);
     assert!(found);

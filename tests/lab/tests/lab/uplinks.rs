@@ -23,6 +23,8 @@ const SECOND: (&str, &str) = ("p2", "192.0.4.2");
 fn with_two_uplinks(name: &str) -> Network {
     let network = network(name, &Options::default());
     connect((&network.plat, "p2"), (&network.isp, "i2"));
+    // No address that is about to be checked.
+    network.plat.set("net/ipv6/conf/p2/disable_ipv6", "1");
     network.plat.add_address("p2", "192.0.4.1/30");
     network.isp.add_address("i2", "192.0.4.2/30");
     // As it will be when it has come back.
