@@ -21,13 +21,14 @@ pub(crate) const BENCH_TOOLS: [Needed; 2] = [("perf", "linux-perf"), ("tayga", "
 pub(crate) const FIREWALL: Needed = ("nft", "nftables");
 
 /// What the lab tests run besides ([`USER_TOOLS`] and [`FIREWALL`]).
-pub(crate) const LAB_TOOLS: [Needed; 8] = [
+pub(crate) const LAB_TOOLS: [Needed; 9] = [
     ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("named", "bind9"),
     ("sysctl", "procps"),
+    ("systemctl", "systemd"),
     ("tayga", "tayga"),
     ("tcpdump", "tcpdump"),
 ];

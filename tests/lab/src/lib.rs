@@ -27,6 +27,7 @@ pub mod second;
 pub mod servers;
 pub mod state;
 pub mod stun;
+pub mod systemd;
 pub mod tayga;
 pub mod tools;
 pub mod topology;

@@ -34,6 +34,7 @@ mod stateless;
 mod stun;
 mod told;
 mod traffic;
+mod unit;
 mod uplinks;
 mod workers;
 
