@@ -87,8 +87,7 @@ impl Engine {
         let here = self.tables.bib.of_inside(protocol, inside);
         let here = here.map(|id| self.tables.bib.get(id).outside);
         let assigned = self.part.dispatch.assigned(protocol, inside);
-        // In the shard that owns the port, the tables say it.
-        let known = assigned.or_else(|| here.filter(|_| !owned));
+        let known = assigned.or(here);
         if let Some(outside) = known.filter(|known| *known != outside) {
             return Err(StaticError::InsideBound { outside });
         }

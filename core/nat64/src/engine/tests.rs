@@ -31,6 +31,7 @@ mod policy;
 mod properties;
 mod reconfigure;
 mod reference;
+mod settings;
 mod shards;
 mod share;
 mod simultaneous_open;

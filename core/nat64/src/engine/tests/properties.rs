@@ -291,7 +291,7 @@ fn assert_accounted(nat: &Nat) {
 
 /// A copy of the tables that knows only what the journal tells.
 #[derive(Default)]
-struct Copy {
+pub(super) struct Copy {
     bindings: HashMap<(Protocol, Endpoint4), Binding>,
     sessions: HashMap<(Protocol, Endpoint4, Endpoint4), SessionRecord>,
     refused: u64,
@@ -352,7 +352,7 @@ impl Copy {
 }
 
 /// What the tables hold is what the journal told.
-fn assert_copied(nat: &mut Nat, copy: &mut Copy) {
+pub(super) fn assert_copied(nat: &mut Nat, copy: &mut Copy) {
     nat.engine.drain_changes(|change| copy.follow(change));
     let bindings: HashMap<_, _> = nat.engine.bindings().map(Copy::binding).collect();
     assert_eq!(copy.bindings, bindings);
