@@ -357,6 +357,12 @@ impl Engine {
         u8::try_from(at).ok()
     }
 
+    /// Its prefixes, as they are now.
+    #[must_use]
+    pub fn prefixes(&self) -> &[Pref64] {
+        &self.prefixes
+    }
+
     pub(crate) fn prefix(&self, number: u8) -> Pref64 {
         self.prefixes[usize::from(number)]
     }

@@ -49,9 +49,7 @@ impl Admin {
         }
         let snaplen = usize::try_from(snaplen.min(LONGEST)).unwrap_or(usize::MAX);
         let facts = self.facts.get();
-        let prefixes = facts.prefixes.iter();
-        let prefixes = prefixes.filter_map(|it| it.parse().ok()).collect();
-        let (capture, packets) = Capture::new(filter, snaplen, prefixes);
+        let (capture, packets) = Capture::new(filter, snaplen);
         let shared = Arc::clone(&facts.shared);
         if !shared.tap.begin(&capture) {
             let what = "somebody captures already, and only one can";

@@ -75,7 +75,7 @@ impl Run {
             // One time is enough for a batch: it lasts milliseconds, and lifetimes are in seconds.
             let now = self.clock.now();
             self.engine.handle_timeout(now);
-            self.watch.look(&self.shared.tap);
+            self.watch.look(&self.shared.tap, self.engine.prefixes());
             let own = self.batch(&mut buf, received, now)?;
             let passed_on = self.passed_on(now);
             self.transmit(&mut buf, now);

@@ -68,8 +68,6 @@ impl Tap {
 pub(crate) struct Capture {
     filter: CaptureFilter,
     snaplen: usize,
-    /// What servers' addresses are read out of.
-    prefixes: Vec<Pref64>,
     queue: Sender<Captured>,
     bytes: AtomicUsize,
     lost: AtomicU64,
@@ -90,16 +88,11 @@ pub(crate) struct Captured {
 
 impl Capture {
     /// A capture, and where its packets come out.
-    pub(crate) fn new(
-        filter: CaptureFilter,
-        snaplen: usize,
-        prefixes: Vec<Pref64>,
-    ) -> (Arc<Self>, Receiver<Captured>) {
+    pub(crate) fn new(filter: CaptureFilter, snaplen: usize) -> (Arc<Self>, Receiver<Captured>) {
         let (queue, packets) = channel(WAITING);
         let capture = Self {
             filter,
             snaplen,
-            prefixes,
             queue,
             bytes: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
@@ -153,6 +146,8 @@ fn named(why: Why) -> (&'static str, &'static str) {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     capture: Option<Arc<Capture>>,
+    /// What servers' addresses are read out of.
+    prefixes: Vec<Pref64>,
     /// The packet that arrived, if it may be meant, and those that it left as.
     story: Vec<Captured>,
     ends: Vec<Ends>,
@@ -164,9 +159,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Looks whether somebody captures. Once per batch.
-    pub(super) fn look(&mut self, tap: &Tap) {
+    /// Looks whether somebody captures, with the prefixes as they are now. Once per batch.
+    pub(super) fn look(&mut self, tap: &Tap, prefixes: &[Pref64]) {
         self.capture = tap.current();
+        if self.capture.is_some() {
+            self.prefixes.clear();
+            self.prefixes.extend_from_slice(prefixes);
+        }
     }
 
     /// A packet is about to be handled.
@@ -175,7 +174,7 @@ impl Watch {
             return;
         };
         self.ends.clear();
-        ends::read(buf.bytes(), &capture.prefixes, &mut self.ends);
+        ends::read(buf.bytes(), &self.prefixes, &mut self.ends);
         self.excluded = capture.filter.excludes(&self.ends);
         if !self.excluded {
             self.story.push(capture.packet(buf, false));
@@ -191,7 +190,7 @@ impl Watch {
     /// The packet, or a part of it, leaves.
     pub(super) fn leaves(&mut self, buf: &PacketBuf) {
         if let Some(capture) = self.capture.as_ref().filter(|_| !self.excluded) {
-            ends::read(buf.bytes(), &capture.prefixes, &mut self.ends);
+            ends::read(buf.bytes(), &self.prefixes, &mut self.ends);
             self.story.push(capture.packet(buf, true));
         }
     }

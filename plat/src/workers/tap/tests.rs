@@ -23,12 +23,7 @@ impl Tapped {
     fn new() -> Self {
         let tun = Arc::new(FakeTun::new());
         let clock = Clock::start();
-        let config = Config::new(
-            prefix(),
-            &["203.0.113.1".parse().unwrap()],
-            "2001:db8::64".parse().unwrap(),
-        );
-        let engine = Engine::new(config, [7; 16], clock.now()).unwrap();
+        let engine = Engine::new(config(), [7; 16], clock.now()).unwrap();
         let shared = Arc::new(Shared::default());
         let queue = Arc::clone(&tun) as _;
         let workers = Workers::start(vec![engine], &[queue], Arc::clone(&shared), clock);
@@ -40,7 +35,7 @@ impl Tapped {
     }
 
     async fn capture(&self, filter: CaptureFilter) -> (Arc<Capture>, Receiver<Captured>) {
-        let (capture, packets) = Capture::new(filter, 64, vec![prefix()]);
+        let (capture, packets) = Capture::new(filter, 64);
         assert!(self.shared.tap.begin(&capture));
         self.settle().await;
         (capture, packets)
@@ -52,8 +47,12 @@ impl Tapped {
     }
 
     fn client_sends(&self, port: u16, server: &str, payload: &[u8]) {
+        self.client_sends_to(prefix(), port, server, payload);
+    }
+
+    fn client_sends_to(&self, prefix: Pref64, port: u16, server: &str, payload: &[u8]) {
         let src = "2001:db8::1".parse().unwrap();
-        let dst = prefix().embed(server.parse().unwrap());
+        let dst = prefix.embed(server.parse().unwrap());
         let udp = compose::udp(Pair::V6(src, dst), port, 53, payload);
         let packet = V6::new(src, dst, 17).carrying(&udp);
         self.tun.from_host(Packet::whole(&packet));
@@ -61,7 +60,11 @@ impl Tapped {
 
     /// A datagram of a client, and what came of it.
     fn send(&self, port: u16, server: &str, payload: &[u8]) -> Vec<u8> {
-        self.client_sends(port, server, payload);
+        self.send_to(prefix(), port, server, payload)
+    }
+
+    fn send_to(&self, prefix: Pref64, port: u16, server: &str, payload: &[u8]) -> Vec<u8> {
+        self.client_sends_to(prefix, port, server, payload);
         self.tun.to_host(SOON).unwrap().bytes
     }
 
@@ -69,6 +72,14 @@ impl Tapped {
         self.tun.from_host(Packet::whole(packet));
         self.tun.to_host(SOON).unwrap().bytes
     }
+}
+
+fn config() -> Config {
+    Config::new(
+        prefix(),
+        &["203.0.113.1".parse().unwrap()],
+        "2001:db8::64".parse().unwrap(),
+    )
 }
 
 fn prefix() -> Pref64 {
@@ -173,9 +184,30 @@ async fn only_what_is_meant_is_captured() {
     told(&mut packets, 2).await;
 }
 
+/// Of a capture that goes on while the prefixes change, too.
+#[tokio::test]
+async fn a_server_is_read_out_of_the_prefixes_as_they_are_now() {
+    let tapped = Tapped::new();
+    let filter = CaptureFilter {
+        remote: "8.8.8.8".parse().ok(),
+        ..CaptureFilter::default()
+    };
+    let (_, mut packets) = tapped.capture(filter).await;
+    let new: Pref64 = "2001:db8:65::/96".parse().unwrap();
+    let orders = tapped.workers.orders();
+    let reconfigured = orders.each(move |engine, _| {
+        let mut config = config();
+        config.prefixes.push(new);
+        engine.reconfigure(config).is_ok()
+    });
+    assert_eq!(reconfigured.await.unwrap(), [true]);
+    tapped.send_to(new, 5000, "8.8.8.8", b"under the new prefix");
+    told(&mut packets, 2).await;
+}
+
 #[tokio::test]
 async fn what_finds_no_place_is_lost_and_counted() {
-    let (capture, mut packets) = Capture::new(CaptureFilter::default(), 1000, Vec::new());
+    let (capture, mut packets) = Capture::new(CaptureFilter::default(), 1000);
     let mut buf = PacketBuf::new();
     buf.set(&[0x45; 1000]).unwrap();
     let fit = WAITING.min(WAITING_BYTES / 1000);
@@ -187,7 +219,7 @@ async fn what_finds_no_place_is_lost_and_counted() {
     capture.put(capture.packet(&buf, false));
     assert_eq!(capture.lost(), 5);
     // Long packets are limited by their bytes, not by their number.
-    let (capture, mut packets) = Capture::new(CaptureFilter::default(), 60_000, Vec::new());
+    let (capture, mut packets) = Capture::new(CaptureFilter::default(), 60_000);
     buf.set(&[0x45; 60_000]).unwrap();
     for _ in 0..WAITING {
         capture.put(capture.packet(&buf, false));

@@ -43,8 +43,7 @@ impl Two {
     }
 
     async fn capture(&self, filter: CaptureFilter) -> Receiver<Captured> {
-        let prefix = "2001:db8:64::/96".parse().unwrap();
-        let (capture, packets) = Capture::new(filter, 64, vec![prefix]);
+        let (capture, packets) = Capture::new(filter, 64);
         assert!(self.shared.tap.begin(&capture));
         self.settle().await;
         packets
