@@ -38,6 +38,7 @@ pub mod netcfg;
 #[cfg(target_os = "linux")]
 mod netlink;
 pub mod netwatch;
+pub mod private;
 pub mod probe;
 pub mod ra;
 #[cfg(target_os = "linux")]

@@ -21,6 +21,7 @@ mod init;
 mod instance;
 mod lan;
 mod pool_mode;
+mod remains;
 mod report;
 mod run;
 mod spare;

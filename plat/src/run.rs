@@ -26,6 +26,7 @@ use nat64::{
     Engine,
     dispatch::{Dispatch, ShardId},
     network6::Network6,
+    restart::Remains,
     stats::Stats,
 };
 use plan::Plan;
@@ -42,7 +43,7 @@ use crate::{
     instance::Source,
     lan,
     pool_mode::{PoolMode, answered, on_host, uplink_elsewhere},
-    report,
+    remains, report,
     spare::Spare,
     workers::{Orders, Shared, Workers, how_many},
 };
@@ -85,7 +86,9 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
     warn_of(&asked, &config);
     let shared = Arc::new(Shared::default());
     let own = own_ipv4(&snapshot);
-    let shards = shards(&config, own_ipv6(&snapshot)?, own.clone(), clock)?;
+    let resting = journal.with_file_name(remains::FILE);
+    let before = remains::read(&resting, config.timers.hold_down);
+    let shards = shards(&config, own_ipv6(&snapshot)?, own.clone(), &before, clock)?;
     let queues = open_tun(host, &config.interface, &shards)?;
     fault::point("TUN opened");
     let mut surroundings = Surroundings {
@@ -103,6 +106,7 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
         spare,
         refused_uplink: None,
         is_stopping: false,
+        resting,
     };
     let arranged = surroundings.arrange(&snapshot).await;
     let arranged = arranged.map_err(|error| netcfg_failure(&error));
@@ -173,6 +177,8 @@ async fn serve(
         }
     }
     control.end().await;
+    let hold_down = surroundings.config.timers.hold_down;
+    remains::leave(&surroundings.resting, &workers.orders(), hold_down).await;
     let stats = workers.shard_stats();
     let ended = workers.stop();
     fault::point("worker stopped");
@@ -223,6 +229,8 @@ struct Surroundings<W, S> {
     refused_uplink: Option<(String, Instant)>,
     /// The signal to end came while something else was waited for.
     is_stopping: bool,
+    /// Where it is written down what must rest after the end.
+    resting: PathBuf,
 }
 
 impl<W: Network, S: System> Surroundings<W, S> {
@@ -545,11 +553,12 @@ fn own_ipv6(snapshot: &Snapshot) -> Result<Ipv6Addr, Failure> {
     })
 }
 
-/// The shards of the NAT64, one for each worker.
+/// The shards of the NAT64, one for each worker. What was in use `before` rests.
 fn shards(
     config: &Config,
     own_ipv6: Ipv6Addr,
     own_ipv4: Vec<Ipv4Addr>,
+    before: &Remains,
     clock: Clock,
 ) -> Result<Vec<Engine>, Failure> {
     let mut key = [0; 16];
@@ -566,6 +575,9 @@ fn shards(
         .map(|shard| Engine::for_shard(config.clone(), key, count, shard, now))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::new(Exit::Usage, error))?;
+    for shard in &mut shards {
+        shard.let_rest(before);
+    }
     for binding in bib {
         for shard in &mut shards {
             shard.add_static(*binding).map_err(|error| {

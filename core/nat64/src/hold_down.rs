@@ -43,12 +43,17 @@ impl HoldDown {
 
     /// Whether a port that is given up rests now. If not, it is free.
     pub(crate) fn keep(&mut self, protocol: Protocol, port: Endpoint4) -> bool {
-        if protocol == Protocol::Tcp || self.rest == 0 {
+        if !self.has_rest(protocol) {
             return false;
         }
         let due = self.now.saturating_add(self.rest);
         self.resting.push_back((due, protocol, port));
         true
+    }
+
+    /// Whether ports of a protocol rest at all.
+    pub(crate) fn has_rest(&self, protocol: Protocol) -> bool {
+        protocol != Protocol::Tcp && self.rest != 0
     }
 
     /// A port that has rested long enough at `now`, until there is none left.

@@ -54,6 +54,7 @@ mod random;
 pub mod reason;
 pub mod reconfigure;
 mod refused;
+pub mod restart;
 mod sequence;
 pub mod session;
 mod stateless;

@@ -171,13 +171,20 @@ impl Pool {
             new.go_on_from(old);
         }
         for block in other.blocks() {
-            let at = self.position(block.address);
-            if let (Some(at), Some(blocks)) = (at, &mut self.blocks)
-                && let Some(number) = blocks.plan.number(block.ports.first())
-            {
-                blocks.adopt((at, number), block.subscriber);
-            }
+            self.give(block);
         }
+    }
+
+    /// A block is its subscriber's, if it is one that can be given and that nobody has. Whether it is
+    /// its subscriber's then.
+    pub(crate) fn give(&mut self, block: PortBlock) -> bool {
+        let at = self.position(block.address);
+        let (Some(at), Some(blocks)) = (at, &mut self.blocks) else {
+            return false;
+        };
+        let number = blocks.plan.number(block.ports.first());
+        let same = number.filter(|it| blocks.plan.range(*it) == Some(block.ports));
+        same.is_some_and(|number| blocks.adopt((at, number), block.subscriber))
     }
 
     /// Who may have a port: the subscriber whose block it is in, and why it is.

@@ -143,13 +143,17 @@ impl TakenBlocks {
         }
     }
 
-    /// A block is a subscriber's, as it was in another pool. Not one that is nobody's to have.
-    pub(super) fn adopt(&mut self, block: BlockId, subscriber: Network6) {
-        let free = self.free.get(block.0);
-        if free.is_some_and(|it| it.contains(block.1.into())) || self.taken.contains_key(&block) {
+    /// A block is a subscriber's, as it was in another pool, unless it is nobody's to have or somebody
+    /// else's. Whether it is.
+    pub(super) fn adopt(&mut self, block: BlockId, subscriber: Network6) -> bool {
+        let count = usize::from(self.plan.count());
+        let place = usize::from(block.1);
+        let free = self.free.get(block.0).filter(|_| place < count);
+        if free.is_some_and(|it| it.contains(place)) || self.taken.contains_key(&block) {
             self.own(block, subscriber);
             self.idle(block);
         }
+        self.owner(block) == Some(subscriber)
     }
 
     /// A port of a block was taken.

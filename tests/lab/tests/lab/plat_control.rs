@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use crate::flows::Udp;
 use lab::{
     eventually,
     process::{Daemon, Ran},
@@ -338,4 +339,43 @@ fn packets_are_captured_with_what_became_of_them() {
     let refused = talking.ask_as(nobody, "capture --count 1");
     assert_eq!(refused.code, Some(5), "{refused:?}");
     assert!(talking.echoes());
+}
+
+/// RFC 6888 REQ-8: what servers still send to the client that had a port reaches no other one.
+#[test]
+fn natb_6888_03_ports_rest_over_a_restart() {
+    let network = Network::new("control-restart", &Options::default());
+    let text = "prefixes = [\"2001:db8:64::/96\"]\nworkers = 1\n\
+                allow_destinations = [\"198.51.100.0/24\"]\n\
+                pool = [{ address = \"203.0.113.1\", udp = \"5000-5001\" }]\n\
+                quota.address.bindings = 9\nquota.subscriber.bindings = 9\n";
+    let flow = || {
+        let client = || Udp::new(Ipv6Addr::UNSPECIFIED, echo_server().into());
+        network.host.run(client).expect("a socket")
+    };
+    let mut plat = network.start_plat_of_config(text);
+    let first = flow();
+    eventually(SOON, || first.echoes(1));
+    assert!(plat.stop().success());
+    drop(first);
+
+    let plat = network.start_plat_of_config(text);
+    let said = "1 ports and 0 blocks that clients had before rest for 120 s";
+    assert!(plat.output().contains(said), "{}", plat.output());
+    let (second, third) = (flow(), flow());
+    eventually(SOON, || second.echoes(2));
+    assert!(!third.echoes(3), "it has the port of the one before");
+    let socket = network.path("plat-state/control.sock");
+    let line = format!(
+        "{} client refused --socket {}",
+        program("plat").display(),
+        socket.display()
+    );
+    let refused = network.plat.must(&line);
+    assert!(refused.contains("-exhausted"), "{refused}");
+    // Without a rest, nobody waits.
+    drop(plat);
+    let plat = network.start_plat_of_config(&format!("{text}timers.hold_down = 0\n"));
+    assert!(!plat.output().contains("rest for"), "{}", plat.output());
+    eventually(SOON, || second.echoes(4) && third.echoes(5));
 }

@@ -128,6 +128,53 @@ fn log_7422_01_an_empty_block_is_given_back_when_it_has_rested() {
     assert_eq!(blocks_of(&nat, CLIENT), []);
 }
 
+/// A block is the same subscriber's after a restart, until it has rested.
+#[test]
+fn natb_6888_03_blocks_rest_over_a_restart() {
+    let mut old = Nat::new(dynamic());
+    let (_, id) = old.udp((CLIENT, 5000), (SERVER, 53));
+    let [held] = old.engine.blocks_in("::/0".parse().unwrap(), 9)[..] else {
+        panic!("one block")
+    };
+    let remains = old.engine.remains();
+    assert_eq!(
+        (remains.ports.len(), &remains.blocks[..]),
+        (0, &[held.block][..])
+    );
+    // Of a plan that has no such block, nothing is anybody's.
+    let mut other = dynamic();
+    other.blocks = Blocks::Dynamic(Dynamic {
+        size: some(17),
+        most: some(2),
+    });
+    let mut nat = Nat::new(other);
+    nat.engine.let_rest(&remains);
+    assert_eq!(blocks_of(&nat, CLIENT), []);
+    let mut nat = Nat::new(dynamic());
+    nat.engine.keep_changes(Some(1000));
+    nat.engine.let_rest(&remains);
+    assert_eq!(changes(&mut nat), [(true, held.block)]);
+    // Two of the three are left to a stranger, and its host gets the same port again.
+    for port in 1..=32 {
+        let (_, id) = nat.udp((STRANGER, port), (SERVER, 53));
+        assert!(!held.block.ports.contains(id));
+    }
+    assert_eq!(changes(&mut nat).len(), 2);
+    let (_, again) = nat.udp((OTHER, id), (SERVER, 53));
+    assert_eq!((again, changes(&mut nat)), (id, vec![]));
+    nat.wait(302);
+    nat.wait(122);
+    assert!(changes(&mut nat).contains(&(false, held.block)));
+    // Unused, it is given back as well.
+    let mut nat = Nat::new(dynamic());
+    nat.engine.let_rest(&remains);
+    nat.engine.keep_changes(Some(1000));
+    nat.wait(119);
+    assert_eq!(changes(&mut nat), []);
+    nat.wait(3);
+    assert_eq!(changes(&mut nat), [(false, held.block)]);
+}
+
 /// The example of RFC 7422 §2.2: C = 14, D = 2.
 fn deterministic() -> Config {
     let mut config = Config::new(prefix(), &[POOL2, POOL], OWN6);

@@ -263,6 +263,63 @@ fn natb_6888_03_ports_rest_on_under_a_new_configuration() {
     nat.send(&packet).packet();
 }
 
+/// A NAT64 that begins where another one ended, with what that one left.
+fn restarted(config: &Config, old: &Nat) -> Nat {
+    let remains = old.engine.remains();
+    let mut new = Nat::new(config.clone());
+    new.engine.let_rest(&remains);
+    new
+}
+
+#[test]
+fn natb_6888_03_ports_that_were_in_use_before_a_restart_rest() {
+    let (config, mut old) = resting();
+    let refused = (Why::State(DropReason::PoolExhausted), 1, 3);
+    let packet = udp6((OTHER, 2000), (SERVER, 53), b"x");
+    for in_use in [true, false] {
+        if in_use {
+            old = Nat::new(config.clone());
+            old.udp((CLIENT, 2000), (SERVER, 53));
+            old.send(&tcp6((CLIENT, 2000), (SERVER, 80), SYN)).packet();
+        } else {
+            // It rested already.
+            old = resting().1;
+        }
+        let mut nat = restarted(&config, &old);
+        assert_eq!(nat.send(&packet).reply(), refused);
+        nat.wait(119);
+        assert_eq!(nat.send(&packet).reply(), refused);
+        // As always, not those of TCP, nor what nobody had.
+        nat.send(&tcp6((OTHER, 2000), (SERVER, 80), SYN)).packet();
+        nat.send(&echo6(OTHER, 128, 2000, SERVER)).packet();
+        nat.wait(2);
+        nat.send(&packet).packet();
+    }
+    // What was said by a person is said again.
+    let mut nat = Nat::new(config.clone());
+    let id = 2000;
+    let binding = StaticBinding {
+        protocol: Protocol::Udp,
+        inside: Endpoint6 {
+            address: CLIENT,
+            id,
+        },
+        outside: Endpoint4 { address: POOL, id },
+    };
+    nat.engine.add_static(binding).unwrap();
+    assert!(nat.engine.remains().is_empty());
+    let mut nat = restarted(&config, &old);
+    nat.engine.add_static(binding).unwrap();
+    // Without a rest nothing is kept back.
+    let mut none = config;
+    none.timers.hold_down = Duration::ZERO;
+    restarted(&none, &old).send(&packet).packet();
+    // Nor in a pool that has other ports.
+    none.timers.hold_down = Duration::from_secs(120);
+    none.pool[0].ports = PortRange::new(3000, 3000).unwrap().into();
+    restarted(&none, &old).send(&packet).packet();
+}
+
 /// RFC 6888 REQ-8 B: what is assigned by a person needs no rest.
 #[test]
 fn natb_6888_03_a_static_binding_gets_a_port_that_rests() {

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     blocks::{Blocks, Deterministic, Dynamic},
     dispatch::{Handled, ShardId},
+    restart::Remains,
     static_bib::{StaticBinding, StaticError},
     subscriber::Quotas,
 };
@@ -294,6 +295,31 @@ fn log_7422_01_spare_blocks_are_where_their_subscriber_is() {
         let fate = shards.send(&udp6((host(0), 99), (SERVER, 53), b"x"));
         let refused = (Why::State(DropReason::SubscriberBlocks), 1, 3);
         assert_eq!(fate.reply(), refused);
+    }
+}
+
+/// Whoever had a port: with other shards than before, each has rest what is its own now.
+#[test]
+fn natb_6888_03_what_shards_leave_rests_in_others() {
+    let mut config = config();
+    config.timers.hold_down = Duration::from_secs(120);
+    let mut old = Shards::new(&config, 3);
+    let mut had = HashSet::new();
+    for port in 1000..1100 {
+        let sent = old.send(&udp6((CLIENT, port), (SERVER, 53), b"x")).packet();
+        had.insert(source4(&sent));
+    }
+    let remains: Vec<_> = old.engines.iter().map(Engine::remains).collect();
+    let ports = |it: &Remains| -> usize { it.ports.iter().map(|it| it.ports.len()).sum() };
+    assert_eq!(remains.iter().map(ports).sum::<usize>(), 100);
+    let mut new = Shards::new(&config, 2);
+    for engine in &mut new.engines {
+        remains.iter().for_each(|it| engine.let_rest(it));
+    }
+    assert_eq!(new.free_ports(Protocol::Udp), usize::from(u16::MAX) - 100);
+    for port in 1000..1100 {
+        let sent = new.send(&udp6((OTHER, port), (SERVER, 53), b"x")).packet();
+        assert!(!had.contains(&source4(&sent)));
     }
 }
 
