@@ -10,6 +10,7 @@ mod causes;
 mod control;
 mod facts;
 mod feed;
+mod known;
 mod lists;
 mod log;
 mod metrics;

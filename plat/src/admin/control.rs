@@ -10,7 +10,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, metrics};
+use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, known, metrics};
 use crate::{config::Config, workers::Workers};
 
 /// The control socket, for as long as it lives.
@@ -139,7 +139,11 @@ impl Control {
             Next::Nothing => exchange_log(&admin, None).await,
             Next::Other(log) => {
                 config.log.iter().for_each(|it| log.rotate_by(it));
-                exchange_log(&admin, Some(log)).await;
+                let is_new = admin.log().is_none_or(|it| it.tells_other_than(&log));
+                exchange_log(&admin, Some(log.clone())).await;
+                if is_new {
+                    self.tasks.spawn(known::tell(Arc::clone(&admin), log));
+                }
             }
         }
         self.tell_parameters(&admin, config);

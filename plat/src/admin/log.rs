@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ::control::plat::{Protocol, Threshold};
+use ::control::plat::{BibRow, Protocol, SessionRow, Threshold};
 use nat64::{
     bib::Binding,
     blocks::{Blocks, PortBlock},
@@ -55,9 +55,22 @@ enum Line {
     Sync(SyncSender<()>),
 }
 
+/// The names of RFC 8158.
+const MADE_BINDING: &str = "NAT64 BIB create";
+const MADE_SESSION: &str = "NAT64 session create";
+const TAKEN_BLOCK: &str = "Port block allocation";
+
+/// Something that was there before the log.
+#[derive(Debug)]
+pub(super) enum Known {
+    Binding(BibRow),
+    Session(SessionRow),
+    Block(PortBlock),
+}
+
 /// What tells whose a port was. Only one of them is written (RFC 8158 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Logged {
+pub(super) enum Logged {
     Bindings,
     /// With the servers they go to.
     Sessions,
@@ -177,13 +190,17 @@ impl EventLog {
         self.is_in(&other.file)
     }
 
+    /// Whether what is in the other one is not in this file.
+    pub(super) fn tells_other_than(&self, other: &Self) -> bool {
+        !self.is_same(other) || self.what != other.what
+    }
+
     /// Says that `plat` begins, without any binding.
     pub(crate) fn started(&self) {
         self.write(self.event(OWN, "started"));
     }
 
-    /// Says that it was opened while there were so many bindings and sessions, of whose beginning it
-    /// does not tell.
+    /// Says that it was opened while there were so many bindings and sessions.
     pub(crate) fn opened(&self, bindings: u64, sessions: u64) {
         let mut event = self.event(OWN, "opened");
         event.insert("bindings".to_owned(), bindings.into());
@@ -292,33 +309,67 @@ impl EventLog {
         if self.what != Logged::Bindings && !(self.what == Logged::Blocks && binding.is_static) {
             return;
         }
+        self.write(self.binding_event(id, name, &rows::binding(binding)));
+    }
+
+    fn binding_event(&self, id: u8, name: &str, row: &BibRow) -> Map<String, Value> {
         let mut event = self.event(id, name);
-        let row = rows::binding(binding);
         client(&mut event, row.protocol, row.client, row.pool);
         event.insert("static".to_owned(), row.is_static.into());
-        self.write(event);
+        event
     }
 
     fn session(&self, id: u8, name: &str, record: &SessionRecord) {
         if self.what != Logged::Sessions {
             return;
         }
-        let mut event = self.event(id, name);
         let protocol = rows::protocol(record.state.protocol());
-        let pool = rows::end4(record.outside);
-        client(&mut event, protocol, rows::end6(record.inside), pool);
-        let remote = rows::end4(record.remote);
-        event.insert("remote".to_owned(), remote.ip().to_string().into());
-        event.insert("remote_port".to_owned(), remote.port().into());
+        let (inside, pool) = (rows::end6(record.inside), rows::end4(record.outside));
+        let mut event = self.event(id, name);
+        client(&mut event, protocol, inside, pool);
+        remote(&mut event, rows::end4(record.remote));
         self.write(event);
     }
 
-    fn block(&self, id: u8, name: &str, block: &PortBlock) {
+    fn block_event(&self, id: u8, name: &str, block: &PortBlock) -> Map<String, Value> {
         let mut event = self.event(id, name);
         event.insert("subscriber".to_owned(), block.subscriber.to_string().into());
         event.insert("pool".to_owned(), block.address.to_string().into());
         event.insert("port_first".to_owned(), block.ports.first().into());
         event.insert("port_last".to_owned(), block.ports.last().into());
+        event
+    }
+
+    /// What is written down.
+    pub(super) fn what(&self) -> Logged {
+        self.what
+    }
+
+    /// Whether it is still told of changes.
+    pub(super) fn is_told(&self) -> bool {
+        !self.left.load(Ordering::Relaxed)
+    }
+
+    /// Tells of what there was before the log was opened. False if there is no room just now.
+    pub(super) fn tell_known(&self, known: &Known) -> bool {
+        let mut event = match known {
+            Known::Binding(row) => self.binding_event(10, MADE_BINDING, row),
+            Known::Session(row) => {
+                let mut event = self.event(6, MADE_SESSION);
+                client(&mut event, row.protocol, row.client, row.pool);
+                remote(&mut event, row.remote);
+                event
+            }
+            Known::Block(block) => self.block_event(16, TAKEN_BLOCK, block),
+        };
+        event.insert("before".to_owned(), true.into());
+        self.queue(Line::Text(Value::Object(event).to_string()))
+    }
+
+    /// Says that all of it is told: so many.
+    pub(super) fn known(&self, count: u64) {
+        let mut event = self.event(OWN, "known");
+        event.insert("count".to_owned(), count.into());
         self.write(event);
     }
 
@@ -406,21 +457,28 @@ fn client(
     event.insert("pool_port".to_owned(), pool.port().into());
 }
 
+fn remote(event: &mut Map<String, Value>, remote: std::net::SocketAddrV4) {
+    event.insert("remote".to_owned(), remote.ip().to_string().into());
+    event.insert("remote_port".to_owned(), remote.port().into());
+}
+
 impl Listener for EventLog {
     fn is_there(&self) -> bool {
-        !self.left.load(Ordering::Relaxed)
+        self.is_told()
     }
 
     fn told(&mut self, change: &Change, now: Instant) {
         match change {
-            Change::BindingMade(binding) => self.binding(10, "NAT64 BIB create", binding),
+            Change::BindingMade(binding) => self.binding(10, MADE_BINDING, binding),
             Change::BindingEnded(binding) => self.binding(11, "NAT64 BIB delete", binding),
-            Change::SessionMade(record) => self.session(6, "NAT64 session create", record),
+            Change::SessionMade(record) => self.session(6, MADE_SESSION, record),
             Change::SessionEnded(record, _) => self.session(7, "NAT64 session delete", record),
             Change::Refused(refusal) => self.refused(refusal, now),
             Change::Lost(count) => self.losses.add(*count),
-            Change::BlockTaken(block) => self.block(16, "Port block allocation", block),
-            Change::BlockGiven(block) => self.block(17, "Port block deallocation", block),
+            Change::BlockTaken(block) => self.write(self.block_event(16, TAKEN_BLOCK, block)),
+            Change::BlockGiven(block) => {
+                self.write(self.block_event(17, "Port block deallocation", block));
+            }
             Change::BindingChanged(_) | Change::SessionChanged(_) => {}
         }
     }

@@ -241,6 +241,18 @@ fn metrics_at(port: u16) -> String {
     format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n")
 }
 
+/// What a log told of as known: the events' names and the clients' ports.
+fn before(told: &[Value]) -> Vec<(String, u64)> {
+    let known = told.iter().filter(|it| it["before"] == true);
+    let row = |it: &Value| {
+        (
+            it["name"].as_str().unwrap().to_owned(),
+            it["client_port"].as_u64().unwrap(),
+        )
+    };
+    known.map(row).collect()
+}
+
 const BINDING: &str = "NAT64 BIB create";
 const SESSION: &str = "NAT64 session create";
 
@@ -256,12 +268,13 @@ async fn plat_r_01_log_and_metrics_begin_and_end_with_a_reload() {
         assert!(has_metrics(port).await);
         running.flow_from(5001);
         let told = events(&one, BINDING, Some(5001)).await;
-        // What there was before is a number.
         assert_eq!(
             (&told[0]["name"], &told[0]["bindings"]),
             (&"opened".into(), &1.into())
         );
-        assert!(told.iter().all(|it| it["client_port"] != 5000), "{told:?}");
+        // What there was before is told of.
+        let told = events(&one, "known", None).await;
+        assert_eq!(before(&told), [(BINDING.into(), 5000)]);
 
         // The same file, and no metrics.
         let more = log_in(&one, "destinations = true");
@@ -269,8 +282,21 @@ async fn plat_r_01_log_and_metrics_begin_and_end_with_a_reload() {
         assert!(!has_metrics(port).await);
         running.flow_from(5002);
         let told = events(&one, SESSION, Some(5002)).await;
-        let names: Vec<_> = told.iter().map(|it| it["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["opened", BINDING, SESSION]);
+        let is_new = |it: &&Value| it["before"].is_null() && it["event"] != 0;
+        let new: Vec<_> = told.iter().filter(is_new).collect();
+        assert_eq!(new.len(), 2, "{new:?}");
+        // Before, sessions were not told of.
+        let sessions = |told: &[Value]| {
+            let mut all = before(told);
+            all.retain(|(name, _)| name == SESSION);
+            all.sort_unstable();
+            all.into_iter().map(|(_, port)| port).collect::<Vec<_>>()
+        };
+        let deadline = Instant::now() + SOON;
+        while !sessions(&events(&one, "known", None).await).starts_with(&[5000, 5001]) {
+            assert!(Instant::now() < deadline);
+            time::sleep(Duration::from_millis(5)).await;
+        }
 
         let more = log_in(&other, "");
         running.reload(&format!("{BOTH}{more}")).await.unwrap();
@@ -287,6 +313,32 @@ async fn plat_r_01_log_and_metrics_begin_and_end_with_a_reload() {
         assert!(told.iter().all(|it| it["client_port"] != 5004), "{told:?}");
     };
     running.with(BOTH, script).await;
+}
+
+/// With blocks, whose a block is says it for all its ports.
+#[tokio::test]
+async fn log_8158_01_a_log_that_is_opened_tells_of_the_blocks_there_are() {
+    let running = Running::new("known-blocks");
+    let one = running.path("one.jsonl");
+    let blocks = "blocks = { mode = \"dynamic\", size = 512, most = 4 }\n";
+    let first = format!("{blocks}{BOTH}");
+    let script = async {
+        let (address, port) = running.flow();
+        let text = format!("{first}{}", log_in(&one, ""));
+        running.reload(&text).await.unwrap();
+        let told = events(&one, "known", None).await;
+        let known: Vec<_> = told.iter().filter(|it| it["before"] == true).collect();
+        let [block] = known[..] else {
+            panic!("{known:?}");
+        };
+        assert_eq!(block["event"], 16);
+        assert_eq!(block["subscriber"], "2001:db8::/64");
+        assert_eq!(block["pool"], address.to_string());
+        let end = |key: &str| block[key].as_u64().unwrap();
+        assert!((end("port_first")..=end("port_last")).contains(&port.into()));
+        assert_eq!(told.last().unwrap()["count"], 1);
+    };
+    running.with(&first, script).await;
 }
 
 /// One of the two cannot be opened: everything stays, the other and the NAT64 too.

@@ -1,0 +1,87 @@
+//! What there is already when a log is opened while `plat` runs: the log tells of it first, so that
+//! whose a port is stands in it, however old the binding is.
+
+use std::{net::Ipv6Addr, sync::Arc, time::Duration};
+
+use control::{
+    Problem,
+    plat::{Cursor, Page, Wanted},
+};
+use nat64::{Engine, network6::Network6};
+
+use super::{
+    Admin, EventLog,
+    log::{Known, Logged},
+};
+
+/// How long the thread that writes gets when there are too many lines.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Blocks of ports that are told of at most, of each worker.
+const MOST: usize = 1 << 20;
+
+/// Everybody.
+const ALL: Network6 = Network6::around(Ipv6Addr::UNSPECIFIED, 0);
+
+/// Writes it, no faster than the thread that writes takes it. What begins meanwhile may be told of
+/// twice; what ends meanwhile may be left out.
+pub(super) async fn tell(admin: Arc<Admin>, log: EventLog) {
+    match tell_all(&admin, &log).await {
+        Ok(count) => log.known(count),
+        Err(problem) => {
+            tracing::warn!("the event log does not tell what there was before: {problem}");
+        }
+    }
+}
+
+async fn tell_all(admin: &Admin, log: &EventLog) -> Result<u64, Problem> {
+    let mut count = 0;
+    match log.what() {
+        Logged::Sessions => {
+            let mut from = Some(Cursor::default());
+            while let Some(cursor) = from {
+                let Page { rows, next } = admin.sessions(page(cursor)).await?;
+                count += write(log, rows.into_iter().map(Known::Session)).await;
+                from = next;
+            }
+        }
+        what @ (Logged::Bindings | Logged::Blocks) => {
+            let mut from = Some(Cursor::default());
+            while let Some(cursor) = from {
+                let Page { rows, next } = admin.bindings(page(cursor)).await?;
+                // A static binding may be in anybody's block.
+                let wanted = |it: &control::plat::BibRow| what == Logged::Bindings || it.is_static;
+                let rows = rows.into_iter().filter(wanted);
+                count += write(log, rows.map(Known::Binding)).await;
+                from = next;
+            }
+        }
+    }
+    if log.what() == Logged::Blocks {
+        let given = admin.each(|engine: &mut Engine, _| engine.blocks_in(ALL, MOST));
+        let given = given.await?.into_iter().flatten();
+        // What follows from numbers the parameters say.
+        let given = given.filter(|it| !it.by_number);
+        count += write(log, given.map(|it| Known::Block(it.block))).await;
+    }
+    Ok(count)
+}
+
+fn page(from: Cursor) -> Wanted {
+    Wanted {
+        from,
+        ..Wanted::default()
+    }
+}
+
+/// How many were written. None, once another log took its place.
+async fn write(log: &EventLog, all: impl Iterator<Item = Known>) -> u64 {
+    let mut count = 0;
+    for it in all {
+        while log.is_told() && !log.tell_known(&it) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        count += u64::from(log.is_told());
+    }
+    count
+}
