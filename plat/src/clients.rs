@@ -230,4 +230,56 @@ mod tests {
             ["2001:db8:1::/64", "2001:db8:ffff::7/128"]
         );
     }
+
+    /// As many routes as are still compared with, and one more.
+    #[test]
+    fn a_router_of_256_networks_is_one_of_clients() {
+        let mut router = router();
+        router.ipv6_routes.clear();
+        // One is on-link.
+        let many = (0..255u16).map(|n| Route6 {
+            network: Ipv6Addr::new(0x2001, 0xdb8, 0x8000 | n << 1, 0, 0, 0, 0, 0),
+            prefix_len: 48,
+            interface: 3,
+        });
+        router.ipv6_routes.extend(many);
+        let config = settled("").unwrap();
+        assert_eq!(networks(&config, &router).len(), 256);
+        router.ipv6_routes.push(route("2001:db8:7::", 48, 3));
+        assert_eq!(networks(&config, &router).len(), 1);
+    }
+
+    /// What is routed by everybody, or has nobody behind it, is no network of clients; and what is
+    /// on this host alone has no clients.
+    #[test]
+    fn networks_without_clients_are_none_of_clients() {
+        let before = shown("", &router());
+        let mut odd = router();
+        odd.ipv6_routes.extend([
+            route("::", 0, 3),
+            route("::", 96, 3),
+            route("::1", 128, 3),
+            route("fe80::", 10, 3),
+            route("ff02::", 16, 3),
+        ]);
+        odd.interfaces[0]
+            .addresses
+            .extend(interface(1, "lo", &[("2001:db8:aa::1", 64)]).addresses);
+        odd.interfaces[3]
+            .addresses
+            .extend(interface(4, "plat0", &[("2001:db8:bb::1", 64)]).addresses);
+        assert_eq!(shown("", &odd), before);
+    }
+
+    #[test]
+    fn who_the_clients_are_is_said_with_how_to_change_it() {
+        let pool = "pool = [\"203.0.113.1\"]\n";
+        let asked = settled(pool).unwrap();
+        let named = settled(&format!("{pool}clients = [\"2001:db8:5::/48\"]")).unwrap();
+        let said = text(&named, &named);
+        assert_eq!(said, "Clients are: 2001:db8:5::/48\n");
+        let said = text(&asked, &named);
+        assert!(said.contains("own side: 2001:db8:5::/48"), "{said}");
+        assert!(said.contains("clients = [\"::/0\"]"), "{said}");
+    }
 }

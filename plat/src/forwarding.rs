@@ -293,4 +293,50 @@ mod tests {
         snapshot.interfaces.pop();
         assert_eq!(look(&mut forwarding, &snapshot), (false, false, false));
     }
+
+    /// A setting that cannot be read was none of ours to switch on.
+    #[test]
+    fn what_the_host_does_not_say_is_not_guarded() {
+        let mut forwarding = Forwarding::default();
+        let unknown = "net/ipv4/conf/ppp0/forwarding";
+        let known = |path: &str| (path != unknown).then(|| original(path, &[])).flatten();
+        forwarding.update(&config(""), &host(), known);
+        let shown = texts(&forwarding, &config(""));
+        assert_eq!(shown[0], "IPv6 forwarded to and from plat0 only");
+    }
+
+    /// Of an interface in whose place another one is, nothing is known, and that is said once.
+    #[test]
+    fn a_replaced_interface_is_forgotten_altogether() {
+        let (config, mut forwarding) = (config(""), Forwarding::default());
+        let mut snapshot = host();
+        forwarding.update(&config, &snapshot, |it| original(it, &[]));
+        snapshot.interfaces[3].index = 7;
+        assert!(forwarding.forget_replaced(&snapshot));
+        assert!(!forwarding.forget_replaced(&snapshot));
+        let shown = texts(&forwarding, &config);
+        assert!(shown.iter().all(|it| !it.contains("ppp0")), "{shown:?}");
+        assert!(shown.iter().any(|it| it.contains("eth0/accept_ra")));
+    }
+
+    /// Only where answers to clients can come from.
+    #[test]
+    fn ipv4_is_forwarded_from_where_it_leads() {
+        let from = |text: &str| {
+            let config = crate::config::tests::settled(text).unwrap();
+            let mut snapshot = host();
+            snapshot.interfaces.push(found(4, "eth1", &["10.0.0.1"]));
+            let mut forwarding = Forwarding::default();
+            forwarding.update(&config, &snapshot, |it| original(it, &[]));
+            forwarding.ipv4.into_keys().collect::<Vec<_>>()
+        };
+        let uplink = "pool_mode = \"masquerade\"\nuplink = \"ppp0\"\n";
+        assert_eq!(from(uplink), ["ppp0"]);
+        let everywhere = ["eth1", "ppp0"];
+        assert_eq!(from("pool = [\"203.0.113.0/28\"]"), everywhere);
+        let private = "allow_destinations = [\"10.0.0.0/8\"]";
+        assert_eq!(from(&format!("{uplink}{private}")), everywhere);
+        let host = "[[eam]]\nipv4 = \"198.51.100.1\"\nipv6 = \"2001:db8::1\"";
+        assert_eq!(from(&format!("{uplink}{host}")), everywhere);
+    }
 }

@@ -191,4 +191,56 @@ mod tests {
             ]
         );
     }
+
+    /// Each by its key, and by the same key whether the one before is a file or a running plat.
+    #[test]
+    fn what_a_change_takes_is_told_by_its_key() {
+        let pool = "pool = [\"203.0.113.1\"]\n";
+        let shared = "pool_mode = \"host-ports\"\n";
+        let takes = |before: &str, after: &str, key: &str| {
+            let (before, after) = (settled(before).unwrap(), settled(after).unwrap());
+            let changes = diff(&before, &after);
+            let running = before.settings().into_iter();
+            let running = running.map(|it| (it.key.to_owned(), it.value)).collect();
+            assert_eq!(diff_running(&running, &after), changes);
+            let change = changes.into_iter().find(|it| it.key == key);
+            change.map(|it| it.json()["takes"].as_str().unwrap().to_owned())
+        };
+        let of = |line: &str, key| takes(pool, &format!("{pool}{line}"), key).unwrap();
+        let sessions = "reload_ends_sessions";
+        assert_eq!(
+            of("prefixes = [\"2001:db8:64::/96\"]", "prefixes"),
+            sessions
+        );
+        let line = "allow_destinations = [\"10.0.0.0/8\"]";
+        assert_eq!(of(line, "allow_destinations"), sessions);
+        assert_eq!(of("ipv6_mtu = 1400", "ipv6_mtu"), "reload");
+        assert_eq!(
+            of(
+                "blocks = {mode = \"dynamic\", size = 512, most = 4}",
+                "blocks"
+            ),
+            "restart"
+        );
+        // To addresses of the host's own, and away from them.
+        let to = format!("{shared}{pool}");
+        let own = "pool = [\"203.0.113.2\"]";
+        assert_eq!(takes(own, &to, "pool").unwrap(), "restart");
+        assert_eq!(takes(&to, own, "pool").unwrap(), "restart");
+        assert_eq!(takes(own, pool, "pool").unwrap(), sessions);
+        assert_eq!(takes(pool, pool, "pool"), None);
+        // A running one of another version may not know a key.
+        let after = settled(pool).unwrap();
+        let all = after
+            .settings()
+            .into_iter()
+            .filter(|it| it.key != "ipv6_mtu");
+        let older = all.map(|it| (it.key.to_owned(), it.value)).collect();
+        let changes = diff_running(&older, &after);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(
+            (changes[0].key, &changes[0].before),
+            ("ipv6_mtu", &Value::Null)
+        );
+    }
 }
