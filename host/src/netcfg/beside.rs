@@ -58,7 +58,7 @@ impl Beside {
         let (mut others, network) = (Vec::new(), network());
         for entry in fs::read_dir(common)? {
             let path = entry?.path();
-            if path != directory {
+            if path != directory && is_writable_by_everybody(&path).is_ok_and(|it| !it) {
                 others.extend(Other::read(&path.join(name), network.as_deref()));
             }
         }
@@ -91,7 +91,9 @@ impl Other {
     /// Nothing of one that cannot be read, or that changed the settings of another network
     /// namespace.
     fn read(path: &PathBuf, network: Option<&str>) -> Option<Self> {
-        let file = File::open(path).ok()?;
+        // To open anything else may take as long as somebody likes.
+        let is_file = fs::metadata(path).ok()?.is_file();
+        let file = is_file.then(|| File::open(path).ok())??;
         let contents = Contents::read(&file).ok()?;
         if contents.left.is_empty() || contents.network.as_deref() != network {
             return None;
@@ -253,6 +255,34 @@ mod tests {
         *host.kernel.0.borrow_mut() = "7".to_owned();
         stop(host.start("two").await).await;
         assert_eq!(host.is(), "7");
+    }
+
+    /// The directory of all may be the system's own, like /run, in which some are everybody's.
+    #[tokio::test]
+    async fn what_anybody_may_put_beside_is_neither_believed_nor_waited_for() {
+        let host = Host::new("beside");
+        let one = host.start("one").await;
+        let text = fs::read_to_string(host.journal("one")).unwrap();
+        stop(one).await;
+        let everybodys = host.directory.join("lock");
+        fs::create_dir_all(&everybodys).unwrap();
+        fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o1777)).unwrap();
+        let forged = text.replace("\"before\":\"0\"", "\"before\":\"9\"");
+        assert_ne!(forged, text);
+        fs::write(host.journal("lock"), forged).unwrap();
+        *host.kernel.0.borrow_mut() = "1".to_owned();
+        stop(host.start("two").await).await;
+        assert_eq!(host.is(), "1");
+        // Whoever opens it waits for somebody who writes.
+        let pipe = host.journal("pipe");
+        fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let (sender, done) = std::sync::mpsc::channel();
+        let read = pipe.clone();
+        std::thread::spawn(move || sender.send(Other::read(&read, None).is_none()));
+        let waited = done.recv_timeout(std::time::Duration::from_secs(5));
+        assert_eq!(waited, Ok(true));
     }
 
     /// Neither one in another network, nor what anybody may have put there.
