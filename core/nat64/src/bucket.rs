@@ -42,6 +42,12 @@ impl Bucket {
         self.full = self.full.max(nanos(now)).saturating_add(rate.interval());
     }
 
+    /// Goes on with another rate. At most all that it holds then is missing.
+    pub(crate) fn turn_to(&mut self, rate: Rate, now: Duration) {
+        let whole = rate.interval().saturating_mul(rate.burst as u64);
+        self.full = self.full.min(nanos(now).saturating_add(whole));
+    }
+
     /// The emptier one of both.
     pub(crate) fn min(self, other: Self) -> Self {
         Self {

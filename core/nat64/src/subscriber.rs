@@ -243,6 +243,16 @@ impl Subscribers {
                 }
             }
         }
+        if self.quotas != quotas {
+            let rate = quotas.subscriber.rate();
+            for account in self.subscribers.values_mut() {
+                account.begun.turn_to(rate, self.now);
+            }
+            let rate = quotas.address.rate();
+            for account in self.addresses.values_mut() {
+                account.begun.turn_to(rate, self.now);
+            }
+        }
         self.quotas = quotas;
     }
 
@@ -388,6 +398,51 @@ mod tests {
             ..all.quotas.clone()
         });
         assert_eq!(all.check(&wish(address(2, 1), Side::V6)), refused);
+    }
+
+    /// However long they would have had to wait by the old ones.
+    #[test]
+    fn natb_6888_01_other_quotas_hold_for_those_who_wait_too() {
+        let slow = Quota {
+            new_per_second: 1,
+            burst: 60,
+            ..NO
+        };
+        let fast = Quota {
+            new_per_second: 1000,
+            burst: 10,
+            ..NO
+        };
+        let one = address(1, 1);
+        let used_up = |subscriber, address, exempt| {
+            let mut all = subscribers(subscriber, address);
+            all.quotas.exempt = exempt;
+            all.set_now(Duration::from_secs(5));
+            (0..1000).for_each(|_| all.opened(one, Side::V6));
+            all
+        };
+        let begins = |all: &mut Subscribers, subscriber, address| {
+            all.set_quotas(Quotas {
+                subscriber,
+                address,
+                exempt: Vec::new(),
+                ..all.quotas.clone()
+            });
+            all.set_now(all.now + Duration::from_millis(1));
+            all.check(&wish(one, Side::V6))
+        };
+        for quota in [NO, fast] {
+            let mut all = used_up(slow, NO, Vec::new());
+            assert_eq!(begins(&mut all, quota, NO), Ok(()));
+            let mut all = used_up(NO, slow, Vec::new());
+            assert_eq!(begins(&mut all, NO, quota), Ok(()));
+        }
+        // Who was exempt has used up a burst, and no more.
+        let mut all = used_up(slow, NO, vec![Network6::around(one, 64)]);
+        let refused = Err(DropReason::SubscriberRate);
+        assert_eq!(begins(&mut all, slow, NO), refused);
+        all.set_now(all.now + Duration::from_secs(1));
+        assert_eq!(all.check(&wish(one, Side::V6)), Ok(()));
     }
 
     /// A server cannot use up what a client needs for its own sessions.
