@@ -204,7 +204,9 @@ fn metric(code: &str) -> Option<(Name, Labels)> {
     } {
         return Some((name, vec![("protocol", rest.to_owned())]));
     }
-    let direction = ("direction", first.to_owned());
+    // What is counted in both directions together would be counted twice.
+    let direction = first.starts_with("from-");
+    let direction = direction.then(|| ("direction", first.to_owned()))?;
     let name = match rest {
         "packets" => PACKETS,
         "bytes" => BYTES,
@@ -213,9 +215,7 @@ fn metric(code: &str) -> Option<(Name, Labels)> {
         "kept" => KEPT,
         "errors-sent" => ERRORS,
         _ => {
-            let (kind, reason) = rest
-                .split_once('.')
-                .filter(|_| first.starts_with("from-"))?;
+            let (kind, reason) = rest.split_once('.')?;
             let labels = [("kind", kind.to_owned()), ("reason", reason.to_owned())];
             return Some((DROPPED, [direction].into_iter().chain(labels).collect()));
         }
@@ -356,7 +356,12 @@ pub(super) mod tests {
             (DROPPED_BY_CAUSE, "port-limit")
         );
         // The sum would be counted twice.
-        for sum in ["dropped.total", "traffic.packets-in", "use.memory.percent"] {
+        for sum in [
+            "dropped.total",
+            "traffic.packets-in",
+            "traffic.bytes-out",
+            "use.memory.percent",
+        ] {
             assert_eq!(metric(sum), None);
         }
         assert_eq!(metric("from-v6.dropped"), None);
