@@ -96,7 +96,8 @@ pub(super) fn thresholds(facts: &Facts, in_use: &InUse, before: &[String]) -> Ve
         let (used, ports) = rows.fold((0, 0), |(used, ports), it| {
             (used + it.used, ports + it.ports)
         });
-        if ports > 0 {
+        // One that has none any more is over, which is still to be told.
+        if ports > 0 || before.iter().any(|it| it == code) {
             all.push(of(code, what, marks.pool, used, ports));
         }
     }
@@ -168,6 +169,22 @@ mod tests {
         let memory = shown.iter().find(|it| it.code == "memory").unwrap();
         assert_eq!((memory.low, memory.high), (1, 2));
         assert_eq!(memory.limit, facts.memory.in_all());
+    }
+
+    /// Otherwise nobody would be told that it is over: a reload may take all ports of a protocol away.
+    #[test]
+    fn obs_01_what_is_not_there_any_more_is_not_near() {
+        let facts = facts("pool = [\"203.0.113.1\"]");
+        let gone = |before: &[&str]| {
+            let mut now = in_use();
+            now.pool[2].ports = 0;
+            let before: Vec<_> = before.iter().map(|it| (*it).to_owned()).collect();
+            let all = thresholds(&facts, &now, &before).into_iter();
+            all.map(|it| (it.code, it.exceeded))
+                .find(|it| it.0 == "pool-icmp")
+        };
+        assert_eq!(gone(&["pool-icmp"]), Some(("pool-icmp".to_owned(), false)));
+        assert_eq!(gone(&[]), None);
     }
 
     /// Full tables take what `config check` says, and no table is forgotten.
