@@ -190,7 +190,7 @@ impl Capacity {
         // What the host adds does not matter to quotas.
         let quotas = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new()).quotas;
         capacity.prefix_len = quotas.prefix_len;
-        capacity.client_addresses = capacity.at_quota(quotas.address);
+        capacity.client_addresses = capacity.on_one_address(&config.pool, quotas.address);
         capacity.blocks = InBlocks::of(config);
         capacity.subscribers = capacity.in_blocks(quotas.subscriber);
         capacity
@@ -206,6 +206,30 @@ impl Capacity {
             by_ports: bound.map(|it| it / bindings.max(1)),
             by_sessions: self.sessions / sessions.max(1),
         }
+    }
+
+    /// As [`Self::at_quota`] of a client's address, which stays on one address of the pool (RFC 6888
+    /// REQ-2): of that it has no more ports than there are, and what others leave is not enough.
+    fn on_one_address(&self, pool: &[PoolRange], quota: Quota) -> AtQuota {
+        let each = |range: &PoolRange| {
+            let ports = &range.ports;
+            [&ports.tcp, &ports.udp, &ports.icmp].map(|it| it.len() as u64)
+        };
+        let most = pool.iter().flat_map(each).max().unwrap_or_default();
+        let bindings = quota
+            .bindings
+            .min(usize::try_from(most).unwrap_or(usize::MAX));
+        let mut at_quota = self.at_quota(Quota { bindings, ..quota });
+        for (at, count) in at_quota.by_ports.iter_mut().enumerate() {
+            let clients = pool.iter().map(|range| {
+                // Fewer ports than the quota serve one client, with all of them.
+                let ports = each(range)[at];
+                usable(range) * (ports / at_quota.bindings.max(1)).max(ports.min(1))
+            });
+            let by_limit = self.bindings / at_quota.bindings.max(1);
+            *count = clients.sum::<u64>().min(by_limit);
+        }
+        at_quota
     }
 
     /// As [`Self::at_quota`]; with blocks of ports a subscriber has no more than its blocks.
@@ -412,6 +436,28 @@ mod tests {
             limited("limits.sessions = 1000").subscribers.by_sessions,
             20
         );
+    }
+
+    /// A client's address stays on one of the pool's: what is left on two of them is not enough.
+    #[test]
+    fn natb_6888_01_an_address_has_no_more_than_one_of_the_pool() {
+        let of = |bindings: u64| {
+            let entry = |at: u8| {
+                format!(
+                    "{{address = \"203.0.113.{at}\", tcp = \"1-1000\", udp = \"1-1000\", icmp = \"none\"}}"
+                )
+            };
+            let text = format!(
+                "quota.address.bindings = {bindings}\npool = [{}, {}]",
+                entry(1),
+                entry(2)
+            );
+            let of_address = capacity(&text).client_addresses;
+            (of_address.bindings, of_address.by_ports)
+        };
+        assert_eq!(of(300), (300, [6, 6, 0]));
+        assert_eq!(of(400), (400, [4, 4, 0]));
+        assert_eq!(of(1500), (1000, [2, 2, 0]));
     }
 
     /// A subscriber has no more ports than its blocks have.
