@@ -137,70 +137,73 @@ impl<'a> Reader<'a> {
     }
 
     fn global(&mut self, key: &str, value: &Value) -> Result<(), String> {
-        let default = Timers::default();
+        let least = Timers::default();
+        let (established, transitory) = (least.tcp_established, least.tcp_transitory);
+        let (established, transitory) = (established.as_secs(), transitory.as_secs());
+        let most_syns = Limits::MOST as u64;
         match key {
-            "pool6" => {
-                if value.is_null() {
-                    return Ok(());
-                }
-                let prefix = text(value)?
-                    .parse::<Pref64>()
-                    .map_err(|it| it.to_string())?;
-                self.prefixes.push(prefix.to_string());
-                Ok(())
-            }
-            "tcp-est-timeout" => self.timer(
-                "tcp_established",
-                value,
-                default.tcp_established.as_secs()..=MONTH,
-            ),
-            "tcp-trans-timeout" => self.timer(
-                "tcp_transitory",
-                value,
-                default.tcp_transitory.as_secs()..=MONTH,
-            ),
+            "pool6" => self.prefix(value),
+            "tcp-est-timeout" => self.timer("tcp_established", value, established..=MONTH),
+            "tcp-trans-timeout" => self.timer("tcp_transitory", value, transitory..=MONTH),
             "udp-timeout" => self.timer("udp", value, 120..=MONTH),
             "icmp-timeout" => self.timer("icmp", value, 60..=MONTH),
-            "lowest-ipv6-mtu" => match value.as_u64() {
-                Some(mtu @ 1280..=65_535) => {
-                    self.import.lines.push(format!("fragment_above = {mtu}"));
-                    Ok(())
-                }
-                Some(_) | None => Err("it must be from 1280 to 65535 here".to_owned()),
-            },
-            "address-dependent-filtering" => {
-                let by = match value.as_bool().ok_or("this is neither true nor false")? {
-                    true => "address-dependent",
-                    false => "endpoint-independent",
-                };
-                for protocol in ["tcp", "udp", "icmp"] {
-                    let line = format!("filtering.{protocol} = {by:?}");
-                    self.import.lines.push(line);
-                }
-                Ok(())
-            }
+            "lowest-ipv6-mtu" => self.number("fragment_above", value, 1280..=65_535),
+            "address-dependent-filtering" => self.filtering(value),
             "handle-rst-during-fin-rcv" => {
-                let value = value.as_bool().ok_or("this is neither true nor false")?;
-                self.import
-                    .lines
-                    .push(format!("tcp.reset_after_fin = {value}"));
+                let value = truth(value)?;
+                self.push(format!("tcp.reset_after_fin = {value}"));
                 Ok(())
             }
-            "maximum-simultaneous-opens" => match value.as_u64() {
-                Some(most) if (1..=Limits::MOST as u64).contains(&most) => {
-                    self.import
-                        .lines
-                        .push(format!("limits.stored_syns = {most}"));
-                    Ok(())
-                }
-                Some(_) | None => Err(format!("it must be from 1 to {} here", Limits::MOST)),
-            },
+            "maximum-simultaneous-opens" => self.number("limits.stored_syns", value, 1..=most_syns),
             "comment" => Ok(()),
             _ => match DEFAULTS.iter().find(|(name, ..)| *name == key) {
                 Some((_, same, why)) if !is(value, same) => Err((*why).to_owned()),
                 Some(_) => Ok(()),
                 None => Err("plat has nothing like it".to_owned()),
             },
+        }
+    }
+
+    fn push(&mut self, line: String) {
+        self.import.lines.push(line);
+    }
+
+    fn prefix(&mut self, value: &Value) -> Result<(), String> {
+        if value.is_null() {
+            return Ok(());
+        }
+        let prefix = text(value)?.parse::<Pref64>();
+        let prefix = prefix.map_err(|it| it.to_string())?;
+        self.prefixes.push(prefix.to_string());
+        Ok(())
+    }
+
+    fn filtering(&mut self, value: &Value) -> Result<(), String> {
+        let by = match truth(value)? {
+            true => "address-dependent",
+            false => "endpoint-independent",
+        };
+        for protocol in ["tcp", "udp", "icmp"] {
+            self.push(format!("filtering.{protocol} = {by:?}"));
+        }
+        Ok(())
+    }
+
+    fn number(
+        &mut self,
+        key: &str,
+        value: &Value,
+        possible: RangeInclusive<u64>,
+    ) -> Result<(), String> {
+        match value.as_u64().filter(|it| possible.contains(it)) {
+            Some(number) => {
+                self.push(format!("{key} = {number}"));
+                Ok(())
+            }
+            None => {
+                let (least, most) = (possible.start(), possible.end());
+                Err(format!("it must be from {least} to {most} here"))
+            }
         }
     }
 
@@ -321,6 +324,11 @@ const MONTH: u64 = 30 * 24 * 3600;
 fn is(value: &Value, same: &str) -> bool {
     let same_value: Option<Value> = serde_json::from_str(same).ok();
     same_value.as_ref() == Some(value) || value.as_str() == Some(same)
+}
+
+fn truth(value: &Value) -> Result<bool, String> {
+    let truth = value.as_bool();
+    truth.ok_or_else(|| "this is neither true nor false".to_owned())
 }
 
 fn text(value: &Value) -> Result<&str, String> {

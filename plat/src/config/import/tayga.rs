@@ -31,63 +31,58 @@ struct Lists {
 }
 
 fn take(import: &mut Import, lists: &mut Lists, line: usize, directive: &str, arguments: &[&str]) {
-    let whole = format!("{directive} {}", arguments.join(" "));
-    let why = match (directive, arguments) {
+    let taken = match (directive, arguments) {
         ("tun-device", [name]) if is_interface_name(name) => {
             import.set("interface", name);
-            return;
+            Ok(())
         }
-        ("prefix", [prefix]) => match checked::<Pref64>(prefix) {
-            Ok(prefix) => {
-                lists.prefixes.push(prefix);
-                return;
-            }
-            Err(why) => why,
-        },
-        ("dynamic-pool", [network]) => match checked::<Network4>(network) {
-            Ok(network) => {
-                import.notes.push(format!(
-                    "Line {line}: dynamic-pool {network}: there every client had one of these \
-                     addresses for itself, here they share them by ports; [[eam]] is an address of \
-                     one's own."
-                ));
-                lists.pool.push(network);
-                return;
-            }
-            Err(why) => why,
-        },
-        ("map", [v4, v6]) => match Eam::parse(v4, v6) {
-            Ok(_) => {
+        ("prefix", [prefix]) => checked::<Pref64>(prefix).map(|it| lists.prefixes.push(it)),
+        ("dynamic-pool", [network]) => checked::<Network4>(network).map(|network| {
+            import.notes.push(format!(
+                "Line {line}: dynamic-pool {network}: there every client had one of these \
+                 addresses for itself, here they share them by ports; [[eam]] is an address of \
+                 one's own."
+            ));
+            lists.pool.push(network);
+        }),
+        ("map", [v4, v6]) => Eam::parse(v4, v6)
+            .map_err(|error| error.to_string())
+            .map(|_| {
                 let table = format!("[[eam]]\nipv4 = {v4:?}\nipv6 = {v6:?}\n");
                 import.tables.push(table);
-                return;
-            }
-            Err(error) => error.to_string(),
-        },
+            }),
         ("wkpf-strict", ["no" | "off" | "false" | "0"]) => {
             import.set("wkp_non_global", "translate");
-            return;
+            Ok(())
         }
         ("wkpf-strict", ["yes" | "on" | "true" | "1"])
         | ("udp-cksum-mode", ["calc"])
-        | ("strict-frag-hdr", _) => return,
-        ("udp-cksum-mode", _) => "plat always calculates the checksum of UDP where it is missing \
-                                  (RFC 6146 section 3.4)"
-            .to_owned(),
-        ("ipv4-addr" | "ipv6-addr", _) => {
-            "plat needs no address of its own: it sends errors from this host's".to_owned()
-        }
-        ("data-dir", _) => {
-            "clients get no address of their own, so there is nothing to remember".to_owned()
-        }
-        ("log", _) => "plat logs to standard error; see OPENCLAT_LOG".to_owned(),
-        ("offlink-mtu" | "workers", _) => "plat finds the right value by itself".to_owned(),
-        ("tun-device" | "prefix" | "dynamic-pool" | "map" | "wkpf-strict", _) => {
-            "this is not how tayga.conf has it".to_owned()
-        }
-        _ => "plat knows no such directive".to_owned(),
+        | ("strict-frag-hdr", _) => Ok(()),
+        _ => Err(why_not(directive).to_owned()),
     };
-    import.refuse(line, whole.trim_end(), why);
+    if let Err(why) = taken {
+        let whole = format!("{directive} {}", arguments.join(" "));
+        import.refuse(line, whole.trim_end(), why);
+    }
+}
+
+/// Why there is nothing here for a directive.
+fn why_not(directive: &str) -> &'static str {
+    match directive {
+        "udp-cksum-mode" => {
+            "plat always calculates the checksum of UDP where it is missing (RFC 6146 section 3.4)"
+        }
+        "ipv4-addr" | "ipv6-addr" => {
+            "plat needs no address of its own: it sends errors from this host's"
+        }
+        "data-dir" => "clients get no address of their own, so there is nothing to remember",
+        "log" => "plat logs to standard error; see OPENCLAT_LOG",
+        "offlink-mtu" | "workers" => "plat finds the right value by itself",
+        "tun-device" | "prefix" | "dynamic-pool" | "map" | "wkpf-strict" => {
+            "this is not how tayga.conf has it"
+        }
+        _ => "plat knows no such directive",
+    }
 }
 
 /// The text as we write it, if it is one of these.
