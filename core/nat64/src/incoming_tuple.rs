@@ -244,3 +244,35 @@ fn quoted_ids(
         _ => Err(DropReason::UnreadableError),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::compose::{self, Pair};
+
+    /// SYN and FIN take a sequence number each, as every byte does (RFC 9293 section 3.4).
+    #[test]
+    fn plat_3_5_2_2_01_what_a_segment_takes_of_the_sequence_numbers() {
+        let pair = Pair::V4([8, 8, 8, 8].into(), [203, 0, 113, 1].into());
+        for (flags, options, data, len) in [
+            (tcp::ACK, &[][..], &b""[..], 0),
+            (tcp::SYN, &[], b"", 1),
+            (tcp::SYN, &[2, 4, 5, 180], b"fast", 5),
+            (tcp::FIN | tcp::ACK, &[], b"end", 4),
+            (tcp::SYN | tcp::FIN, &[], b"", 2),
+            (tcp::RST, &[], b"", 0),
+        ] {
+            let segment = compose::tcp(pair, (443, 5000), flags, options, data);
+            let Ok(Some(Ids::Data(Protocol::Tcp, 443, 5000, Some(header)))) =
+                transport_ids(protocol::TCP, &segment)
+            else {
+                panic!("no segment");
+            };
+            assert_eq!(header.len, len, "{flags:#x}");
+            assert_eq!(header.ack.is_some(), flags & tcp::ACK != 0);
+        }
+        // Ports alone are no datagram.
+        assert!(transport_ids(protocol::UDP, &[0; 7]).is_err());
+        assert!(transport_ids(protocol::UDP, &[0; 8]).is_ok());
+    }
+}

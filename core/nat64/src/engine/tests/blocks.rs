@@ -475,3 +475,47 @@ fn log_7422_01_the_binding_of_a_port() {
     assert_eq!((binding.inside.address, binding.inside.id), (client, 700));
     assert_eq!(nat.engine.binding_at(Protocol::Tcp, outside), None);
 }
+
+/// How long a block rests is what was set last, and the caller is told when it is over.
+#[test]
+fn log_7422_01_how_long_a_block_rests_can_be_set_anew() {
+    let mut nat = Nat::new(dynamic());
+    nat.engine.keep_changes(Some(1000));
+    let mut shorter = dynamic();
+    shorter.timers.hold_down = Duration::from_secs(10);
+    nat.engine.reconfigure(shorter).unwrap();
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    changes(&mut nat);
+    nat.wait(301);
+    assert_eq!((nat.bindings(), changes(&mut nat)), (0, vec![]));
+    let due = nat.engine.poll_timeout().unwrap() - nat.now;
+    assert!(due <= Duration::from_secs(12), "{due:?}");
+    nat.wait(12);
+    assert!(matches!(changes(&mut nat)[..], [(false, _)]));
+    assert_eq!(nat.engine.poll_timeout(), None);
+}
+
+/// Whoever logs blocks is told of those that are not served any more.
+#[test]
+fn log_7422_01_a_block_of_an_address_that_is_gone_is_given_back() {
+    let mut two = dynamic();
+    two.pool.push(PoolEntry {
+        address: POOL2,
+        ..two.pool[0].clone()
+    });
+    let mut nat = Nat::new(two);
+    nat.engine.keep_changes(Some(1000));
+    let networks = (0..4).map(|n| Ipv6Addr::new(0x2001, 0xdb8, 1, 0x100 + n, 0, 0, 0, 1));
+    for client in networks {
+        nat.udp((client, 5000), (SERVER, 53));
+    }
+    let taken = changes(&mut nat);
+    let mut gone: Vec<_> = taken
+        .into_iter()
+        .filter(|it| it.1.address == POOL2)
+        .collect();
+    assert!(!gone.is_empty() && gone.len() < 4, "both have some");
+    nat.engine.reconfigure(dynamic()).unwrap();
+    gone.iter_mut().for_each(|it| it.0 = false);
+    assert_eq!(changes(&mut nat), gone);
+}

@@ -76,6 +76,14 @@ fn plat_5_3_01_fragments_are_those_of_all_shards_together() {
     assert_eq!(taken(&mut shards, part6), 8);
     assert_eq!(taken(&mut shards, part4), 8);
     // And so it stays with a new configuration.
+    let mut sessions = Shards::new(&config(), 4);
+    for engine in &mut sessions.engines {
+        let mut limits = config().limits;
+        limits.sessions = 8;
+        engine.reconfigure(Config { limits, ..config() }).unwrap();
+    }
+    let flow = |n| udp6((CLIENT, n), (SERVER, 53), b"x");
+    assert_eq!(taken(&mut sessions, flow), 8);
     for engine in &mut shards.engines {
         let mut limits = config().limits;
         limits.fragments.datagrams_per_source = 16;
