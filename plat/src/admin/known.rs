@@ -27,7 +27,9 @@ const ALL: Network6 = Network6::around(Ipv6Addr::UNSPECIFIED, 0);
 /// twice; what ends meanwhile may be left out.
 pub(super) async fn tell(admin: Arc<Admin>, log: EventLog) {
     match tell_all(&admin, &log).await {
-        Ok(count) => log.known(count),
+        Ok(count) if log.is_told() => log.known(count),
+        // Another log took its place meanwhile.
+        Ok(_) => {}
         Err(problem) => {
             tracing::warn!("the event log does not tell what there was before: {problem}");
         }
@@ -42,7 +44,7 @@ async fn tell_all(admin: &Admin, log: &EventLog) -> Result<u64, Problem> {
             while let Some(cursor) = from {
                 let Page { rows, next } = admin.sessions(page(cursor)).await?;
                 count += write(log, rows.into_iter().map(Known::Session)).await;
-                from = next;
+                from = next.filter(|_| log.is_told());
             }
         }
         what @ (Logged::Bindings | Logged::Blocks) => {
@@ -53,7 +55,7 @@ async fn tell_all(admin: &Admin, log: &EventLog) -> Result<u64, Problem> {
                 let wanted = |it: &control::plat::BibRow| what == Logged::Bindings || it.is_static;
                 let rows = rows.into_iter().filter(wanted);
                 count += write(log, rows.map(Known::Binding)).await;
-                from = next;
+                from = next.filter(|_| log.is_told());
             }
         }
     }
