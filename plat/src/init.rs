@@ -26,6 +26,9 @@ mod text;
 /// The private networks (RFC 1918).
 const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 
+/// How often a person may mistype.
+const ATTEMPTS: u32 = 3;
+
 /// `plat init`.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
@@ -172,21 +175,26 @@ fn ask() -> Result<Serves, Failure> {
     if !io::stdin().is_terminal() {
         return Err(missing());
     }
-    let mut stderr = io::stderr();
-    let _ = write!(
-        stderr,
-        "What are clients to reach?\n  1  the IPv4 internet\n  2  private IPv4 networks, too\n\
-         [1] "
-    );
-    let _ = stderr.flush();
-    let mut line = String::new();
-    let read = io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| Failure::io("standard input", &error))?;
-    match line.trim() {
-        "" | "1" => Ok(Serves::Internet),
-        "2" => Ok(Serves::Private),
-        _ => Err(missing()),
+    for _ in 0..ATTEMPTS {
+        let mut stderr = io::stderr();
+        let _ = write!(
+            stderr,
+            "What are clients to reach?\n  1  the IPv4 internet\n  2  private IPv4 networks, too\n\
+             [1] "
+        );
+        let _ = stderr.flush();
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        if read.map_err(|error| Failure::io("standard input", &error))? == 0 {
+            return Err(missing());
+        }
+        match line.trim() {
+            "" | "1" => return Ok(Serves::Internet),
+            "2" => return Ok(Serves::Private),
+            other => drop(writeln!(stderr, "`{other}` is neither 1 nor 2.")),
+        }
     }
+    Err(missing())
 }
 
 fn write(path: &std::path::Path, text: &str, force: bool) -> Result<(), Failure> {

@@ -29,6 +29,7 @@ pub mod state;
 pub mod stun;
 pub mod systemd;
 pub mod tayga;
+pub mod terminal;
 pub mod tools;
 pub mod topology;
 pub mod wiring;

@@ -12,6 +12,7 @@ mod flows;
 mod greedy;
 mod hairpin;
 mod host_rules;
+mod init;
 mod instances;
 mod instruments;
 mod lifecycle;
