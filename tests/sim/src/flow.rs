@@ -70,11 +70,16 @@ struct Questions {
 }
 
 impl Questions {
-    fn new(random: &mut Random, start: Duration, longest: u64) -> Self {
+    fn new(random: &mut Random, start: Duration, longest: u64, at_once: bool) -> Self {
         let count = 1 + random.below(12) as u32;
-        let spacing = Duration::from_millis(random.below(500));
+        // All at once and of one size, as a program sends a picture; or now and then.
+        let burst = at_once.then(|| 4 + random.below(longest));
+        let spacing = match burst {
+            Some(_) => Duration::ZERO,
+            None => Duration::from_millis(random.below(500)),
+        };
         let question = |n| {
-            let len = 4 + random.below(longest) as usize;
+            let len = burst.unwrap_or_else(|| 4 + random.below(longest)) as usize;
             (n, (len, 0, start + spacing * n))
         };
         Self {
@@ -144,17 +149,26 @@ impl Udp {
         server: Ipv4Addr,
         start: Duration,
     ) -> Self {
-        let without_checksum = random.chance(200);
+        // What can go in super-segments.
+        let at_once = random.chance(400);
+        let without_checksum = !at_once && random.chance(200);
         // In fragments, it could not be computed on the way.
-        let longest = if without_checksum { 1150 } else { 4000 };
-        let options = [&[][..], &[148, 4, 0, 0], &[1; 40]];
+        let longest = if without_checksum || at_once {
+            1150
+        } else {
+            4000
+        };
+        let options = match at_once {
+            true => vec![&[][..]],
+            false => vec![&[][..], &[148, 4, 0, 0], &[1; 40]],
+        };
         Self {
             local,
             server: (server, random.pick(&[ECHO, ECHO_WITHOUT_CHECKSUM])),
             dont_fragment: random.chance(500),
             without_checksum,
             options: random.pick(&options).to_vec(),
-            questions: Questions::new(random, start, longest),
+            questions: Questions::new(random, start, longest, at_once),
         }
     }
 }
@@ -216,7 +230,7 @@ impl Ping {
             id,
             server,
             dont_fragment: random.chance(500),
-            questions: Questions::new(random, start, 3000),
+            questions: Questions::new(random, start, 3000, false),
         }
     }
 }

@@ -1,19 +1,21 @@
-//! Super-segments: several TCP segments in one packet, as hosts hand them to their interfaces and
-//! routers pass them on. Joined and taken apart by code that shares nothing with the product's.
+//! Super-segments: several TCP segments, or UDP datagrams of one size, in one packet, as hosts hand
+//! them to their interfaces and routers pass them on. Joined and taken apart by code that shares nothing with the product's.
 
 use wire::{
     compose,
     offload::{ChecksumState, Gso, GsoKind, Offload},
 };
 
-use crate::inspect::TCP;
+use crate::inspect::{TCP, UDP};
 
 const FIN: u8 = 1;
 const SYN_RST_URG: u8 = 2 | 4 | 32;
 /// Offsets in the TCP header.
 const SEQUENCE: usize = 4;
 const FLAGS: usize = 13;
-const CHECKSUM: usize = 16;
+/// Of what a UDP header says its datagram is long.
+const LENGTH: usize = 4;
+const UDP_HEADER: usize = 8;
 
 /// A packet on its way, which may stand for several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,44 +31,54 @@ impl From<Vec<u8>> for Packet {
     }
 }
 
-/// Where things are in a TCP packet of either family.
+/// Where things are in a TCP or UDP packet of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     is_v4: bool,
-    tcp_at: usize,
+    is_tcp: bool,
+    /// The transport header.
+    at: usize,
     data_at: usize,
 }
 
 impl Shape {
-    /// `None` for anything but a whole TCP packet without options or extension headers of IP.
+    /// `None` for anything but a whole TCP or UDP packet without options or extension headers of IP.
     fn of(bytes: &[u8]) -> Option<Self> {
         let is_v4 = bytes[0] == 0x45;
-        let (tcp_at, protocol, is_whole) = if is_v4 {
+        let (at, protocol, is_whole) = if is_v4 {
             (20, bytes[9], bytes[6] & 0x3f == 0 && bytes[7] == 0)
         } else {
             (40, bytes[6], bytes[0] >> 4 == 6)
         };
-        let header = bytes
-            .get(tcp_at + 12)
-            .filter(|_| is_whole && protocol == TCP)?;
-        let data_at = tcp_at + usize::from(header >> 4) * 4;
-        Some(Self {
+        let header_len = match protocol {
+            TCP => usize::from(bytes.get(at + 12)? >> 4) * 4,
+            UDP => UDP_HEADER,
+            _ => return None,
+        };
+        is_whole.then_some(Self {
             is_v4,
-            tcp_at,
-            data_at,
+            is_tcp: protocol == TCP,
+            at,
+            data_at: at + header_len,
         })
     }
 
+    /// Of the checksum in the transport header.
+    fn checksum(self) -> usize {
+        if self.is_tcp { 16 } else { 6 }
+    }
+
     fn sequence(self, bytes: &[u8]) -> u32 {
-        let at = self.tcp_at + SEQUENCE;
+        let at = self.at + SEQUENCE;
         u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     }
 
     /// The folded sum of the pseudo-header, not inverted.
     fn pseudo_header_sum(self, bytes: &[u8]) -> u16 {
         let addresses = if self.is_v4 { 12..20 } else { 8..40 };
-        let len = ((bytes.len() - self.tcp_at) as u32).to_be_bytes();
-        !compose::checksum(&[&bytes[addresses], &[0, TCP], &len])
+        let len = ((bytes.len() - self.at) as u32).to_be_bytes();
+        let protocol = if self.is_tcp { TCP } else { UDP };
+        !compose::checksum(&[&bytes[addresses], &[0, protocol], &len])
     }
 
     fn write_lengths(self, bytes: &mut [u8]) {
@@ -80,6 +92,10 @@ impl Shape {
             let payload = ((bytes.len() - 40) as u16).to_be_bytes();
             bytes[4..6].copy_from_slice(&payload);
         }
+        if !self.is_tcp {
+            let (at, len) = (self.at + LENGTH, (bytes.len() - self.at) as u16);
+            bytes[at..at + 2].copy_from_slice(&len.to_be_bytes());
+        }
     }
 }
 
@@ -92,20 +108,25 @@ impl Packet {
         }
     }
 
+    /// Whether it stands for datagrams.
+    pub(crate) fn is_udp(&self) -> bool {
+        Shape::of(&self.bytes).is_some_and(|it| !it.is_tcp)
+    }
+
     /// What its virtio-net header says.
     pub(crate) fn offload(&self) -> Offload {
         let (Some(size), Some(shape)) = (self.size, Shape::of(&self.bytes)) else {
             return Offload::default();
         };
-        let kind = if shape.is_v4 {
-            GsoKind::TcpV4 { ecn: false }
-        } else {
-            GsoKind::TcpV6 { ecn: false }
+        let kind = match (shape.is_tcp, shape.is_v4) {
+            (true, true) => GsoKind::TcpV4 { ecn: false },
+            (true, false) => GsoKind::TcpV6 { ecn: false },
+            (false, _) => GsoKind::Udp,
         };
         Offload {
             checksum: ChecksumState::Partial {
-                start: shape.tcp_at as u16,
-                field: CHECKSUM as u16,
+                start: shape.at as u16,
+                field: shape.checksum() as u16,
             },
             gso: size.try_into().ok().map(|size| Gso {
                 kind,
@@ -146,7 +167,7 @@ impl Packet {
         let (Some(size), Some(shape)) = (self.size, Shape::of(&self.bytes)) else {
             return vec![self.bytes.clone()];
         };
-        let at = shape.tcp_at + CHECKSUM;
+        let at = shape.at + shape.checksum();
         let prepared = u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]]);
         let right = shape.pseudo_header_sum(&self.bytes);
         assert_eq!(prepared % 0xffff, right % 0xffff, "prepared checksum");
@@ -155,30 +176,38 @@ impl Packet {
         let count = chunks.len();
         let segment = |(n, chunk): (usize, &[u8])| {
             let mut bytes = [headers, chunk].concat();
-            let sequence = shape
-                .sequence(headers)
-                .wrapping_add((n * usize::from(size)) as u32);
-            let at = shape.tcp_at + SEQUENCE;
-            bytes[at..at + 4].copy_from_slice(&sequence.to_be_bytes());
-            if n + 1 < count {
-                bytes[shape.tcp_at + FLAGS] &= !FIN;
+            if shape.is_tcp {
+                let sequence = shape
+                    .sequence(headers)
+                    .wrapping_add((n * usize::from(size)) as u32);
+                let at = shape.at + SEQUENCE;
+                bytes[at..at + 4].copy_from_slice(&sequence.to_be_bytes());
+                if n + 1 < count {
+                    bytes[shape.at + FLAGS] &= !FIN;
+                }
             }
             if shape.is_v4 {
                 let id = u16::from_be_bytes([bytes[4], bytes[5]]).wrapping_add(n as u16);
                 bytes[4..6].copy_from_slice(&id.to_be_bytes());
             }
             shape.write_lengths(&mut bytes);
-            let at = shape.tcp_at + CHECKSUM;
             let pseudo = shape.pseudo_header_sum(&bytes).to_be_bytes();
             bytes[at..at + 2].fill(0);
-            let sum = compose::checksum(&[&pseudo, &bytes[shape.tcp_at..]]);
+            let sum = compose::checksum(&[&pseudo, &bytes[shape.at..]]);
+            // No checksum at all would be written as none (RFC 768).
+            let sum = if sum == 0 && !shape.is_tcp {
+                0xffff
+            } else {
+                sum
+            };
             bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
             bytes
         };
         chunks.enumerate().map(segment).collect()
     }
 
-    /// Adds the next segment of the same connection. False if it is none that can be.
+    /// Adds the next segment of the same connection, or the next datagram of the same size between
+    /// the same ports. False if it is none that can be.
     fn join(&mut self, next: &[u8]) -> bool {
         let (Some(shape), Some(other)) = (Shape::of(&self.bytes), Shape::of(next)) else {
             return false;
@@ -188,33 +217,45 @@ impl Packet {
             None => self.bytes.len() - shape.data_at,
         };
         let (len, more) = (self.bytes.len() - shape.data_at, next.len() - other.data_at);
-        let expected = shape.sequence(&self.bytes).wrapping_add(len as u32);
-        let flags = [self.bytes[shape.tcp_at + FLAGS], next[other.tcp_at + FLAGS]];
         let same = |range: std::ops::Range<usize>| self.bytes[range.clone()] == next[range];
-        // Addresses; ports; the acknowledgement, and what else is not the segment's own.
+        // Don't Fragment, time to live and protocol; addresses and ports.
         let fits = shape == other
             && shape.is_v4
             && same(6..10)
             && same(12..24)
-            && same(28..33)
-            && other.sequence(next) == expected
-            && (flags[0] | flags[1]) & SYN_RST_URG == 0
-            && flags[0] & FIN == 0
             && size > 0
             && len.is_multiple_of(size)
             && (1..=size).contains(&more)
             && self.bytes.len() + more <= 60_000;
-        if !fits {
+        let follows = match shape.is_tcp {
+            true => self.is_continued(shape, next),
+            false => [&self.bytes, next].iter().all(|it| it[26..28] != [0; 2]),
+        };
+        if !fits || !follows {
             return false;
         }
         self.size = Some(size as u16);
         self.bytes.extend(&next[other.data_at..]);
-        self.bytes[shape.tcp_at + FLAGS] |= flags[1];
+        if shape.is_tcp {
+            self.bytes[shape.at + FLAGS] |= next[other.at + FLAGS];
+        }
         shape.write_lengths(&mut self.bytes);
         let prepared = shape.pseudo_header_sum(&self.bytes).to_be_bytes();
-        let at = shape.tcp_at + CHECKSUM;
+        let at = shape.at + shape.checksum();
         self.bytes[at..at + 2].copy_from_slice(&prepared);
         true
+    }
+
+    /// Whether a segment of the same shape begins where this one ends.
+    fn is_continued(&self, shape: Shape, next: &[u8]) -> bool {
+        let len = self.bytes.len() - shape.data_at;
+        let expected = shape.sequence(&self.bytes).wrapping_add(len as u32);
+        let flags = [self.bytes[shape.at + FLAGS], next[shape.at + FLAGS]];
+        // The acknowledgement, and what else is not the segment's own.
+        self.bytes[28..33] == next[28..33]
+            && shape.sequence(next) == expected
+            && (flags[0] | flags[1]) & SYN_RST_URG == 0
+            && flags[0] & FIN == 0
     }
 }
 
@@ -284,5 +325,37 @@ mod tests {
         assert_eq!(joined(vec![last, segment(4, 16, b"efgh")]).len(), 2);
         let short = vec![first(), segment(4, 16, b"ef"), segment(6, 16, b"gh")];
         assert_eq!(joined(short).len(), 2);
+    }
+
+    fn datagram(id: u16, data: &[u8]) -> Vec<u8> {
+        let (a, b) = (Ipv4Addr::new(192, 0, 0, 1), Ipv4Addr::new(8, 8, 8, 8));
+        let header = V4 {
+            df: true,
+            id,
+            ..V4::new(a, b, UDP)
+        };
+        header.carrying(&compose::udp(Pair::V4(a, b), 1, 2, data))
+    }
+
+    #[test]
+    fn datagrams_of_one_size_are_joined_and_come_apart_again() {
+        let parts = vec![
+            datagram(0, b"abcd"),
+            datagram(1, b"efgh"),
+            datagram(2, b"ij"),
+        ];
+        let whole = joined(parts.clone());
+        assert_eq!(whole.len(), 1);
+        assert_eq!((whole[0].size, whole[0].longest()), (Some(4), 32));
+        assert_eq!(whole[0].split(), parts);
+        let mut without_checksum = datagram(1, b"efgh");
+        without_checksum[26..28].fill(0);
+        for other in [
+            datagram(1, b"efghi"),
+            segment(4, 16, b"efgh"),
+            without_checksum,
+        ] {
+            assert_eq!(joined(vec![datagram(0, b"abcd"), other]).len(), 2);
+        }
     }
 }

@@ -141,6 +141,7 @@ pub struct World {
     log: u64,
     packets: u64,
     supersegments: u64,
+    supersegments_of_udp: u64,
 }
 
 impl std::fmt::Debug for World {
@@ -159,6 +160,8 @@ pub struct Summed {
     pub packets: u64,
     /// Super-segments that came to a translator.
     pub supersegments: u64,
+    /// Those among them of UDP.
+    pub supersegments_of_udp: u64,
     /// A hash of all of them, in order, with their times.
     pub log: u64,
 }
@@ -195,6 +198,7 @@ impl World {
             log: 0,
             packets: 0,
             supersegments: 0,
+            supersegments_of_udp: 0,
             random,
             origin,
             links,
@@ -232,6 +236,7 @@ impl World {
         Summed {
             packets: self.packets,
             supersegments: self.supersegments,
+            supersegments_of_udp: self.supersegments_of_udp,
             log: self.log,
         }
     }
@@ -278,7 +283,10 @@ impl World {
         let bytes = &packet.bytes;
         self.packets += 1;
         let translates = !matches!(at, Place::Router6 | Place::Router4 | Place::Server);
-        self.supersegments += u64::from(translates && packet.size.is_some());
+        if translates && packet.size.is_some() {
+            self.supersegments += 1;
+            self.supersegments_of_udp += u64::from(packet.is_udp());
+        }
         let moment = self.now.as_nanos() as u64;
         self.log = bytes.iter().fold(self.log ^ moment, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -296,11 +304,7 @@ impl World {
             Place::PlatFromV6 | Place::PlatFromV4 => self.at_plat(at, packet, is_noise),
             Place::Router4 => self.at_router4(packet, is_noise),
             Place::Server if is_noise => {}
-            Place::Server => {
-                for bytes in packet.split() {
-                    self.at_server(&bytes);
-                }
-            }
+            Place::Server => self.at_server(packet),
         }
         if packet.size.is_none() {
             self.make_noise(&packet.bytes);

@@ -27,14 +27,16 @@ fn try_out(seed: u64, is_shown: bool) -> sim::Summed {
 }
 
 /// Runs of seeds from 0 on, on every processor; how many packets there were, and how many
-/// super-segments came to a translator.
-fn run_all(runs: u64) -> (u64, u64) {
+/// super-segments came to a translator, of TCP and of UDP.
+fn run_all(runs: u64) -> [u64; 3] {
+    let add = |all: [u64; 3], it: [u64; 3]| [all[0] + it[0], all[1] + it[1], all[2] + it[2]];
     let threads = thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let share = |first| {
         let seeds = (first..runs).step_by(threads as usize);
         let summed = seeds.map(|seed| try_out(seed, false));
-        summed.fold((0, 0), |(packets, supers), it| {
-            (packets + it.packets, supers + it.supersegments)
+        summed.fold([0; 3], |all, it| {
+            let of_tcp = it.supersegments - it.supersegments_of_udp;
+            add(all, [it.packets, of_tcp, it.supersegments_of_udp])
         })
     };
     thread::scope(|scope| {
@@ -43,7 +45,7 @@ fn run_all(runs: u64) -> (u64, u64) {
         let joined = started.into_iter().map(|it| it.join());
         joined
             .map(|it| it.unwrap_or_else(|why| panic::resume_unwind(why)))
-            .fold((0, 0), |all, it| (all.0 + it.0, all.1 + it.1))
+            .fold([0; 3], add)
     })
 }
 
@@ -54,9 +56,10 @@ fn whatever_the_network_does_content_is_intact() {
         return;
     }
     let runs = variable("OPENCLAT_SIM_RUNS").unwrap_or(RUNS);
-    let (packets, supersegments) = run_all(runs);
-    println!("{runs} runs, {packets} packets, {supersegments} super-segments");
-    assert!(supersegments > runs * 2, "hardly any super-segments");
+    let [packets, of_tcp, of_udp] = run_all(runs);
+    println!("{runs} runs, {packets} packets, super-segments: {of_tcp} of TCP, {of_udp} of UDP");
+    assert!(of_tcp > runs * 2, "hardly any super-segments");
+    assert!(of_udp > runs, "hardly any of UDP");
     assert!(packets > runs * 100, "hardly anything happened");
 }
 

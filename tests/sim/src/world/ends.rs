@@ -110,22 +110,28 @@ impl World {
         }
     }
 
-    pub(super) fn at_server(&mut self, packet: &[u8]) {
+    pub(super) fn at_server(&mut self, packet: &Packet) {
+        let mut answers = Vec::new();
+        for bytes in packet.split() {
+            answers.extend(self.server_hears(&bytes));
+        }
+        self.leave_server(&answers);
+        self.poll_server();
+    }
+
+    fn server_hears(&mut self, packet: &[u8]) -> Vec<Datagram> {
         let Some(arrived) = self.server_stack.receive(packet, self.now) else {
-            return;
+            return Vec::new();
         };
         if arrived.is_icmp_error() {
             if let Some(quote) = self.server_stack.read_error(&arrived) {
                 self.server
                     .told((arrived.payload[0], arrived.payload[1]), &quote);
             }
-        } else {
-            let answers = self
-                .server
-                .arrived(&arrived, &self.server_stack, &mut self.random);
-            self.leave_server(&answers);
+            return Vec::new();
         }
-        self.poll_server();
+        self.server
+            .arrived(&arrived, &self.server_stack, &mut self.random)
     }
 
     pub(super) fn poll_server(&mut self) {
