@@ -152,11 +152,12 @@ impl Udp {
         // What can go in super-segments.
         let at_once = random.chance(400);
         let without_checksum = !at_once && random.chance(200);
-        // In fragments, it could not be computed on the way.
-        let longest = if without_checksum || at_once {
-            1150
-        } else {
-            4000
+        let longest = match (at_once, without_checksum) {
+            // About as long as a link takes, so that some have to be taken apart on the way.
+            (true, _) => 1450,
+            // In fragments, it could not be computed on the way.
+            (false, true) => 1150,
+            (false, false) => 4000,
         };
         let options = match at_once {
             true => vec![&[][..]],

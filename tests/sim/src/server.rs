@@ -27,14 +27,14 @@ impl Server {
         random: &mut Random,
     ) -> Vec<Datagram> {
         match arrived.protocol {
-            UDP => vec![Self::udp(arrived, stack.address, random)],
+            UDP => vec![Self::udp(arrived, stack.address)],
             ICMP => Self::echo(arrived),
             TCP => self.tcp(arrived, stack.address, random),
             other => panic!("protocol {other} arrived"),
         }
     }
 
-    fn udp(arrived: &Arrived, own: Ipv4Addr, random: &mut Random) -> Datagram {
+    fn udp(arrived: &Arrived, own: Ipv4Addr) -> Datagram {
         let port = |at: usize| u16::from_be_bytes([arrived.payload[at], arrived.payload[at + 1]]);
         let (client, own_port) = (port(0), port(2));
         if ![ECHO, ECHO_WITHOUT_CHECKSUM].contains(&own_port) {
@@ -51,7 +51,8 @@ impl Server {
             answer[6..8].fill(0);
         }
         Datagram {
-            dont_fragment: random.chance(500),
+            // The same for all of a flow, as a socket has it: only so they go in one.
+            dont_fragment: client.is_multiple_of(2),
             ..Datagram::new(arrived.from, UDP, answer)
         }
     }
