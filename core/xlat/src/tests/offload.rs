@@ -296,6 +296,52 @@ fn xlat_4_1_03_segments_with_df_that_do_not_fit_are_answered() {
     }
 }
 
+/// What a stateful caller asks before it makes state: of a super-segment it is the size of a segment.
+#[test]
+fn xlat_4_1_03_oversize_says_of_segments_what_will_become_of_them() {
+    let data = noise(9000);
+    let mut header = V4::new(HOST4, PEER4, 6);
+    header.df = true;
+    let tcp4 = header.carrying(&tcp(PAIR4, (40001, 443), 0x18, &[1; 12], &data));
+    let udp4 = udp4(&data, |header| header.df = true);
+    for (packet, at, kind, fits) in [
+        (&tcp4, 16, GsoKind::TcpV4 { ecn: false }, 1428),
+        (&udp4, 6, GsoKind::Udp, 1452),
+    ] {
+        for (size, fits) in [(fits, true), (fits + 1, false)] {
+            let mut buf = unfinished(packet, 20, at);
+            buf.offload.gso = gso(kind, size);
+            let mut to_v6 = V4ToV6::new(config(), 1);
+            let why = to_v6.oversize(&buf).map(|(why, _)| why);
+            assert_eq!(why, (!fits).then_some(DropReason::TooBig));
+            let verdict = to_v6.translate(&mut buf, &STATELESS, origin());
+            assert_eq!(matches!(verdict, Verdict::Forward(_)), fits);
+        }
+    }
+
+    let narrow = || Config {
+        ipv4_mtu: 1400,
+        ..config()
+    };
+    let segment = tcp(BACK6, (443, 40001), 0x18, &[1; 12], &data);
+    let tcp6 = V6::new(PEER6, HOST6, 6).carrying(&segment);
+    let udp6 = back6(&data, |_| ());
+    for (packet, at, kind, fits) in [
+        (&tcp6, 16, GsoKind::TcpV6 { ecn: false }, 1348),
+        (&udp6, 6, GsoKind::Udp, 1372),
+    ] {
+        for (size, fits) in [(fits, true), (fits + 1, false)] {
+            let mut buf = unfinished(packet, 40, at);
+            buf.offload.gso = gso(kind, size);
+            let mut to_v4 = V6ToV4::new(narrow(), 1);
+            let why = to_v4.oversize(&buf).map(|(why, _)| why);
+            assert_eq!(why, (!fits).then_some(DropReason::TooBig));
+            let verdict = to_v4.translate(&mut buf, &STATELESS, origin());
+            assert_eq!(matches!(verdict, Verdict::Forward(_)), fits);
+        }
+    }
+}
+
 #[test]
 fn segments_that_fit_ipv6_but_not_ipv4_are_fragmented_or_answered() {
     let narrow = || Config {
