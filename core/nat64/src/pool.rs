@@ -175,6 +175,47 @@ impl Pool {
         }
     }
 
+    /// Whether it gives every port that `other` gives.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.addresses.iter().all(|old| {
+            let at = self.position(old.entry.address);
+            at.is_some_and(|at| self.addresses[at].entry.ports.cover(&old.entry.ports))
+        })
+    }
+
+    /// Goes on with what is taken of the addresses that are the same in `other`, which has what this
+    /// one had for it. Whether these are all that `other` has. Not with blocks, which count it.
+    pub(crate) fn keep(&mut self, other: &mut Self) -> bool {
+        if self.has_blocks() {
+            return false;
+        }
+        let mut all = true;
+        for old in &mut other.addresses {
+            let at = self.position(old.entry.address);
+            match at.filter(|at| self.addresses[*at].entry == old.entry) {
+                Some(at) => {
+                    core::mem::swap(&mut self.addresses[at].ports, &mut old.ports);
+                    self.look_for_room(at);
+                }
+                None => all = false,
+            }
+        }
+        all
+    }
+
+    fn look_for_room(&mut self, at: usize) {
+        for protocol in Protocol::ALL {
+            let index = protocol.index();
+            for class in Class::ALL {
+                let room = &mut self.room[index][class.index()];
+                match self.addresses[at].ports[index].has_any(class) {
+                    true => room.insert(at),
+                    false => room.remove(at),
+                }
+            }
+        }
+    }
+
     /// A block is its subscriber's, if it is one that can be given and that nobody has. Whether it is
     /// its subscriber's then.
     pub(crate) fn give(&mut self, block: PortBlock) -> bool {

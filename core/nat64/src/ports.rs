@@ -238,6 +238,15 @@ impl Ports {
         }
     }
 
+    /// Whether all of `other` are among them, of each protocol.
+    #[must_use]
+    pub fn cover(&self, other: &Self) -> bool {
+        Protocol::ALL.iter().all(|it| {
+            let mut ranges = other.of(*it).ranges().iter();
+            ranges.all(|range| self.of(*it).covers(range))
+        })
+    }
+
     /// Whether there is none of any protocol.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -69,12 +69,24 @@ impl Tables {
             return Reconfigured::default();
         }
         let pool = new_pool(config, part, self.key);
-        let sessions_ended = self.end_sessions(Ending::NotServed, |binding, session| {
-            !is_served(binding, &pool) || place(moved, session.prefix).is_none()
-        });
-        self.end_static_bindings(|binding| !is_served(binding, &pool));
+        // If nothing is gone, nothing ends: a million sessions take long to look through.
+        let grows = pool.covers(&self.pool);
+        let sessions_ended = if grows && moved.iter().all(Option::is_some) {
+            0
+        } else {
+            self.end_sessions(Ending::NotServed, |binding, session| {
+                place(moved, session.prefix).is_none() || !(grows || is_served(binding, &pool))
+            })
+        };
+        if !grows {
+            self.end_static_bindings(|binding| !is_served(binding, &pool));
+        }
         self.renumber(moved);
         self.replace_pool(pool);
+        if !grows {
+            let bound: Vec<_> = self.bib.iter().copied().collect();
+            self.pair_anew(&bound);
+        }
         let served = &self.pool;
         let syns_forgotten = self
             .syns
@@ -123,7 +135,7 @@ impl Tables {
 
     /// What is bound is not free in the new pool either.
     fn replace_pool(&mut self, pool: Pool) {
-        let old = core::mem::replace(&mut self.pool, pool);
+        let mut old = core::mem::replace(&mut self.pool, pool);
         self.pool.adopt(&old);
         for block in old.blocks() {
             let end = Endpoint4 {
@@ -134,14 +146,15 @@ impl Tables {
                 self.journal.record(Change::BlockGiven(block));
             }
         }
+        if self.pool.keep(&mut old) {
+            return;
+        }
         for binding in self.bib.iter() {
             self.pool.reserve(binding.protocol, binding.outside);
         }
         for (protocol, port) in self.hold_down.resting() {
             self.pool.reserve(protocol, port);
         }
-        let bound: Vec<_> = self.bib.iter().copied().collect();
-        self.pair_anew(&bound);
     }
 }
 

@@ -244,3 +244,101 @@ fn plat_r_01_new_limits_of_fragments_hold_at_once() {
     nat.engine.reconfigure(config()).unwrap();
     assert_eq!(nat.send(&part(3)), Fate::Forwarded(Vec::new()));
 }
+
+/// What is taken, by address.
+fn taken(nat: &Nat) -> Vec<(Ipv4Addr, usize)> {
+    let udp = nat.engine.pool_use();
+    let udp = udp.filter(|it| it.protocol == Protocol::Udp);
+    udp.map(|it| (it.address, it.used)).collect()
+}
+
+/// A pool that has all that it had ends nothing, and knows what is taken of it and what rests.
+#[test]
+fn plat_r_01_a_pool_that_grows_knows_what_is_taken() {
+    let mut config = config();
+    config.timers.hold_down = Duration::from_secs(120);
+    config.pool[0].ports = PortRange::new(2000, 2009).unwrap().into();
+    let mut nat = Nat::new(config.clone());
+    nat.udp((CLIENT, 2003), (SERVER, 53));
+    nat.wait(200);
+    nat.udp((CLIENT, 2004), (SERVER, 53));
+    nat.wait(120);
+    assert_eq!((nat.bindings(), taken(&nat)), (1, vec![(POOL, 2)]));
+    config.pool.insert(
+        0,
+        PoolEntry {
+            address: POOL2,
+            ports: PortRange::new(2000, 2001).unwrap().into(),
+        },
+    );
+    let ended = nat.engine.reconfigure(config.clone()).unwrap();
+    assert_eq!(ended, Reconfigured::default());
+    assert_eq!(taken(&nat), [(POOL, 2), (POOL2, 0)]);
+    // The client is still on its address, and its port there; what rests is nobody's.
+    assert_eq!(nat.udp((CLIENT, 2004), (SERVER, 53)), (POOL, 2004));
+    let (address, port) = nat.udp((CLIENT, 2003), (SERVER, 53));
+    assert!(address == POOL && port != 2003);
+    // With more ports of the same address as well, and with another prefix.
+    config.pool[1].ports = PortRange::new(1990, 2009).unwrap().into();
+    config.prefixes.push(other_prefix());
+    nat.engine.reconfigure(config.clone()).unwrap();
+    assert_eq!(taken(&nat), [(POOL, 3), (POOL2, 0)]);
+    config.prefixes.remove(0);
+    let ended = nat.engine.reconfigure(config).unwrap();
+    assert_eq!((ended.sessions_ended, nat.bindings()), (2, 0));
+    assert_eq!(taken(&nat), [(POOL, 3), (POOL2, 0)], "they rest");
+    nat.wait(121);
+    assert_eq!(taken(&nat), [(POOL, 0), (POOL2, 0)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever pool follows, often with the same entries: what is taken is what is bound, and all the rest can be given.
+    #[test]
+    fn plat_r_01_a_pool_is_replaced_exactly(
+        pools in proptest::collection::vec(
+            proptest::collection::btree_map(1u8..5, (2000u16..2002, 0u16..3), 1..4),
+            2..6,
+        ),
+        flows in proptest::collection::vec((0u16..12, 1998u16..2008), 0..40),
+    ) {
+        let of = |pool: &std::collections::BTreeMap<u8, (u16, u16)>| {
+            let entry = |(n, (first, more)): (&u8, &(u16, u16))| PoolEntry {
+                address: Ipv4Addr::new(203, 0, 113, *n),
+                ports: PortRange::new(*first, first + more).unwrap().into(),
+            };
+            Config { pool: pool.iter().map(entry).collect(), ..config() }
+        };
+        let client = |n: u16| Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 1, n);
+        let mut nat = Nat::new(of(&pools[0]));
+        let mut flows = flows.into_iter();
+        for pool in &pools[1..] {
+            for (n, port) in flows.by_ref().take(8) {
+                nat.send(&udp6((client(n), port), (SERVER, 53), b"x"));
+            }
+            let bound: HashSet<_> = nat.engine.bindings().map(|it| it.outside).collect();
+            nat.engine.reconfigure(of(pool)).unwrap();
+            let served = bound.into_iter().filter(|it| {
+                let address = it.address.octets()[3];
+                let range = pool.get(&address);
+                range.is_some_and(|(first, more)| (*first..=first + more).contains(&it.id))
+            });
+            prop_assert_eq!(nat.bindings(), served.count());
+            for (address, used) in taken(&nat) {
+                let on = nat.engine.bindings().filter(|it| it.outside.address == address);
+                prop_assert_eq!(used, on.count());
+            }
+        }
+        // Whoever comes finds what is left, on whichever address it is.
+        let free = nat.engine.free_ports(Protocol::Udp);
+        for n in 0..free {
+            let client = client(100 + u16::try_from(n).unwrap());
+            nat.send(&udp6((client, 5000), (SERVER, 53), b"x")).packet();
+        }
+        let more = nat.send(&udp6((client(99), 5000), (SERVER, 53), b"x"));
+        prop_assert_eq!(more.reply().0, Why::State(DropReason::PoolExhausted));
+        let outsides: HashSet<_> = nat.engine.bindings().map(|it| it.outside).collect();
+        prop_assert_eq!(outsides.len(), nat.bindings());
+    }
+}
