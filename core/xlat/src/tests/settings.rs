@@ -1,6 +1,7 @@
 //! What callers do with a translator besides translating: new settings, and asking beforehand.
 
 use super::*;
+use crate::config::UdpChecksumMissing;
 
 fn expired4() -> Vec<u8> {
     udp4(b"hello464", |header| header.ttl = 1)
@@ -81,6 +82,40 @@ fn a_veto_is_the_verdict_that_would_come_anyway() {
     let mut buf = loaded(&back6(b"hello464", |_| ()));
     assert!(to_v4.veto(&mut buf, now).is_none());
     assert_eq!(buf.bytes(), back6(b"hello464", |_| ()));
+}
+
+/// What a fragment is part of shows when it is whole, and an ICMP message is a matter of the mapping:
+/// of neither can be said beforehand that it will not pass.
+#[test]
+fn a_veto_is_about_whole_packets_with_ports() {
+    // Too short for TCP and ICMP; as a whole datagram without a checksum, as a part of one anything.
+    let (short, unsummed) = ([0; 5], [0; 8]);
+    let vetoed4 = |protocol: u8, mf: bool, payload: &[u8]| {
+        let mut header = V4::new(HOST4, PEER4, protocol);
+        header.mf = mf;
+        let mut buf = loaded(&header.carrying(payload));
+        let refusing = Config {
+            udp_checksum_missing: UdpChecksumMissing::Drop,
+            ..config()
+        };
+        let mut to_v6 = V4ToV6::new(refusing, 1);
+        to_v6.veto(&mut buf, origin()).is_some()
+    };
+    assert!(vetoed4(6, false, &short));
+    assert!(vetoed4(17, false, &unsummed));
+    assert!(!vetoed4(17, true, &unsummed));
+    assert!(!vetoed4(1, false, &short));
+
+    let vetoed6 = |next: u8, payload: &[u8]| {
+        let mut buf = loaded(&V6::new(PEER6, HOST6, next).carrying(payload));
+        let mut to_v4 = V6ToV4::new(config(), 1);
+        to_v4.veto(&mut buf, origin()).is_some()
+    };
+    let first_part = [&[17, 0, 0, 1, 0, 0, 0, 9], &unsummed[..]].concat();
+    assert!(vetoed6(6, &short));
+    assert!(vetoed6(17, &unsummed));
+    assert!(!vetoed6(44, &first_part));
+    assert!(!vetoed6(58, &short));
 }
 
 fn is_reply(verdict: &Verdict<DropReason>) -> bool {
