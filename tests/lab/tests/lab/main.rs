@@ -9,6 +9,7 @@ mod discovery;
 mod dns_discovery;
 mod floods;
 mod flows;
+mod forged;
 mod greedy;
 mod hairpin;
 mod host_rules;
