@@ -54,19 +54,12 @@ struct Cleanup {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::log_to_stderr("info,hickory_net=error");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(async {
-            match arguments.command {
-                Command::Run(run) => supervisor::run(&ThisHost, run.settle()?).await,
-                Command::Cleanup(cleanup) => clean_up(&cleanup).await,
-            }
-        }),
-        Err(error) => Err(Failure::io("cannot start", &error)),
-    };
-    cli::finish(result)
+    cli::run(async {
+        match arguments.command {
+            Command::Run(run) => supervisor::run(&ThisHost, run.settle()?).await,
+            Command::Cleanup(cleanup) => clean_up(&cleanup).await,
+        }
+    })
 }
 
 async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {

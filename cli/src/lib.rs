@@ -130,6 +130,18 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Runs a program on this thread, with the IO and the timers of tokio, and [`finish`]es.
+#[must_use]
+pub fn run(program: impl Future<Output = Result<Exit, Failure>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    finish(match runtime {
+        Ok(runtime) => runtime.block_on(program),
+        Err(error) => Err(Failure::io("cannot start", &error)),
+    })
+}
+
 /// Ends a program: prints a failure, if that is what it ended with.
 #[must_use]
 pub fn finish(result: Result<Exit, Failure>) -> ExitCode {

@@ -108,27 +108,20 @@ struct Cleanup {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::log_to_stderr("info");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(async {
-            match arguments.command {
-                Command::Run(arguments) => {
-                    let state = arguments.state_dir.as_deref();
-                    let state = arguments.instance.state_directory(state);
-                    let source = Source::new(arguments.instance, arguments.config);
-                    run::run(&ThisHost, source, &run::journal(&state)).await
-                }
-                Command::Init(init) => init::run(&ThisHost, init).await,
-                Command::Config(verb) => config::command::run(&ThisHost, &verb).await,
-                Command::Cleanup(arguments) => clean_up(&arguments).await,
-                Command::Client(command) => client::run(command).await,
+    cli::run(async {
+        match arguments.command {
+            Command::Run(arguments) => {
+                let state = arguments.state_dir.as_deref();
+                let state = arguments.instance.state_directory(state);
+                let source = Source::new(arguments.instance, arguments.config);
+                run::run(&ThisHost, source, &run::journal(&state)).await
             }
-        }),
-        Err(error) => Err(Failure::io("cannot start", &error)),
-    };
-    cli::finish(result)
+            Command::Init(init) => init::run(&ThisHost, init).await,
+            Command::Config(verb) => config::command::run(&ThisHost, &verb).await,
+            Command::Cleanup(arguments) => clean_up(&arguments).await,
+            Command::Client(command) => client::run(command).await,
+        }
+    })
 }
 
 async fn clean_up(arguments: &Cleanup) -> Result<Exit, Failure> {

@@ -100,14 +100,7 @@ struct Found {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::log_to_stderr("warn,hickory_net=error");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(&arguments)),
-        Err(error) => Err(Failure::io("cannot start", &error)),
-    };
-    cli::finish(result)
+    cli::run(run(&arguments))
 }
 
 async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
