@@ -97,8 +97,8 @@ fn behind(
 /// Whether hosts with an address in it could send something to the NAT64.
 fn is_of_clients(network: Network6) -> bool {
     let first = network.first();
-    network.prefix_len() > 0
-        && !first.is_unicast_link_local()
+    // That of the default route begins with the last of these.
+    !first.is_unicast_link_local()
         && !first.is_multicast()
         && !first.is_loopback()
         && !first.is_unspecified()

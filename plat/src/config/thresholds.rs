@@ -129,6 +129,8 @@ mod tests {
     /// Told at the high mark, and that it is over under the low one: in between nothing changes.
     #[test]
     fn obs_01_thresholds_have_two_ends() {
+        // Where there is no limit, nothing is near it.
+        assert!(!Marks::default().is_near(false, 0, 0) && !Marks::default().is_near(true, 7, 0));
         let walk = |marks: Marks, values: &[u64]| {
             let mut near = false;
             let step = |value: &u64| {
