@@ -3,6 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -87,15 +88,24 @@ impl Lab {
     }
 
     fn send(&self, src: Ipv4Addr, to: SocketAddrV4, heard: &UdpSocket) -> Option<SocketAddr> {
+        static SENT: AtomicU32 = AtomicU32::new(0);
+        let number = SENT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let Network { isp, plat, .. } = &self.network;
         let cable = Cable::new((isp, "i0"), (plat, "p1"));
-        let datagram = compose::udp(Pair::V4(src, *to.ip()), 9, to.port(), b"from inside");
+        let datagram = compose::udp(Pair::V4(src, *to.ip()), 9, to.port(), &number);
         let packet = V4::new(src, *to.ip(), 17).carrying(&datagram);
         isp.run(move || cable.flood(1, |_, bytes| bytes.clone_from(&packet)));
         heard
             .set_read_timeout(Some(Duration::from_millis(500)))
             .unwrap();
-        heard.recv_from(&mut [0; 64]).ok().map(|(_, from)| from)
+        // One before it may have been late.
+        let mut data = [0; 64];
+        loop {
+            let (len, from) = heard.recv_from(&mut data).ok()?;
+            if data[..len] == number {
+                return Some(from);
+            }
+        }
     }
 }
 
