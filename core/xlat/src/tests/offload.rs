@@ -343,6 +343,29 @@ fn xlat_4_1_03_oversize_says_of_segments_what_will_become_of_them() {
 }
 
 #[test]
+fn xlat_4_1_03_oversize_says_of_packets_what_will_become_of_them() {
+    for (len, fits) in [(1452, true), (1453, false)] {
+        let packet = udp4(&noise(len), |header| header.df = true);
+        let mut to_v6 = V4ToV6::new(config(), 1);
+        let mut buf = loaded(&packet);
+        assert_eq!(to_v6.oversize(&buf).is_none(), fits);
+        let verdict = to_v6.translate(&mut buf, &STATELESS, origin());
+        assert_eq!(matches!(verdict, Verdict::Forward(_)), fits);
+    }
+    for (len, fits) in [(1372, true), (1373, false)] {
+        let narrow = Config {
+            ipv4_mtu: 1400,
+            ..config()
+        };
+        let mut to_v4 = V6ToV4::new(narrow, 1);
+        let mut buf = loaded(&back6(&noise(len), |_| ()));
+        assert_eq!(to_v4.oversize(&buf).is_none(), fits);
+        let verdict = to_v4.translate(&mut buf, &STATELESS, origin());
+        assert_eq!(matches!(verdict, Verdict::Forward(_)), fits);
+    }
+}
+
+#[test]
 fn segments_that_fit_ipv6_but_not_ipv4_are_fragmented_or_answered() {
     let narrow = || Config {
         ipv4_mtu: 1000,
