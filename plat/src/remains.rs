@@ -38,6 +38,9 @@ struct Written {
     ended: u64,
     ports: Vec<PortsLine>,
     blocks: Vec<BlockLine>,
+    /// Of the workers, in hexadecimal digits. Only with blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,11 +58,28 @@ struct BlockLine {
     last: u16,
 }
 
+/// What a `plat` has left.
+#[derive(Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// What must rest.
+    pub(crate) remains: Remains,
+    /// The key of its workers, if there are blocks: with another one, most subscribers would belong to
+    /// other workers than their blocks do.
+    pub(crate) key: Option<[u8; 16]>,
+}
+
+impl std::fmt::Debug for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key is nobody's to see.
+        self.remains.fmt(f)
+    }
+}
+
 /// What the `plat` before has left, if ports rest for so long and it ended less than that ago.
-pub(crate) fn read(path: &Path, rest: Duration) -> Remains {
+pub(crate) fn read(path: &Path, rest: Duration) -> Left {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Remains::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Left::default(),
         Err(error) => return unreadable(path, &error),
     };
     let written: Written = match serde_json::from_str(&text) {
@@ -71,7 +91,7 @@ pub(crate) fn read(path: &Path, rest: Duration) -> Remains {
     }
     // A clock that was set back makes it younger: then it rests too long and not too short.
     if now().saturating_sub(written.ended) >= rest.as_secs() {
-        return Remains::default();
+        return Left::default();
     }
     let remains = Remains {
         ports: written.ports.iter().filter_map(ports).collect(),
@@ -83,11 +103,21 @@ pub(crate) fn read(path: &Path, rest: Duration) -> Remains {
         remains.blocks.len(),
         rest.as_secs()
     );
-    remains
+    let key = written
+        .key
+        .as_deref()
+        .filter(|_| !remains.blocks.is_empty());
+    let key = key.and_then(|it| u128::from_str_radix(it, 16).ok());
+    Left {
+        remains,
+        key: key.map(u128::to_be_bytes),
+    }
 }
 
 /// Writes down what must rest, unless ports do not rest.
-pub(crate) async fn leave(path: &Path, orders: &Orders, rest: Duration) {
+///
+/// `key` is that of the workers.
+pub(crate) async fn leave(path: &Path, orders: &Orders, key: [u8; 16], rest: Duration) {
     if rest.is_zero() {
         return;
     }
@@ -98,12 +128,12 @@ pub(crate) async fn leave(path: &Path, orders: &Orders, rest: Duration) {
             return;
         }
     };
-    if let Err(error) = write(path, &all, now()) {
+    if let Err(error) = write(path, &all, key, now()) {
         tracing::warn!("{}: {error}", path.display());
     }
 }
 
-fn write(path: &Path, all: &[Remains], ended: u64) -> io::Result<()> {
+fn write(path: &Path, all: &[Remains], key: [u8; 16], ended: u64) -> io::Result<()> {
     if all.iter().all(Remains::is_empty) {
         return match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -125,11 +155,13 @@ fn write(path: &Path, all: &[Remains], ended: u64) -> io::Result<()> {
         first: it.ports.first(),
         last: it.ports.last(),
     });
+    let has_blocks = all.iter().any(|it| !it.blocks.is_empty());
     let written = Written {
         schema: SCHEMA.to_owned(),
         ended,
         ports: ports.collect(),
         blocks: blocks.collect(),
+        key: has_blocks.then(|| format!("{:032x}", u128::from_be_bytes(key))),
     };
     private::write(path, &serde_json::to_string(&written)?)
 }
@@ -154,9 +186,9 @@ fn block(line: &BlockLine) -> Option<PortBlock> {
     })
 }
 
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Remains {
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Left {
     tracing::warn!("{}: {error}: no port rests", path.display());
-    Remains::default()
+    Left::default()
 }
 
 fn now() -> u64 {
@@ -169,6 +201,7 @@ mod tests {
     use super::*;
 
     const REST: Duration = Duration::from_secs(120);
+    const KEY: [u8; 16] = [7; 16];
 
     fn file(name: &str) -> std::path::PathBuf {
         let process = std::process::id();
@@ -190,16 +223,35 @@ mod tests {
         }
     }
 
+    fn left() -> Left {
+        Left {
+            remains: remains(),
+            key: Some(KEY),
+        }
+    }
+
+    /// A key that is used again is one that somebody has had longer to guess.
+    #[test]
+    fn without_blocks_there_is_no_key() {
+        let path = file("key");
+        let mut ports = remains();
+        ports.blocks.clear();
+        write(&path, &[ports.clone()], KEY, now()).unwrap();
+        let (remains, key) = (ports, None);
+        assert_eq!(read(&path, REST), Left { remains, key });
+        fs::remove_file(&path).unwrap();
+    }
+
     #[test]
     fn natb_6888_03_what_is_left_is_read_again() {
         let path = file("again");
-        assert_eq!(read(&path, REST), Remains::default());
-        write(&path, &[remains(), Remains::default()], now()).unwrap();
+        assert_eq!(read(&path, REST), Left::default());
+        write(&path, &[remains(), Remains::default()], KEY, now()).unwrap();
         for _ in 0..2 {
-            assert_eq!(read(&path, REST), remains());
+            assert_eq!(read(&path, REST), left());
         }
         for _ in 0..2 {
-            write(&path, &[Remains::default()], now()).unwrap();
+            write(&path, &[Remains::default()], KEY, now()).unwrap();
             assert!(!path.exists(), "nothing needs no file");
         }
     }
@@ -208,27 +260,27 @@ mod tests {
     fn natb_6888_03_what_has_rested_meanwhile_does_not_rest_again() {
         let path = file("old");
         for (ago, rests) in [(0, true), (118, true), (120, false), (9_999, false)] {
-            write(&path, &[remains()], now() - ago).unwrap();
-            assert_eq!(!read(&path, REST).is_empty(), rests, "{ago}");
+            write(&path, &[remains()], KEY, now() - ago).unwrap();
+            assert_eq!(!read(&path, REST).remains.is_empty(), rests, "{ago}");
         }
         // A clock that was set back; a rest that was switched off.
-        write(&path, &[remains()], now() + 1000).unwrap();
-        assert_eq!(read(&path, REST), remains());
-        write(&path, &[remains()], now()).unwrap();
-        assert!(read(&path, Duration::ZERO).is_empty());
+        write(&path, &[remains()], KEY, now() + 1000).unwrap();
+        assert_eq!(read(&path, REST), left());
+        write(&path, &[remains()], KEY, now()).unwrap();
+        assert!(read(&path, Duration::ZERO).remains.is_empty());
         fs::remove_file(&path).unwrap();
     }
 
     #[test]
     fn of_a_file_that_means_nothing_nothing_rests() {
         let path = file("wrong");
-        write(&path, &[remains()], now()).unwrap();
+        write(&path, &[remains()], KEY, now()).unwrap();
         let other = fs::read_to_string(&path)
             .unwrap()
             .replace("resting/1", "resting/2");
         for text in ["", "{}", "\u{0}", &other] {
             fs::write(&path, text).unwrap();
-            assert!(read(&path, REST).is_empty(), "{text}");
+            assert!(read(&path, REST).remains.is_empty(), "{text}");
         }
         fs::remove_file(&path).unwrap();
     }

@@ -88,7 +88,10 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
     let own = own_ipv4(&snapshot);
     let resting = journal.with_file_name(remains::FILE);
     let before = remains::read(&resting, config.timers.hold_down);
-    let shards = shards(&config, own_ipv6(&snapshot)?, own.clone(), &before, clock)?;
+    // Subscribers find their blocks where they were.
+    let key = before.key.map_or_else(random_key, Ok)?;
+    let engine = config.for_engine(own_ipv6(&snapshot)?, own.clone());
+    let shards = shards(&config, engine, key, &before.remains, clock)?;
     let queues = open_tun(host, &config.interface, &shards)?;
     fault::point("TUN opened");
     let mut surroundings = Surroundings {
@@ -107,6 +110,7 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
         refused_uplink: None,
         is_stopping: false,
         resting,
+        key,
     };
     let arranged = surroundings.arrange(&snapshot).await;
     let arranged = arranged.map_err(|error| netcfg_failure(&error));
@@ -178,7 +182,8 @@ async fn serve(
     }
     control.end().await;
     let hold_down = surroundings.config.timers.hold_down;
-    remains::leave(&surroundings.resting, &workers.orders(), hold_down).await;
+    let Surroundings { resting, key, .. } = &*surroundings;
+    remains::leave(resting, &workers.orders(), *key, hold_down).await;
     let stats = workers.shard_stats();
     let ended = workers.stop();
     fault::point("worker stopped");
@@ -231,6 +236,8 @@ struct Surroundings<W, S> {
     is_stopping: bool,
     /// Where it is written down what must rest after the end.
     resting: PathBuf,
+    /// The key of the workers.
+    key: [u8; 16],
 }
 
 impl<W: Network, S: System> Surroundings<W, S> {
@@ -553,19 +560,22 @@ fn own_ipv6(snapshot: &Snapshot) -> Result<Ipv6Addr, Failure> {
     })
 }
 
+fn random_key() -> Result<[u8; 16], Failure> {
+    let mut key = [0; 16];
+    let filled = getrandom::fill(&mut key);
+    filled.map_err(|error| Failure::error(format_args!("no randomness: {error}")))?;
+    Ok(key)
+}
+
 /// The shards of the NAT64, one for each worker. What was in use `before` rests.
 fn shards(
     config: &Config,
-    own_ipv6: Ipv6Addr,
-    own_ipv4: Vec<Ipv4Addr>,
+    engine: nat64::Config,
+    key: [u8; 16],
     before: &Remains,
     clock: Clock,
 ) -> Result<Vec<Engine>, Failure> {
-    let mut key = [0; 16];
-    getrandom::fill(&mut key)
-        .map_err(|error| Failure::error(format_args!("no randomness: {error}")))?;
-    let (wanted, bib) = (config.workers, &config.bib);
-    let config = config.for_engine(own_ipv6, own_ipv4);
+    let (wanted, bib, config) = (config.workers, &config.bib, engine);
     let count = how_many(wanted, Dispatch::most_shards(&config));
     if let Some(wanted) = wanted.filter(|wanted| *wanted > count) {
         tracing::warn!("{count} workers, not {wanted}: the pool has too few ports for more");

@@ -56,7 +56,8 @@ impl Engine {
 
     /// Has rest what `remains` of a NAT64 that has ended, as far as this shard gives it out, for the whole
     /// of [`crate::config::Timers::hold_down`] from now on: to be called before any packet. A block
-    /// stays its subscriber's, who may use it at once. All shards may be given all of it.
+    /// stays its subscriber's, who may use it at once if both belong to the same shard: that is so with
+    /// the key and the number of shards of the NAT64 that has ended. All shards may be given all of it.
     pub fn let_rest(&mut self, remains: &Remains) {
         for resting in &remains.ports {
             for id in resting.ports.iter() {

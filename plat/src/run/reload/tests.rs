@@ -61,8 +61,14 @@ impl Running {
         fs::write(self.path("plat.toml"), text).unwrap();
     }
 
-    /// Runs it while the script is played.
+    /// Runs it while the script is played, for the only time.
     async fn with(&self, first: &str, script: impl Future<Output = ()>) {
+        self.once(first, script).await;
+        fs::remove_dir_all(&self.directory).unwrap();
+    }
+
+    /// Runs it while the script is played.
+    async fn once(&self, first: &str, script: impl Future<Output = ()>) {
         self.write(first);
         let source = Source::new(Instance::default(), Some(self.path("plat.toml")));
         let journal = self.path("journal.jsonl");
@@ -77,7 +83,6 @@ impl Running {
         let (ran, ()) = tokio::join!(run, script);
         assert_eq!(ran, Ok(Exit::Ok));
         assert_eq!(self.host.world().made, []);
-        fs::remove_dir_all(&self.directory).unwrap();
     }
 
     async fn ask(&self, verb: Verb) -> Result<Answer, Error> {
@@ -388,6 +393,28 @@ async fn plat_r_01_what_cannot_be_opened_refuses_the_reload() {
         assert!(running.path("one.jsonl.1").exists());
     };
     running.with(&first, script).await;
+}
+
+/// Otherwise subscribers would belong to other workers than their blocks.
+#[tokio::test]
+async fn natb_6888_03_workers_have_their_key_again_if_blocks_rest() {
+    let running = Running::new("key");
+    let file = running.path(crate::remains::FILE);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let text = format!(
+        r#"{{"schema": "openclat-plat-resting/1", "ended": {}, "ports": [], "blocks": [
+            {{"subscriber": "2001:db8:5::/64", "address": "203.0.113.1", "first": 1024,
+              "last": 1535}}], "key": "0123456789abcdef0123456789abcdef"}}"#,
+        now.unwrap().as_secs()
+    );
+    fs::write(&file, text).unwrap();
+    let blocks = format!("{BOTH}blocks = {{mode = \"dynamic\", size = 512, most = 4}}\n");
+    running.once(&blocks, async {}).await;
+    let left = fs::read_to_string(&file).unwrap();
+    fs::remove_dir_all(&running.directory).unwrap();
+    // The block rests on.
+    assert!(left.contains("2001:db8:5::/64"), "{left}");
+    assert!(left.contains("0123456789abcdef0123456789abcdef"), "{left}");
 }
 
 #[tokio::test]

@@ -323,6 +323,30 @@ fn natb_6888_03_what_shards_leave_rests_in_others() {
     }
 }
 
+/// With the same key and as many shards, also when there is no other block left.
+#[test]
+fn natb_6888_03_subscribers_of_several_shards_have_their_blocks_after_a_restart() {
+    let mut config = config();
+    config.timers.hold_down = Duration::from_secs(120);
+    let (size, most) = (some(1000), some(1));
+    config.blocks = Blocks::Dynamic(Dynamic { size, most });
+    let mut old = Shards::new(&config, 4);
+    let is_served = |shards: &mut Shards, n: &u16| {
+        let client = Ipv6Addr::new(0x2001, 0xdb8, 7, *n, 0, 0, 0, 1);
+        let fate = shards.send(&udp6((client, 5000), (SERVER, 53), b"x"));
+        matches!(fate, Fate::Forwarded(_))
+    };
+    let served: Vec<_> = (0..400).filter(|n| is_served(&mut old, n)).collect();
+    assert_eq!(served.len(), 64);
+    let remains: Vec<_> = old.engines.iter().map(Engine::remains).collect();
+    let mut new = Shards::new(&config, 4);
+    for engine in &mut new.engines {
+        remains.iter().for_each(|it| engine.let_rest(it));
+    }
+    assert!(!is_served(&mut new, &1000), "every block is somebody's");
+    assert!(served.iter().all(|n| is_served(&mut new, n)));
+}
+
 /// What belongs to a busy shard is lost with a name, and counted once.
 #[test]
 fn a_packet_that_cannot_be_passed_on_is_counted() {
