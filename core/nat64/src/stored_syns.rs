@@ -229,6 +229,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn plat_5_3_01_a_syn_that_just_fits_is_stored() {
+        let capacity = Capacity {
+            entries: 9,
+            bytes: 100,
+        };
+        let mut syns = StoredSyns::new(Key::new([1; 16]), capacity);
+        assert_eq!(syns.store(end(1, 1), end(9, 9), &[1; 60], 7), Ok(()));
+        let too_many = Err(DropReason::TooManySyns);
+        assert_eq!(syns.store(end(1, 2), end(9, 9), &[2; 41], 7), too_many);
+        assert_eq!(syns.store(end(1, 2), end(9, 9), &[2; 40], 7), Ok(()));
+    }
+
     proptest! {
         /// Against a map: nothing is lost or mixed up, and neither limit is passed.
         #[test]

@@ -309,6 +309,7 @@ fn a_full_ring_loses_packets_and_counts_them() {
     }
     assert_eq!(taken, 256);
     assert!(seat.lie_down());
+    assert_eq!(engines[1].stats().from_v6.passed.get(), 256);
     // No buffer was lost with those that were refused: there are as many again.
     let again = (5000..8000).filter(|port| {
         buf.set(&datagram_from(*port).bytes).unwrap();
@@ -320,7 +321,17 @@ fn a_full_ring_loses_packets_and_counts_them() {
         peers.pass_on(&mut buf, passage)
     });
     assert_eq!(again.count(), 256);
-    assert_eq!(engines[1].stats().from_v6.passed.get(), 256);
+    // And as many for the way back.
+    let back = (5000..8000).filter(|port| {
+        buf.set(&datagram_from(*port).bytes).unwrap();
+        let handled = engines[1].handle(&mut buf, clock.now());
+        let passage = match handled {
+            nat64::dispatch::Handled::Elsewhere(passage) => passage,
+            nat64::dispatch::Handled::Here(_) => return false,
+        };
+        peers.pass_on(&mut buf, passage)
+    });
+    assert_eq!(back.count(), 256);
 }
 
 #[test]
