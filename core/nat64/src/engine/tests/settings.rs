@@ -162,6 +162,12 @@ fn plat_r_01_the_journal_tells_what_a_new_configuration_changes() {
     before.prefixes.reverse();
     nat.engine.reconfigure(before.clone()).unwrap();
     assert_copied(&mut nat, &mut copy);
+    // Each is answered under the prefix that it knows.
+    for (port, prefix) in [(1, prefix()), (2, other)] {
+        let answer = nat.send(&udp4((SERVER, 53), (POOL, port), b"x")).packet();
+        let from = Ipv6::new_checked(&answer).unwrap().src();
+        assert_eq!(from, prefix.embed(SERVER));
+    }
     before.prefixes.pop();
     nat.engine.reconfigure(before).unwrap();
     assert_copied(&mut nat, &mut copy);
