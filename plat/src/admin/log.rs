@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -39,6 +39,9 @@ const OWN: u8 = 0;
 /// Lines that wait for the thread that writes.
 const WAITING: usize = 1 << 14;
 
+/// Of those, lines about what there was before the log. The rest is for what happens meanwhile.
+const WAITING_KNOWN: usize = WAITING / 4;
+
 /// What there is not enough of is written down once in this time, per kind.
 const SELDOM: Duration = Duration::from_secs(1);
 
@@ -49,6 +52,8 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Line {
     Text(String),
+    /// What there was before the log. So many of them wait at most: [`WAITING_KNOWN`].
+    Known(String),
     /// Says that so many were lost.
     Lost(String, u64),
     /// Answered when everything before it is written.
@@ -140,6 +145,8 @@ pub(crate) struct EventLog {
     /// Whether it is told of changes no more.
     left: Arc<AtomicBool>,
     losses: Arc<Losses>,
+    /// How many [`Line::Known`] wait.
+    known: Arc<AtomicUsize>,
     what: Logged,
     instance: String,
     /// When each kind of exhaustion was written last, and how often it was not since.
@@ -157,8 +164,8 @@ impl EventLog {
         let (lines, queue) = sync_channel(WAITING);
         let thread = thread::Builder::new().name("plat-log".to_owned());
         let log = Self::to(lines, Logged::of(config, blocks), instance);
-        let losses = Arc::clone(&log.losses);
-        thread.spawn(move || write_all(&queue, writer, &losses))?;
+        let (losses, known) = (Arc::clone(&log.losses), Arc::clone(&log.known));
+        thread.spawn(move || write_all(&queue, writer, &losses, &known))?;
         Ok(Self {
             file: config.file.as_path().into(),
             rotation,
@@ -239,6 +246,7 @@ impl EventLog {
             }),
             left: Arc::default(),
             losses: Arc::default(),
+            known: Arc::default(),
             what,
             instance: instance.to_owned(),
             told: HashMap::new(),
@@ -350,8 +358,19 @@ impl EventLog {
         !self.left.load(Ordering::Relaxed)
     }
 
-    /// Tells of what there was before the log was opened. False if there is no room just now.
+    /// Tells of what there was before the log was opened. False if there is no room just now: what
+    /// happens meanwhile is not to be lost for it.
     pub(super) fn tell_known(&self, known: &Known) -> bool {
+        if self.known.fetch_add(1, Ordering::Relaxed) < WAITING_KNOWN
+            && self.queue(Line::Known(self.known_line(known)))
+        {
+            return true;
+        }
+        self.known.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+
+    fn known_line(&self, known: &Known) -> String {
         let mut event = match known {
             Known::Binding(row) => self.binding_event(10, MADE_BINDING, row),
             Known::Session(row) => {
@@ -363,7 +382,7 @@ impl EventLog {
             Known::Block(block) => self.block_event(16, TAKEN_BLOCK, block),
         };
         event.insert("before".to_owned(), true.into());
-        self.queue(Line::Text(Value::Object(event).to_string()))
+        Value::Object(event).to_string()
     }
 
     /// Says that all of it is told: so many.
@@ -508,11 +527,14 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
-fn write_all(queue: &Receiver<Line>, mut writer: Rotating, losses: &Losses) {
+fn write_all(queue: &Receiver<Line>, mut writer: Rotating, losses: &Losses, known: &AtomicUsize) {
     let mut failing = false;
     for line in queue {
+        if matches!(line, Line::Known(_)) {
+            known.fetch_sub(1, Ordering::Relaxed);
+        }
         let written = match &line {
-            Line::Text(text) | Line::Lost(text, _) => writer.write(text),
+            Line::Text(text) | Line::Known(text) | Line::Lost(text, _) => writer.write(text),
             Line::Sync(done) => {
                 let _ = done.send(());
                 continue;
@@ -520,7 +542,7 @@ fn write_all(queue: &Receiver<Line>, mut writer: Rotating, losses: &Losses) {
         };
         if let Err(error) = &written {
             match line {
-                Line::Text(_) => losses.add(1),
+                Line::Text(_) | Line::Known(_) => losses.add(1),
                 Line::Lost(_, count) => losses.not_told(count),
                 Line::Sync(_) => {}
             }
@@ -682,7 +704,7 @@ mod tests {
 
     fn text(line: Line) -> String {
         match line {
-            Line::Text(line) | Line::Lost(line, _) => line,
+            Line::Text(line) | Line::Known(line) | Line::Lost(line, _) => line,
             Line::Sync(_) => String::new(),
         }
     }
@@ -857,6 +879,53 @@ mod tests {
         );
     }
 
+    /// A file that is never full.
+    fn endless(path: &str) -> Rotating {
+        Rotating {
+            path: path.into(),
+            file: append(Path::new(path)).unwrap(),
+            size: 0,
+            rotation: Arc::new(Rotation {
+                max_bytes: AtomicU64::new(u64::MAX),
+                keep: AtomicU32::default(),
+            }),
+        }
+    }
+
+    /// What there was before waits, not what happens.
+    #[test]
+    fn log_8158_01_what_there_was_before_leaves_room_for_what_happens() {
+        let (lines, queue) = sync_channel(WAITING);
+        let mut log = EventLog::to(lines, Logged::Blocks, "lab");
+        let block = PortBlock {
+            subscriber: "2001:db8::/64".parse().unwrap(),
+            address: POOL.address,
+            ports: nat64::ports::PortRange::new(2048, 2559).unwrap(),
+        };
+        let fill = |log: &EventLog| {
+            let told = (0..=WAITING).take_while(|_| log.tell_known(&Known::Block(block)));
+            told.count()
+        };
+        assert_eq!(fill(&log), WAITING / 4);
+        let now = Instant::now();
+        // Another log in the same file has the same queue.
+        let turned = EventLog {
+            left: Arc::default(),
+            ..log.clone()
+        };
+        assert_eq!(fill(&turned), 0);
+        for _ in 0..WAITING - WAITING / 4 {
+            log.told(&Change::BlockGiven(block), now);
+        }
+        assert_eq!(log.lost(), 0);
+        // What is written makes room again.
+        let (sender, left) = sync_channel(WAITING);
+        queue.try_iter().for_each(|it| sender.send(it).unwrap());
+        drop(sender);
+        write_all(&left, endless("/dev/null"), &log.losses, &log.known);
+        assert_eq!(fill(&log), WAITING / 4);
+    }
+
     /// Linux has a device for it.
     #[test]
     fn what_the_disk_has_no_room_for_is_lost_and_said() {
@@ -867,16 +936,12 @@ mod tests {
             let (sender, left) = sync_channel(9);
             queue.try_iter().for_each(|it| sender.send(it).unwrap());
             drop(sender);
-            let full = Rotating {
-                path: "/dev/full".into(),
-                file: append(Path::new("/dev/full")).unwrap(),
-                size: 0,
-                rotation: Arc::new(Rotation {
-                    max_bytes: AtomicU64::new(u64::MAX),
-                    keep: AtomicU32::default(),
-                }),
-            };
-            write_all(&left, full, &losses);
+            write_all(
+                &left,
+                endless("/dev/full"),
+                &losses,
+                &AtomicUsize::default(),
+            );
         };
         let now = Instant::now();
         // From the second one on, there is one before it that says how many.
