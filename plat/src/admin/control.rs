@@ -128,6 +128,31 @@ impl Control {
         Ok(outlets)
     }
 
+    /// Opens what a configuration that held before told things to, as far as it can be: what cannot
+    /// is only said. The log goes on in the file that is written now, then; there are no metrics.
+    pub(crate) async fn open_again(&self, now: &Config, before: &Config) -> Outlets {
+        let mut outlets = Outlets::default();
+        let Some(admin) = &self.admin else {
+            return outlets;
+        };
+        if now.log != before.log {
+            let log = open_log(admin, before).unwrap_or_else(|failure| {
+                tracing::warn!("{failure}");
+                let (log, wanted) = (admin.log()?, before.log.as_ref()?);
+                Some(log.turned_to(wanted, before.blocks))
+            });
+            outlets.log = log.into();
+        }
+        if now.metrics != before.metrics {
+            let metrics = open_metrics(before).await.unwrap_or_else(|failure| {
+                tracing::warn!("{failure}");
+                None
+            });
+            outlets.metrics = metrics.into();
+        }
+        outlets
+    }
+
     /// Another configuration holds from now on, with what was opened for it.
     pub(crate) async fn now_by(&mut self, asked: &Config, config: &Config, outlets: Outlets) {
         let Some(admin) = self.admin.clone() else {

@@ -47,6 +47,15 @@ pub(super) async fn too_late(unconfirmed: Option<&Unconfirmed>) {
     }
 }
 
+/// Which way it goes to another configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Whatever is against it refuses it.
+    Forth,
+    /// To one that held before. Log and metrics are no reason to stay with one that nobody wants.
+    Back,
+}
+
 /// How the workers are to change.
 #[derive(Clone, Debug)]
 struct Step {
@@ -170,7 +179,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         }
         let before = self.asked.clone();
         let changed = self
-            .change_to(self.source.read()?, control, signals)
+            .change_to(self.source.read()?, Way::Forth, control, signals)
             .await?;
         let is_other = changed.is_some();
         let mut text = changed.unwrap_or_else(|| "nothing is different".to_owned());
@@ -207,7 +216,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         let Some(Unconfirmed { before, .. }) = self.unconfirmed.take() else {
             return;
         };
-        match self.change_to(before, control, signals).await {
+        match self.change_to(before, Way::Back, control, signals).await {
             Ok(text) => tracing::warn!(
                 "nobody confirmed: back to the configuration before; the files say otherwise\n{}",
                 text.unwrap_or_default()
@@ -222,6 +231,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
     async fn change_to(
         &mut self,
         asked: Config,
+        way: Way,
         control: &mut Control,
         signals: &mut impl Signals,
     ) -> Result<Option<String>, Failure> {
@@ -240,7 +250,10 @@ impl<W: Network, S: System> Surroundings<W, S> {
         );
         self.check_step(&step)?;
         let spare = self.claim(&config, &snapshot, signals).await?;
-        let outlets = control.open(&self.asked, &asked).await?;
+        let outlets = match way {
+            Way::Forth => control.open(&self.asked, &asked).await?,
+            Way::Back => control.open_again(&self.asked, &asked).await,
+        };
 
         let old = host_plan::plan(&self.config, &self.forwarding);
         let new = host_plan::plan(&config, &self.forwarding);

@@ -83,6 +83,47 @@ async fn plat_r_01_what_nobody_confirms_is_taken_back_in_time() {
     running.with(BOTH, script).await;
 }
 
+/// Neither the port of the old metrics nor the file of the old log can be had any more.
+#[tokio::test]
+async fn plat_r_01_log_and_metrics_do_not_keep_a_configuration_that_nobody_confirmed() {
+    let running = Running::new("way-back");
+    let (one, other) = (running.path("one.jsonl"), running.path("other.jsonl"));
+    let (old, new) = (free_port(), free_port());
+    let first = format!("{BOTH}{}{}", log_in(&one, ""), metrics_at(old));
+    let script = async {
+        let before = running.made();
+        assert!(has_metrics(old).await);
+        let more = log_in(&other, "destinations = true\n") + &metrics_at(new);
+        let text = format!("{MORE}{more}");
+        running.reload_within(&text, 1).await.unwrap();
+        assert!(running.has_more() && has_metrics(new).await);
+        events(&one, "closed", None).await;
+        fs::remove_file(&one).unwrap();
+        fs::create_dir(&one).unwrap();
+        let deadline = Instant::now() + SOON;
+        let _taken = loop {
+            // Whoever served there may still be about to end.
+            match std::net::TcpListener::bind(("127.0.0.1", old)) {
+                Ok(taken) => break taken,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            pass(5).await;
+        };
+        pass(1500).await;
+        assert_eq!(running.made(), before);
+        assert!(!has_metrics(new).await);
+        // The log goes on where it is, as it was.
+        running.flow_from(5001);
+        let told = events(&other, BINDING, Some(5001)).await;
+        let is_session = |it: &Value| it["name"] == SESSION && it["client_port"] == 5001;
+        assert!(!told.iter().any(is_session), "{told:?}");
+        // There is a way forth again.
+        running.reload(&text).await.unwrap();
+        assert!(running.has_more() && has_metrics(new).await);
+    };
+    running.with(&first, script).await;
+}
+
 /// Back to what was confirmed last, however often it was changed meanwhile.
 #[tokio::test]
 async fn plat_r_01_what_waits_to_be_confirmed_is_nothing_to_go_back_to() {
