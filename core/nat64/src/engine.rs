@@ -444,6 +444,29 @@ impl Engine {
         Ok(outgoing_tuple::error_to_server(&flow))
     }
 
+    /// As it arrived. What comes from here comes back here and does not go out: from outside, an
+    /// address of ours is forged, and would be taken for a client or for a host with a mapping.
+    fn packet_from_outside(
+        &mut self,
+        buf: &mut PacketBuf,
+        now: Instant,
+    ) -> Result<Verdict<Why>, Passage> {
+        if self.has_forged_source(buf) {
+            return Ok(Verdict::Drop(DropReason::ForgedSource.into()));
+        }
+        self.server_packet(buf, now)
+    }
+
+    /// An ICMP error may be that of the host itself, with which the pool shares an address, or of a
+    /// router that has a mapping.
+    fn has_forged_source(&self, buf: &PacketBuf) -> bool {
+        let Ok(packet) = Ipv4::new_checked(buf.bytes()) else {
+            return false;
+        };
+        let is_error = || matches!(incoming_tuple::of_v4(&packet), Ok(Incoming::Error(_)));
+        self.is_behind_us(packet.src()) && !is_error()
+    }
+
     fn server_packet(
         &mut self,
         buf: &mut PacketBuf,

@@ -11,6 +11,8 @@ drop_reasons! {
             "An IPv6 packet whose destination lies in none of our prefixes (RFC 6146 §3.5).",
         NotInPool = "not-in-pool":
             "An IPv4 packet whose destination is not an address of the pool (RFC 6146 §3.5).",
+        ForgedSource = "forged-source":
+            "An IPv4 packet from outside whose source is an address of the pool or of a host in `[[eam]]`: nobody there has it (RFC 2827).",
         DestinationRefused = "destination-refused":
             "The IPv4 destination is special (private, loopback, link-local, documentation, the NAT64's own) and not among `allow_destinations`.",
         NonGlobalUnderWellKnownPrefix = "non-global-under-wkp":

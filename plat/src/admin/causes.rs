@@ -109,6 +109,7 @@ fn of_state(reason: DropReason) -> Cause {
         DropReason::LoopGuard
         | DropReason::NotInPrefix
         | DropReason::NotInPool
+        | DropReason::ForgedSource
         | DropReason::DestinationRefused
         | DropReason::NonGlobalUnderWellKnownPrefix
         | DropReason::UnsupportedProtocol

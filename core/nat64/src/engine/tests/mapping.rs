@@ -217,7 +217,8 @@ fn plat_3_6_01_only_the_clients_end_is_translated_by_the_table() {
     let packet = nat.send(&udp6((CLIENT, 5000), (SERVER, 53), b"x")).packet();
     let header = Ipv4::new_checked(&packet).unwrap();
     assert_eq!((header.src(), header.dst()), (POOL, SERVER));
-    let answer = nat.send(&udp4((POOL, 6000), (POOL, 5000), b"x")).packet();
+    nat.udp((OTHER, 6000), (SERVER, 53));
+    let answer = nat.send(&udp6((OTHER, 6000), (POOL, 5000), b"x")).packet();
     let header = Ipv6::new_checked(&answer).unwrap();
     assert_eq!((header.src(), header.dst()), (prefix().embed(POOL), CLIENT));
 }

@@ -83,12 +83,29 @@ fn eam_3_3_01_each_address_is_looked_up_by_itself() {
     let mut nat = Nat::new(mapped());
     let out = nat.send(&datagram6(HOST6, HOST6_B, b"x")).packet();
     assert_eq!(addresses4(&out), (HOST4, HOST4_B));
-    let back = nat.send(&udp4((HOST4_B, 1), (HOST4, 2), b"x")).packet();
-    assert_eq!(addresses6(&back), (HOST6_B, HOST6));
     let stranger = nat.send(&datagram6(CLIENT, HOST6_B, b"x"));
     assert_eq!(stranger, dropped(DropReason::NotInPrefix));
     let outside = nat.send(&datagram6(HOST6, OTHER, b"x"));
     assert_eq!(outside, dropped(DropReason::NotInPrefix));
+}
+
+/// Addresses of ours come back here before they are outside: from there they are forged, and would
+/// reach a host as if another one in here had sent them. Errors may come from routers with a mapping.
+#[test]
+fn plat_3_5_01_what_says_from_outside_that_it_comes_from_inside_is_forged() {
+    let mut nat = Nat::new(mapped());
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    let sent = nat.send(&udp6((HOST6, 5000), (SERVER, 53), b"x")).packet();
+    for source in [POOL, HOST4, HOST4_B] {
+        for inside in [(POOL, 5000), (HOST4, 5000)] {
+            let forged = udp4((source, 53), inside, b"x");
+            assert_eq!(nat.send(&forged), dropped(DropReason::ForgedSource));
+            let echo = compose::icmp4(8, 0, [0, 1, 0, 1], b"x");
+            let echo = V4::new(source, inside.0, 1).carrying(&echo);
+            assert_eq!(nat.send(&echo), dropped(DropReason::ForgedSource));
+        }
+        nat.send(&error4(source, &sent, 3, 4)).packet();
+    }
 }
 
 /// Errors about a host's packets, from a router or a server, with everything in them.
