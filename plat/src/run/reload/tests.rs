@@ -3,6 +3,8 @@ use std::{
     fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    pin::pin,
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use ::control::{
@@ -69,20 +71,32 @@ impl Running {
 
     /// Runs it while the script is played.
     async fn once(&self, first: &str, script: impl Future<Output = ()>) {
+        assert_eq!(self.ran(first, script).await, Ok(Exit::Ok));
+        assert_eq!(self.host.world().made, []);
+    }
+
+    /// What became of it while the script was played, to the end unless it failed.
+    async fn ran(&self, first: &str, script: impl Future<Output = ()>) -> Result<Exit, Failure> {
         self.write(first);
         let source = Source::new(Instance::default(), Some(self.path("plat.toml")));
         let journal = self.path("journal.jsonl");
         let script = async {
+            let deadline = Instant::now() + SOON;
             while !self.path(admin::SOCKET).exists() {
+                assert!(Instant::now() < deadline, "no control socket");
                 time::sleep(Duration::from_millis(5)).await;
             }
             script.await;
             self.host.signal(Told::End);
         };
-        let run = super::super::run(&self.host, source, &journal);
-        let (ran, ()) = tokio::join!(run, script);
-        assert_eq!(ran, Ok(Exit::Ok));
-        assert_eq!(self.host.world().made, []);
+        let mut run = pin!(super::super::run(&self.host, source, &journal));
+        tokio::select! {
+            ran = &mut run => {
+                assert!(ran.is_err(), "it ended before the script did");
+                ran
+            }
+            () = script => run.await,
+        }
     }
 
     async fn ask(&self, verb: Verb) -> Result<Answer, Error> {
@@ -218,10 +232,28 @@ async fn events(file: &Path, name: &str, port: Option<u16>) -> Vec<Value> {
     }
 }
 
-/// A port that nobody listens at.
+/// A port that nobody listens at, and no other test is given: not by this function, and not by the
+/// system, which gives others than these to those that do not care.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another process that runs these tests begins elsewhere.
+    let first = u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = 20_000 + first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Otherwise a test would wait for ever for what went wrong.
+#[tokio::test]
+async fn a_plat_that_fails_ends_its_test() {
+    let running = Running::new("fails");
+    let ran = running.ran("pool = 7", std::future::pending());
+    let ran = time::timeout(SOON, ran).await.expect("an end");
+    fs::remove_dir_all(&running.directory).unwrap();
+    assert_eq!(ran.unwrap_err().exit(), Exit::Usage);
 }
 
 /// Whether metrics are served there.
