@@ -1,15 +1,19 @@
 //! `MADV_COLLAPSE`, since Linux 6.1.
 
-use std::{fs, io, sync::OnceLock};
+use std::{fs, io, path::Path};
 
-/// The size of a huge page, if there are any.
+/// What the administrator says of huge pages. `MADV_COLLAPSE` does not look there.
+const SETTINGS: &str = "/sys/kernel/mm/transparent_hugepage";
+
+/// The size of a huge page, if there are any and the administrator wants them just now.
 pub(super) fn huge_page_size() -> Option<usize> {
-    static SIZE: OnceLock<Option<usize>> = OnceLock::new();
-    *SIZE.get_or_init(|| {
-        let size = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
-        let size = size.ok()?.trim().parse().ok()?;
-        (size > 0).then_some(size)
-    })
+    wanted_size(Path::new(SETTINGS))
+}
+
+fn wanted_size(settings: &Path) -> Option<usize> {
+    let read = |name: &str| fs::read_to_string(settings.join(name)).ok();
+    let size = read("hpage_pmd_size")?.trim().parse().ok()?;
+    (size > 0 && !read("enabled")?.contains("[never]")).then_some(size)
 }
 
 /// Puts a part of memory into a huge page.
@@ -42,6 +46,27 @@ mod tests {
             .trim()
             .parse()
             .unwrap()
+    }
+
+    #[test]
+    fn huge_pages_are_none_where_the_administrator_wants_none() {
+        let name = format!("openclat-huge-pages-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let size = |enabled: &str, size: &str| {
+            std::fs::write(directory.join("enabled"), enabled).unwrap();
+            std::fs::write(directory.join("hpage_pmd_size"), size).unwrap();
+            super::wanted_size(&directory)
+        };
+        let sizes = [
+            size("[always] madvise never\n", "2097152\n"),
+            size("always [madvise] never\n", "2097152\n"),
+            size("always madvise [never]\n", "2097152\n"),
+            size("always [madvise] never\n", "0\n"),
+        ];
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(sizes, [Some(1 << 21), Some(1 << 21), None, None]);
+        assert_eq!(super::wanted_size(&directory), None);
     }
 
     #[test]
