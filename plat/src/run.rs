@@ -80,7 +80,9 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
     let config = on_host(&asked, &snapshot, sockets::in_use)?;
     check_host(&config, &snapshot)?;
 
-    let Some(spare) = Spare::claim(&config, &snapshot, &mut signals).await? else {
+    let mut hung_up = false;
+    let claim = Spare::claim(&config, &snapshot, &mut signals, &mut hung_up);
+    let Some(spare) = claim.await? else {
         return Ok(Exit::Ok);
     };
     warn_of(&asked, &config);
@@ -109,6 +111,7 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
         spare,
         refused_uplink: None,
         is_stopping: false,
+        hung_up,
         resting,
         key,
     };
@@ -170,12 +173,14 @@ async fn serve(
             () = too_late(surroundings.unconfirmed.as_ref()) => {
                 surroundings.go_back(&mut control, signals).await;
             }
+            () = async {}, if surroundings.hung_up => {
+                surroundings.hung_up = false;
+                // It is in the log, whatever came of it.
+                let _ = surroundings.reload(None, &mut control, signals).await;
+            }
             told = signals.next() => match told {
                 Told::End => break,
-                Told::HangUp => {
-                    // It is in the log, whatever came of it.
-                    let _ = surroundings.reload(None, &mut control, signals).await;
-                }
+                Told::HangUp => surroundings.hung_up = true,
                 Told::Report => tracing::info!("so far\n{}", text(&workers.stats(), shared)),
             },
         }
@@ -234,6 +239,8 @@ struct Surroundings<W, S> {
     refused_uplink: Option<(String, Instant)>,
     /// The signal to end came while something else was waited for.
     is_stopping: bool,
+    /// The signal to read the configuration again did.
+    hung_up: bool,
     /// Where it is written down what must rest after the end.
     resting: PathBuf,
     /// The key of the workers.
@@ -327,7 +334,8 @@ impl<W: Network, S: System> Surroundings<W, S> {
         if config.pool_mode != PoolMode::Arp || same {
             return Ok(None);
         }
-        let spare = Spare::claim(config, snapshot, signals).await?;
+        let claim = Spare::claim(config, snapshot, signals, &mut self.hung_up);
+        let spare = claim.await?;
         // The signal is not told twice.
         self.is_stopping = spare.is_none();
         match spare {

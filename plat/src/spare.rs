@@ -23,7 +23,8 @@ pub(crate) struct Spare {
 
 impl Spare {
     /// Asks the link whether the addresses that this host is to answer for are free, if there are
-    /// any, and waits for silence. `None` if a signal ended that.
+    /// any, and waits for silence. `None` if a signal ended that; `hung_up` is set if one meanwhile
+    /// said that the configuration is to be read again.
     ///
     /// # Errors
     /// Somebody has one of them, or the link cannot be asked.
@@ -31,6 +32,7 @@ impl Spare {
         config: &Config,
         snapshot: &Snapshot,
         signals: &mut impl Signals,
+        hung_up: &mut bool,
     ) -> Result<Option<Self>, Failure> {
         let mut claimed = None;
         if config.pool_mode == PoolMode::Arp {
@@ -38,7 +40,7 @@ impl Spare {
             tracing::info!("asking whether the pool's addresses are free, for some seconds");
             tokio::select! {
                 free = free(&mut asking) => free?,
-                () = ended(signals) => return Ok(None),
+                () = ended(signals, hung_up) => return Ok(None),
             }
             claimed = Some(asking);
         }
@@ -108,7 +110,52 @@ async fn free(claimed: &mut Claimed) -> Result<(), Failure> {
     }
 }
 
-/// Waits for the signal to end.
-async fn ended(signals: &mut impl Signals) {
-    while signals.next().await != Told::End {}
+/// Waits for the signal to end, and remembers whether there was one to read the configuration again.
+async fn ended(signals: &mut impl Signals, hung_up: &mut bool) {
+    loop {
+        match signals.next().await {
+            Told::End => return,
+            Told::HangUp => *hung_up = true,
+            // There is nothing new to report.
+            Told::Report => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those that come, in this order, and then no more.
+    struct Coming(Vec<Told>);
+
+    impl Signals for Coming {
+        async fn next(&mut self) -> Told {
+            if self.0.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            self.0.remove(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hang_up_while_the_link_is_asked_is_remembered() {
+        for (told, is_remembered) in [(Told::HangUp, true), (Told::Report, false)] {
+            let mut hung_up = false;
+            let mut coming = Coming(vec![told, Told::Report, Told::End, Told::HangUp]);
+            ended(&mut coming, &mut hung_up).await;
+            assert_eq!(hung_up, is_remembered, "{told:?}");
+            // What comes after the end is nobody's.
+            assert_eq!(coming.0, [Told::HangUp]);
+            // Also if the link has answered before the end comes.
+            let mut hung_up = false;
+            let mut coming = Coming(vec![told]);
+            tokio::select! {
+                biased;
+                () = ended(&mut coming, &mut hung_up) => panic!("it is not ended"),
+                () = async {} => {}
+            }
+            assert_eq!(hung_up, is_remembered, "{told:?}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use lab::{
     state::State,
     topology::{Network, Options, program},
 };
+use nix::sys::signal::Signal;
 
 use super::{
     flows::{Flow, Udp},
@@ -97,6 +98,31 @@ fn clients(network: &Network, addresses: [&str; 2]) -> [Ipv6Addr; 2] {
         }
     }
     panic!("one address of the pool is never used");
+}
+
+/// A signal that comes while the link is asked for addresses is carried out afterwards: at the start,
+/// and while another one is.
+#[test]
+fn plat_r_01_a_signal_while_spare_addresses_are_asked_for_is_not_lost() {
+    let network = network("reload-while", &Options::default());
+    widen_uplink(&network);
+    let of = |pool: &str, udp: u32| format!("{}timers.udp = {udp}\n", config(pool, &[]));
+    let write = |text: &str| fs::write(network.path("modes.toml"), text).unwrap();
+    let mut plat = launch(&network, Some(&of("\"192.0.2.16\"", 300)));
+    plat.wait_for("asking whether", ASKED);
+    write(&of("\"192.0.2.16\"", 301));
+    plat.signal(Signal::SIGHUP);
+    plat.wait_for("configuration read again: timers.udp: 300 -> 301", ASKED);
+
+    plat.clear_output();
+    write(&of("\"192.0.2.17\"", 301));
+    plat.signal(Signal::SIGHUP);
+    plat.wait_for("asking whether", ASKED);
+    write(&of("\"192.0.2.17\"", 302));
+    plat.signal(Signal::SIGHUP);
+    plat.wait_for("configuration read again: timers.udp: 301 -> 302", ASKED);
+    assert_eq!(arranged(&network).0, [17]);
+    assert!(plat.stop().success());
 }
 
 /// What both have goes on without a packet lost; what only the old one has is gone, and what only
