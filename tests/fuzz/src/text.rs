@@ -150,7 +150,7 @@ pub(crate) fn plat_toml(data: &[u8]) {
         "{written}"
     );
     let capacity = plat::config::capacity::Capacity::of(&loaded.config);
-    assert!(capacity.bindings <= capacity.tcp + capacity.udp + capacity.icmp);
+    assert!(capacity.bindings <= capacity.ports.iter().sum());
 }
 
 /// A change out of the journal of a crashed process.
