@@ -216,14 +216,17 @@ async fn plat_r_01_what_one_worker_refuses_changes_none() {
     running.with(&format!("{BOTH}{few}"), script).await;
 }
 
-/// The events of a log, once one of this name and client's port is among them.
+/// The events of a log, once a new one of this name and client's port is among them.
 async fn events(file: &Path, name: &str, port: Option<u16>) -> Vec<Value> {
     let deadline = Instant::now() + SOON;
     loop {
         let text = fs::read_to_string(file).unwrap_or_default();
         let events: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
-        let is_it =
-            |it: &Value| it["name"] == name && port.is_none_or(|port| it["client_port"] == port);
+        // What happens while it is told what there was before may be told of as both.
+        let is_it = |it: &Value| {
+            let is_new = it["before"].is_null();
+            is_new && it["name"] == name && port.is_none_or(|port| it["client_port"] == port)
+        };
         match events {
             Ok(events) if events.iter().any(is_it) => return events,
             _ if Instant::now() > deadline => panic!("no {name} of {port:?} in {text}"),
