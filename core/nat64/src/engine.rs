@@ -24,7 +24,7 @@ use crate::{
     bib::Binding,
     config::{Config, ConfigError, UnexpectedSyn},
     destinations::Destinations,
-    dispatch::{Dispatch, Part, Passage, ShardId},
+    dispatch::{Dispatch, Part, Passage, ShardId, Stage},
     filtering_and_updating::Tables,
     incoming_tuple::{self, Incoming, Refused, refused},
     journal::{Change, Refusal, SessionRecord},
@@ -444,32 +444,22 @@ impl Engine {
         Ok(outgoing_tuple::error_to_server(&flow))
     }
 
-    /// As it arrived. What comes from here comes back here and does not go out: from outside, an
-    /// address of ours is forged, and would be taken for a client or for a host with a mapping.
-    fn packet_from_outside(
-        &mut self,
-        buf: &mut PacketBuf,
-        now: Instant,
-    ) -> Result<Verdict<Why>, Passage> {
-        if self.has_forged_source(buf) {
-            return Ok(Verdict::Drop(DropReason::ForgedSource.into()));
-        }
-        self.server_packet(buf, now)
-    }
-
+    /// Whether the source of a packet from outside is forged. What comes from here comes back here
+    /// and does not go out: from outside, an address of ours would be taken for a client or for a host
+    /// with a mapping.
+    ///
     /// An ICMP error may be that of the host itself, with which the pool shares an address, or of a
     /// router that has a mapping.
-    fn has_forged_source(&self, buf: &PacketBuf) -> bool {
-        let Ok(packet) = Ipv4::new_checked(buf.bytes()) else {
-            return false;
-        };
-        let is_error = || matches!(incoming_tuple::of_v4(&packet), Ok(Incoming::Error(_)));
+    fn is_forged(&self, packet: &Ipv4<'_>) -> bool {
+        let is_error = || matches!(incoming_tuple::of_v4(packet), Ok(Incoming::Error(_)));
         self.is_behind_us(packet.src()) && !is_error()
     }
 
+    /// A packet from outside ([`Stage::Arrived`]) or an error of our own ([`Stage::OwnError`]).
     fn server_packet(
         &mut self,
         buf: &mut PacketBuf,
+        stage: Stage,
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
         let Ok(packet) = Ipv4::new_checked(buf.bytes()) else {
@@ -478,6 +468,9 @@ impl Engine {
         let is_mapped = self.stateless.has_v4(packet.dst());
         if !is_mapped && !self.tables.pool().contains(packet.dst()) {
             return Ok(Verdict::Drop(DropReason::NotInPool.into()));
+        }
+        if stage == Stage::Arrived && self.is_forged(&packet) {
+            return Ok(Verdict::Drop(DropReason::ForgedSource.into()));
         }
         let passes_in_parts = !is_icmp_fragment_v4(&packet);
         if let Some(verdict) = self.v4_to_v6.veto(buf, now) {

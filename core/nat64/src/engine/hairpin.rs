@@ -61,7 +61,7 @@ impl Engine {
                 stage: Stage::OwnError,
             });
         }
-        Ok(match self.server_packet(buf, now)? {
+        Ok(match self.server_packet(buf, Stage::OwnError, now)? {
             Verdict::Forward(_) => Verdict::Reply(why),
             Verdict::Reply(_) | Verdict::Drop(_) => Verdict::Drop(why),
         })

@@ -72,8 +72,7 @@ impl Engine {
             (Stage::Whole, true) => self.whole_client_packet(buf, now),
             (Stage::Whole, false) => Ok(self.whole_server_packet(buf, now)),
             (Stage::Hairpin, _) => self.enter_from_here(buf, now),
-            (Stage::Arrived, false) => self.packet_from_outside(buf, now),
-            (Stage::OwnError, _) => self.server_packet(buf, now),
+            (Stage::Arrived | Stage::OwnError, _) => self.server_packet(buf, stage, now),
         };
         match result {
             Ok(verdict) => {

@@ -80,7 +80,7 @@ impl Engine {
             let stage = Stage::OwnError;
             return Transmit::PassOn(Passage { to, stage });
         } else {
-            match self.server_packet(buf, now) {
+            match self.server_packet(buf, Stage::OwnError, now) {
                 Ok(verdict) => verdict,
                 Err(passage) => return Transmit::PassOn(passage),
             }
