@@ -23,6 +23,13 @@ pub struct HeldBlock {
     pub by_number: bool,
 }
 
+fn was_given(block: PortBlock) -> HeldBlock {
+    HeldBlock {
+        block,
+        by_number: false,
+    }
+}
+
 impl Engine {
     /// Whether `address` is one of the pool's.
     #[must_use]
@@ -52,8 +59,9 @@ impl Engine {
             by_number: true,
         });
         let numbered = numbered.filter(|it| self.part.owns(it.block.ports.first()));
-        let given = self.given().filter(|it| it.block.subscriber.meets(network));
-        numbered.chain(given).take(most).collect()
+        let given = self.given_blocks();
+        let given = given.filter(|it| it.subscriber.meets(network));
+        numbered.chain(given.map(was_given)).take(most).collect()
     }
 
     /// The blocks of an address of the pool that this shard has and that are somebody's: at most so
@@ -67,15 +75,14 @@ impl Engine {
             let by_number = true;
             Some(HeldBlock { block, by_number })
         });
-        let given = self.given().filter(|it| it.block.address == address);
-        numbered.chain(given).take(most).collect()
+        let given = self.given_blocks().filter(|it| it.address == address);
+        numbered.chain(given.map(was_given)).take(most).collect()
     }
 
-    fn given(&self) -> impl Iterator<Item = HeldBlock> {
-        self.tables.pool().blocks().map(|block| HeldBlock {
-            block,
-            by_number: false,
-        })
+    /// The blocks that subscribers were given in this shard, besides those that follow from their
+    /// numbers, in no order.
+    pub fn given_blocks(&self) -> impl Iterator<Item = PortBlock> {
+        self.tables.pool().blocks()
     }
 
     /// The host whose own an IPv4 address is, by an explicit mapping (RFC 7757).

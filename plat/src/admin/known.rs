@@ -1,13 +1,13 @@
 //! What there is already when a log is opened while `plat` runs: the log tells of it first, so that
 //! whose a port is stands in it, however old the binding is.
 
-use std::{net::Ipv6Addr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use control::{
     Problem,
     plat::{Cursor, Page, Wanted},
 };
-use nat64::{Engine, network6::Network6};
+use nat64::Engine;
 
 use super::{
     Admin, EventLog,
@@ -16,12 +16,6 @@ use super::{
 
 /// How long the thread that writes gets when there are too many lines.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// Blocks of ports that are told of at most, of each worker.
-const MOST: usize = 1 << 20;
-
-/// Everybody.
-const ALL: Network6 = Network6::around(Ipv6Addr::UNSPECIFIED, 0);
 
 /// Writes it, no faster than the thread that writes takes it. What begins meanwhile may be told of
 /// twice; what ends meanwhile may be left out.
@@ -60,11 +54,10 @@ async fn tell_all(admin: &Admin, log: &EventLog) -> Result<u64, Problem> {
         }
     }
     if log.what() == Logged::Blocks {
-        let given = admin.each(|engine: &mut Engine, _| engine.blocks_in(ALL, MOST));
-        let given = given.await?.into_iter().flatten();
         // What follows from numbers the parameters say.
-        let given = given.filter(|it| !it.by_number);
-        count += write(log, given.map(|it| Known::Block(it.block))).await;
+        let given = admin.each(|engine: &mut Engine, _| engine.given_blocks().collect::<Vec<_>>());
+        let given = given.await?.into_iter().flatten();
+        count += write(log, given.map(Known::Block)).await;
     }
     Ok(count)
 }
