@@ -14,7 +14,7 @@ mod known;
 mod lists;
 mod log;
 mod metrics;
-mod rows;
+pub(crate) mod rows;
 mod stats;
 #[cfg(test)]
 mod tests;

@@ -19,11 +19,10 @@ use nat64::{
     blocks::PortBlock,
     ports::PortRange,
     restart::{Remains, RestingPorts},
-    tuple,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::workers::Orders;
+use crate::{admin::rows, workers::Orders};
 
 /// Its name in the state directory.
 pub(crate) const FILE: &str = "resting.json";
@@ -142,11 +141,7 @@ fn write(path: &Path, all: &[Remains], key: [u8; 16], ended: u64) -> io::Result<
     }
     let ports = all.iter().flat_map(|it| &it.ports).map(|it| PortsLine {
         address: it.address,
-        protocol: match it.protocol {
-            tuple::Protocol::Tcp => Protocol::Tcp,
-            tuple::Protocol::Udp => Protocol::Udp,
-            tuple::Protocol::Icmp => Protocol::Icmp,
-        },
+        protocol: rows::protocol(it.protocol),
         ports: it.ports.to_string(),
     });
     let blocks = all.iter().flat_map(|it| &it.blocks).map(|it| BlockLine {
@@ -169,11 +164,7 @@ fn write(path: &Path, all: &[Remains], key: [u8; 16], ended: u64) -> io::Result<
 fn ports(line: &PortsLine) -> Option<RestingPorts> {
     Some(RestingPorts {
         address: line.address,
-        protocol: match line.protocol {
-            Protocol::Tcp => tuple::Protocol::Tcp,
-            Protocol::Udp => tuple::Protocol::Udp,
-            Protocol::Icmp => tuple::Protocol::Icmp,
-        },
+        protocol: rows::engine_protocol(line.protocol),
         ports: line.ports.parse().ok()?,
     })
 }
@@ -199,6 +190,7 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nat64::tuple;
 
     const REST: Duration = Duration::from_secs(120);
     const KEY: [u8; 16] = [7; 16];

@@ -17,7 +17,7 @@ use nat64::{
 };
 use wire::verdict::Reason;
 
-pub(super) fn protocol(protocol: tuple::Protocol) -> Protocol {
+pub(crate) fn protocol(protocol: tuple::Protocol) -> Protocol {
     match protocol {
         tuple::Protocol::Tcp => Protocol::Tcp,
         tuple::Protocol::Udp => Protocol::Udp,
@@ -25,7 +25,7 @@ pub(super) fn protocol(protocol: tuple::Protocol) -> Protocol {
     }
 }
 
-pub(super) fn engine_protocol(protocol: Protocol) -> tuple::Protocol {
+pub(crate) fn engine_protocol(protocol: Protocol) -> tuple::Protocol {
     match protocol {
         Protocol::Tcp => tuple::Protocol::Tcp,
         Protocol::Udp => tuple::Protocol::Udp,
