@@ -160,7 +160,10 @@ pub(super) fn held(rows: &[HeldRow], left_off: u64) -> String {
         };
     }
     if left_off > 0 {
-        let _ = writeln!(text, "and {left_off} more that are not shown: ask for less");
+        let _ = writeln!(
+            text,
+            "and at least {left_off} more that are not shown: ask for less"
+        );
     }
     text
 }

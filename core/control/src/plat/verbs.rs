@@ -295,7 +295,8 @@ pub enum Answer {
         /// At most [`MAX_PAGE`]: mappings, then the bindings of a port that was asked for, then
         /// blocks, then bindings that were added up.
         rows: Vec<HeldRow>,
-        /// How much more there is: blocks and bindings.
+        /// How many bindings and blocks more there are, at least: of blocks no worker tells of many
+        /// more than are shown.
         #[serde(default)]
         left_off: u64,
     },
