@@ -30,7 +30,7 @@ use nat64::{
     stats::Stats,
 };
 use plan::Plan;
-use tokio::time::MissedTickBehavior;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use self::reload::{Unconfirmed, too_late};
 use crate::{
@@ -147,7 +147,9 @@ async fn serve(
     tracing::info!("running");
     fault::point("running");
     let mut pulse = workers.pulse();
-    let mut pages = HugePages::default();
+    // It ends with this.
+    let mut aside = JoinSet::new();
+    aside.spawn(gather(workers.orders()));
     // What happens besides does not put it off: the service manager waits for it.
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,7 +167,6 @@ async fn serve(
                 }
                 surroundings.follow(signals).await;
                 control.look(missing).await;
-                pages = gather(pages, &workers.orders()).await;
             }
             Some(order) = control.reloads.recv() => {
                 surroundings.carry_out(order, &mut control, signals).await;
@@ -199,17 +200,22 @@ async fn serve(
     }
 }
 
-/// Puts tables that have grown large into huge pages. Meanwhile the workers go on.
-async fn gather(mut pages: HugePages, orders: &Orders) -> HugePages {
-    // With the next look, if they do not answer.
-    let areas = orders.each(|engine, _| engine.table_memory()).await;
-    let areas = areas.unwrap_or_default().into_iter().flatten();
-    let areas: Vec<_> = areas.collect();
-    let gathering = tokio::task::spawn_blocking(move || {
-        pages.gather(areas);
-        pages
-    });
-    gathering.await.unwrap_or_default()
+/// Puts tables that have grown large into huge pages. Never returns. The workers go on, and whatever
+/// else there is to do: the system may have to make room first.
+async fn gather(orders: Orders) {
+    let mut pages = HugePages::default();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // With the next look, if they do not answer.
+        let areas = orders.each(|engine, _| engine.table_memory()).await;
+        let areas = areas.unwrap_or_default().into_iter().flatten();
+        let areas: Vec<_> = areas.collect();
+        let gathering = tokio::task::spawn_blocking(move || {
+            pages.gather(areas);
+            pages
+        });
+        pages = gathering.await.unwrap_or_default();
+    }
 }
 
 /// The host around the PLAT, which changes while it runs.
