@@ -18,7 +18,11 @@ use nat64::{Engine, dispatch::Dispatch, static_bib::StaticBinding};
 use plan::Plan;
 use tokio::time;
 
-use super::{Surroundings, check_host, netcfg_failure, read, warn_of};
+use super::{
+    Surroundings,
+    check::{check_host, warn_of},
+    netcfg_failure, read,
+};
 use crate::{
     admin::{Control, Reload, ReloadOrder},
     clients,
