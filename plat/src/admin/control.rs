@@ -10,7 +10,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, known, metrics};
+use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, known, metrics, service};
 use crate::{config::Config, workers::Workers};
 
 /// The control socket, for as long as it lives.
@@ -67,7 +67,7 @@ impl Control {
             control.start_log(&admin, config).await;
             let socket = journal.with_file_name(SOCKET);
             let served = Arc::clone(&admin);
-            let serve = async move { super::serve(served, &socket).await };
+            let serve = async move { service::serve(served, &socket).await };
             control.tasks.spawn(serve);
             let followed = Arc::clone(&admin);
             control.tasks.spawn(async move { followed.follow().await });

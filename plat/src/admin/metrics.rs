@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::Admin;
+use super::{Admin, thresholds::thresholds};
 
 /// Connections at once.
 const CONNECTIONS: usize = 8;
@@ -87,9 +87,9 @@ async fn encode(admin: &Admin) -> String {
     let seen = Seen {
         instance: facts.instance.clone(),
         rows: admin.counters.rows(),
-        thresholds: in_use.as_ref().map_or_else(Vec::new, |it| {
-            super::thresholds(&facts, it, &admin.exceeded())
-        }),
+        thresholds: in_use
+            .as_ref()
+            .map_or_else(Vec::new, |it| thresholds(&facts, it, &admin.exceeded())),
         pool: in_use.map(|it| it.pool).unwrap_or_default(),
         health: admin.health().await,
         limits: (facts.sessions_limit, facts.bindings_limit),

@@ -2,21 +2,25 @@
 
 use std::{net::Ipv6Addr, num::NonZeroU8, sync::Arc};
 
-use ::control::plat::{Page, TopBy, Wanted};
+use ::control::{
+    envelope::Hello,
+    plat::{Answer, Filter, Health, Page, PoolRow, StatsRow, TopBy, Verb, Wanted},
+};
 use host::{
     clock::Clock,
     fake::{FakeTun, Packet},
     tun::Tun,
 };
-use ipc::{Client, transport::memory};
+use ipc::{Client, Limits, Peer, transport::memory};
 use nat64::{
     dispatch::{Dispatch, ShardId},
     tuple::{Endpoint6, Protocol as Transport},
 };
+use serde_json::Value;
 use tokio::io::DuplexStream;
 use wire::compose::{self, Pair, V6};
 
-use super::*;
+use super::{service::looked_up, *};
 use crate::{
     config::{capacity::Memory, thresholds::Thresholds},
     workers::{Shared, Workers},
