@@ -56,8 +56,13 @@ impl Before {
     }
 }
 
-fn check_error(packet: &[u8]) {
+/// Checks a packet that is sent as it is, checksums and all.
+pub(crate) fn check_whole(packet: &[u8]) {
     inspect::right(packet).unwrap_or_else(|why| panic!("{why}: {packet:02x?}"));
+}
+
+fn check_error(packet: &[u8]) {
+    check_whole(packet);
     let longest = LONGEST_ERROR
         .into_iter()
         .find(|(version, _)| *version == packet[0] >> 4);

@@ -2,14 +2,14 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clat_core::{
     engine::{Inbound, Outbound, Settings},
     mapping::Instance,
 };
-use nat64::{Config, Engine, ports::PortRange};
+use nat64::{Config, Engine, Transmit, ports::PortRange};
 use pref64::{Pref64, siit::NonGlobal};
 use wire::{
     offload::{Offload, VIRTIO_NET_HEADER},
@@ -24,7 +24,7 @@ use xlat::{
 
 use crate::{
     input::{Input, origin},
-    outcome::Before,
+    outcome::{Before, check_whole},
 };
 
 /// The host behind the CLAT.
@@ -170,6 +170,7 @@ pub(crate) fn nat64(data: &[u8]) {
             let verdict = engine.handle_v6(&mut buf, now);
             before.check(&mut buf, verdict, to_v4);
         }
+        check_own_packets(&mut engine, &mut buf, now);
         check_tables(&engine);
     }
     check_nat64_counters(&engine);
@@ -178,8 +179,22 @@ pub(crate) fn nat64(data: &[u8]) {
     while let Some(due) = engine.poll_timeout() {
         assert!(due < last, "something lives for ever");
         engine.handle_timeout(due);
+        check_own_packets(&mut engine, &mut buf, due);
+        let next = engine.poll_timeout();
+        assert!(next.is_none_or(|next| next > due), "what is due stays due");
     }
     assert_eq!(engine.table_sizes(), (0, 0));
+}
+
+/// Probes, and answers to SYNs that nobody expected.
+fn check_own_packets(engine: &mut Engine, buf: &mut PacketBuf, now: Instant) {
+    loop {
+        match engine.poll_transmit(buf, now) {
+            Transmit::Nothing => return,
+            Transmit::Send => check_whole(buf.bytes()),
+            Transmit::PassOn(_) => panic!("there is no other shard"),
+        }
+    }
 }
 
 fn check_tables(engine: &Engine) {
@@ -203,9 +218,15 @@ fn check_tables(engine: &Engine) {
 fn check_nat64_counters(engine: &Engine) {
     let stats = engine.stats();
     for direction in [&stats.from_v6, &stats.from_v4] {
-        let timed_out = xlat::DropReason::FragmentTimeout;
-        let dropped = direction.dropped_by_state.total() + direction.dropped_by_translation.total()
-            - direction.dropped_by_translation.get(timed_out);
+        // Dropped after they were kept.
+        let late = direction
+            .dropped_by_translation
+            .get(xlat::DropReason::FragmentTimeout)
+            + direction
+                .dropped_by_state
+                .get(nat64::DropReason::SynUnanswered);
+        let dropped =
+            direction.dropped_by_state.total() + direction.dropped_by_translation.total() - late;
         let went_on = direction.passed.get() + direction.kept.get();
         check_counters(direction.packets_in.get(), went_on, dropped);
     }
