@@ -4,7 +4,7 @@ use std::{net::Ipv6Addr, num::NonZeroU8, sync::Arc};
 
 use ::control::{
     envelope::Hello,
-    plat::{Answer, Filter, Health, Page, PoolRow, StatsRow, TopBy, Verb, Wanted},
+    plat::{Answer, Filter, Health, Page, PoolRow, StaticBinding, StatsRow, TopBy, Verb, Wanted},
 };
 use host::{
     clock::Clock,
@@ -644,4 +644,30 @@ async fn a_look_up_of_groups_holds_up_nobody() {
     let (found, ()) = tokio::join!(looked_up(question), others);
     assert!(found);
     assert!(!looked_up(|| panic!("no database")).await);
+}
+
+/// A binding that not every worker has taken is taken back by all, also by one that is late.
+#[tokio::test]
+async fn a_static_binding_is_made_by_all_workers_or_by_none() {
+    let fixture = Fixture::of(Fixture::config(), 2).await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let orders = fixture.admin.orders.clone();
+    let late = tokio::spawn(async move {
+        // Until the test lets go.
+        orders.one(0, move |_, _| held.recv()).await
+    });
+    tokio::task::yield_now().await;
+    tokio::time::pause();
+    let binding = StaticBinding {
+        protocol: Protocol::Tcp,
+        client: "[2001:db8::9]:8080".parse().unwrap(),
+        pool: "203.0.113.1:80".parse().unwrap(),
+    };
+    let problem = fixture.admin.add(binding).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::Failed);
+    tokio::time::resume();
+    release.send(()).unwrap();
+    let _ = late.await.unwrap();
+    let bindings = fixture.admin.each(|engine, _| engine.table_sizes().0).await;
+    assert_eq!(bindings.unwrap(), [0, 0]);
 }

@@ -84,17 +84,20 @@ impl Admin {
         Ok(done(Some(ended), "sessions ended"))
     }
 
-    async fn add(&self, binding: StaticBinding) -> Result<Answer, Problem> {
+    pub(super) async fn add(&self, binding: StaticBinding) -> Result<Answer, Problem> {
         let wanted = rows::static_binding(&binding);
-        let made = self.each(move |engine, _| engine.add_static(wanted));
-        let made: Result<Vec<()>, StaticError> = made.await?.into_iter().collect();
-        let Err(error) = made else {
-            return Ok(done(Some(1), "binding made"));
-        };
-        // Those that did not refuse.
-        self.each(move |engine, _| engine.cancel_static(wanted))
-            .await?;
-        Err(Problem::new(ProblemCode::Invalid, error).command("plat bib list"))
+        let made = self.each(move |engine, _| engine.add_static(wanted)).await;
+        let made = made.and_then(|made| {
+            let made: Result<Vec<()>, StaticError> = made.into_iter().collect();
+            made.map_err(|it| Problem::new(ProblemCode::Invalid, it).command("plat bib list"))
+        });
+        if made.is_err() {
+            // Those that did not refuse, or have not come to it yet, and then come to this.
+            let _ = self
+                .each(move |engine, _| engine.cancel_static(wanted))
+                .await;
+        }
+        made.map(|_| done(Some(1), "binding made"))
     }
 
     async fn remove(&self, protocol: Protocol, end: SocketAddr) -> Result<Answer, Problem> {

@@ -86,11 +86,7 @@ impl Orders {
         let Some(line) = self.0.get(worker) else {
             return Ok(None);
         };
-        let (answer, answered) = oneshot::channel();
-        line.send(Box::new(move |engine, now| {
-            // Whoever asked may have lost patience.
-            let _ = answer.send(order(engine, now));
-        }))?;
+        let answered = line.ask(order)?;
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(answered) => answered.map(Some).map_err(|_| Unanswered::Ended),
             Err(_) => Err(Unanswered::Stuck),
@@ -102,27 +98,27 @@ impl Orders {
     /// but not at one instant.
     ///
     /// # Errors
-    /// [`Unanswered`], at the latest after five seconds. Other workers may have done it, and a stuck
-    /// one may still do it.
+    /// [`Unanswered`], at the latest after five seconds. Whoever could be told has done it by then or
+    /// still does it when it comes to it, and after that what it is told next: so what takes it back
+    /// is another order to all.
     pub(crate) async fn each<R: Send + 'static>(
         &self,
         order: impl Fn(&mut Engine, Instant) -> R + Send + Sync + 'static,
     ) -> Result<Vec<R>, Unanswered> {
         let order = Arc::new(order);
-        let mut answers = Vec::with_capacity(self.0.len());
-        for line in self.0.iter() {
-            let (answer, answered) = oneshot::channel();
-            let order = Arc::clone(&order);
-            line.send(Box::new(move |engine, now| {
-                // Whoever asked may have lost patience.
-                let _ = answer.send(order(engine, now));
-            }))?;
-            answers.push(answered);
-        }
+        // All are told before anything that one of them lacks ends it.
+        let told: Vec<_> = self
+            .0
+            .iter()
+            .map(|line| {
+                let order = Arc::clone(&order);
+                line.ask(move |engine, now| order(engine, now))
+            })
+            .collect();
         let all = async {
-            let mut all = Vec::with_capacity(answers.len());
-            for answered in answers {
-                all.push(answered.await.map_err(|_| Unanswered::Ended)?);
+            let mut all = Vec::with_capacity(told.len());
+            for answered in told {
+                all.push(answered?.await.map_err(|_| Unanswered::Ended)?);
             }
             Ok(all)
         };
@@ -138,6 +134,19 @@ impl fmt::Debug for Orders {
 }
 
 impl Line {
+    /// Tells the worker; where its answer will be.
+    fn ask<R: Send + 'static>(
+        &self,
+        order: impl FnOnce(&mut Engine, Instant) -> R + Send + 'static,
+    ) -> Result<oneshot::Receiver<R>, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Box::new(move |engine, now| {
+            // Whoever asked may have lost patience.
+            let _ = answer.send(order(engine, now));
+        }))?;
+        Ok(answered)
+    }
+
     fn send(&self, order: Order) -> Result<(), Unanswered> {
         use std::sync::mpsc::TrySendError;
 

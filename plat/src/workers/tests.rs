@@ -173,6 +173,21 @@ async fn a_stuck_worker_is_not_waited_for_for_ever() {
     assert_eq!(ended, Err(Unanswered::Ended));
 }
 
+/// What is taken back later must not be missing anywhere: one that cannot be told keeps it from none.
+#[tokio::test(start_paused = true)]
+async fn all_are_told_but_who_cannot_be() {
+    let tun = Arc::new(FakeTun::new()) as Arc<dyn Tun>;
+    let (lines, inboxes): (Vec<_>, Vec<_>) = (0..3).map(|_| orders::line(&tun)).unzip();
+    let orders = Orders::new(lines);
+    for _ in 0..100 {
+        let stuck = orders.one(0, |_, _| ()).await;
+        assert_eq!(stuck, Err(Unanswered::Stuck));
+    }
+    assert_eq!(orders.each(|_, _| ()).await, Err(Unanswered::Stuck));
+    let told = inboxes.iter().map(|it| it.try_iter().count());
+    assert_eq!(told.collect::<Vec<_>>(), [64, 1, 1]);
+}
+
 /// Whichever queue the kernel chooses, there and back: every packet gets through, and all answers
 /// find their client.
 #[test]
