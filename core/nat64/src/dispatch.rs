@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use wire::{ipv4::Ipv4, ipv6::Ipv6, verdict::Verdict};
-use xlat::key::Key;
+use xlat::{identification::Share, key::Key};
 
 use crate::{
     blocks::{Plan, has_block},
@@ -69,6 +69,15 @@ impl Part {
     /// The share of one shard in what all of them may have: at least 1.
     pub(crate) fn of(&self, limit: usize) -> usize {
         limit.div_ceil(usize::from(self.dispatch.shards.get()))
+    }
+
+    /// The shard's part of the Identifications of IPv4 packets: all shards write the same addresses
+    /// (RFC 6864 §5.3.1).
+    pub(crate) fn identifications(&self) -> Share {
+        Share {
+            number: self.shard.number(),
+            of: self.dispatch.shards,
+        }
     }
 
     /// Whether a port is this shard's.

@@ -95,9 +95,11 @@ impl Engine {
         let (translation, here) = translations(&config)?;
         let tables = Tables::new(&config, &part, key, now);
         Ok(Self {
-            v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"])),
+            v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"]))
+                .with_identifications(part.identifications()),
             v6_to_here: V6ToV4::new(here, key.hash(&[b"v6-to-here"])),
-            v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"])),
+            v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"]))
+                .with_identifications(part.identifications()),
             fragments_v6: Reassembly::new(key, config.timers.fragment, fragments(&config, &part)),
             fragments_v4: Reassembly::new(key, config.timers.fragment, fragments(&config, &part)),
             stateless: stateless(&config),

@@ -45,6 +45,11 @@ impl<From, To: Copy> Mapping<From, To> for Outgoing<To> {
         self.rewrite
     }
 
+    /// Clients share the addresses of the pool.
+    fn keeps_identification(&self) -> bool {
+        false
+    }
+
     fn inner_rewrite(&self) -> Rewrite {
         self.inner.map_or(Rewrite::None, |(.., rewrite)| rewrite)
     }

@@ -1,13 +1,43 @@
 //! The Identification of IPv4 packets made here (RFC 7915 §5.1; RFC 6864 §5.3.1).
 
-use core::net::Ipv4Addr;
+use core::{net::Ipv4Addr, num::NonZeroU8};
 
 /// Counters, by a keyed hash of source, destination and protocol: packets of one such triple never
-/// get the same value again before 65 536 others were given out.
+/// get the same value again before all others of its share were given out, 65 536 if it has all.
 #[derive(Clone)]
 pub struct Identification {
     key: u64,
+    /// How many values have been given out, reduced by the width of the share.
     counters: Box<[u16]>,
+    share: Share,
+}
+
+/// The part of the 65 536 values that one of several translators may give out, who write the same
+/// addresses and do not know of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which part, from 0 on, below `of`.
+    pub number: u8,
+    /// How many parts there are.
+    pub of: NonZeroU8,
+}
+
+impl Share {
+    /// All values.
+    pub const WHOLE: Self = Self {
+        number: 0,
+        of: NonZeroU8::MIN,
+    };
+
+    /// How many values it has.
+    fn width(self) -> u32 {
+        (1 << 16) / u32::from(self.of.get())
+    }
+
+    /// Its first value.
+    fn first(self) -> u32 {
+        u32::from(self.number % self.of) * self.width()
+    }
 }
 
 const COUNTERS: usize = 1 << 12;
@@ -24,18 +54,31 @@ impl Identification {
         Self {
             key,
             counters: counters.collect(),
+            share: Share::WHOLE,
         }
     }
 
-    /// The first of `count` values in a row.
+    /// The same, of which only the values of `share` are given out.
+    #[must_use]
+    pub fn only(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// The first of `count` values in a row. More than the share has run over into others.
     pub fn next(&mut self, src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, count: u16) -> u16 {
         let pair = u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits());
         let hash = mix(mix(pair ^ self.key) ^ u64::from(protocol));
         let at = usize::try_from(hash % COUNTERS as u64).unwrap_or_default();
         let counter = &mut self.counters[at];
-        let first = *counter;
-        *counter = counter.wrapping_add(count.max(1));
-        first
+        let (width, count) = (self.share.width(), u32::from(count.max(1)));
+        let next = u32::from(*counter) % width;
+        // After the last of all values comes the first; what is in a row stays in a share.
+        let leaves = self.share != Share::WHOLE && next + count > width;
+        let at = if leaves { 0 } else { next };
+        let [.., a, b] = (at + count).to_be_bytes();
+        *counter = u16::from_be_bytes([a, b]);
+        let [.., a, b] = (self.share.first() + at).to_be_bytes();
+        u16::from_be_bytes([a, b])
     }
 }
 
@@ -72,6 +115,27 @@ mod tests {
         let mut ids = Identification::new(42);
         let first = ids.next(A, B, 17, 10);
         assert_eq!(ids.next(A, B, 17, 1), first.wrapping_add(10));
+    }
+
+    /// RFC 6864 §5.3.1, of packets that several translators give the same addresses.
+    #[test]
+    fn xlat_5_1_03_shares_have_no_value_in_common() {
+        for of in [1, 2, 3, 8, 255].map(|it| NonZeroU8::new(it).unwrap()) {
+            let mut values = HashSet::new();
+            let each = 65_536 / usize::from(of.get());
+            for number in 0..of.get() {
+                let mut ids = Identification::new(42).only(Share { number, of });
+                let before = values.len();
+                // Those in a row lie in it, too.
+                let first = ids.next(A, B, 17, 100);
+                values.extend((0..100).map(|it| first.wrapping_add(it)));
+                values.extend((0..each - 100).map(|_| ids.next(A, B, 17, 1)));
+                assert!(values.len() - before >= each - 100, "{number} of {of}");
+                // All that it has, at last, and nothing else.
+                values.extend((0..each).map(|_| ids.next(A, B, 17, 1)));
+                assert_eq!(values.len() - before, each, "{number} of {of}");
+            }
+        }
     }
 
     /// How many counters packets of `triples` use.

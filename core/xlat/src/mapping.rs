@@ -37,6 +37,13 @@ pub trait Mapping<From, To> {
         Rewrite::None
     }
 
+    /// Whether a whole packet that was in fragments keeps the Identification that its sender chose
+    /// (RFC 7915 §5.1.1). It cannot where several senders become one: two of them may have chosen the
+    /// same (RFC 6864 §5.3.1).
+    fn keeps_identification(&self) -> bool {
+        true
+    }
+
     /// New ports or a new identifier for the packet that an ICMP error quotes.
     fn inner_rewrite(&self) -> Rewrite {
         Rewrite::None

@@ -22,7 +22,7 @@ use crate::{
     config::UdpChecksumMissing,
     icmp_error::{self, Message},
     icmp_v4_to_v6::{self, IcmpJob},
-    identification::Identification,
+    identification::{Identification, Share},
     mapping::{Mapping, Refusal, Rewrite},
     mtu,
     rate_limit::RateLimit,
@@ -107,6 +107,14 @@ impl V4ToV6 {
             error_ids: Identification::new(key),
             config,
         }
+    }
+
+    /// The same, one of several translators that share their own address: its errors have only its
+    /// `share` of the Identifications.
+    #[must_use]
+    pub fn with_identifications(mut self, share: Share) -> Self {
+        self.error_ids = self.error_ids.only(share);
+        self
     }
 
     /// The configuration in use.

@@ -21,7 +21,7 @@ use crate::{
     Config,
     icmp_error::{self, Message},
     icmp_v6_to_v4::{self, IcmpJob, Original},
-    identification::Identification,
+    identification::{Identification, Share},
     mapping::{Mapping, Refusal},
     mtu,
     rate_limit::RateLimit,
@@ -93,6 +93,14 @@ impl V6ToV4 {
             ids: Identification::new(key),
             config,
         }
+    }
+
+    /// The same, one of several translators that share addresses: it gives out only its `share` of
+    /// the Identifications.
+    #[must_use]
+    pub fn with_identifications(mut self, share: Share) -> Self {
+        self.ids = self.ids.only(share);
+        self
     }
 
     /// The configuration in use.
@@ -317,7 +325,7 @@ impl V6ToV4 {
         job: &Job,
         mapping: Map<'_>,
     ) -> Result<Pieces, DropReason> {
-        let fields = self.outer_fields(job);
+        let fields = self.outer_fields(job, mapping.keeps_identification());
         match &job.payload {
             Payload::Icmp(icmp) => {
                 let original = Original {
@@ -337,16 +345,19 @@ impl V6ToV4 {
     }
 
     /// The IPv4 header, but for its total length.
-    fn outer_fields(&mut self, job: &Job) -> ipv4::Fields {
+    fn outer_fields(&mut self, job: &Job, keeps_identification: bool) -> ipv4::Fields {
         let len = job.shape.segment_len - job.old_header + ipv4::HEADER_LEN;
-        let (id, dont_fragment) = match job.fragment {
-            Some(header) => (low_16(header.id), false),
-            None => {
+        let id = match job.fragment {
+            // Parts of a datagram must have the same.
+            Some(header) if keeps_identification || header.fragment.is_fragment() => {
+                low_16(header.id)
+            }
+            Some(_) | None => {
                 let count = u16::try_from(job.shape.segments).unwrap_or(u16::MAX);
-                let id = self.ids.next(job.src.1, job.dst.1, job.protocol, count);
-                (id, len > DONT_FRAGMENT_ABOVE)
+                self.ids.next(job.src.1, job.dst.1, job.protocol, count)
             }
         };
+        let dont_fragment = job.fragment.is_none() && len > DONT_FRAGMENT_ABOVE;
         ipv4::Fields {
             tos: job.tos,
             total_len: 0,

@@ -18,7 +18,7 @@ fn plat_3_4_02_fragments_are_translated_together_and_fragmented_again() {
     let mut joined = Vec::new();
     for packet in &packets {
         let header = Ipv4::new_checked(packet).unwrap();
-        assert!(packet.len() <= 1500 && header.id() == 0xbeef && !header.dont_fragment());
+        assert!(packet.len() <= 1500 && !header.dont_fragment());
         assert_eq!(usize::from(header.fragment().offset) * 8, joined.len());
         joined.extend_from_slice(header.payload());
     }
@@ -41,6 +41,29 @@ fn plat_3_4_02_fragments_are_translated_together_and_fragmented_again() {
         panic!("not forwarded");
     };
     assert!(packets.len() > 5 && packets.iter().all(|packet| packet.len() <= 1280));
+}
+
+/// RFC 6864 section 5.3.1: what two clients send to a server from one address must not be taken for
+/// parts of the same datagram, though they chose the same identification (atomic fragments too).
+#[test]
+fn xlat_5_1_03_clients_that_share_an_address_do_not_choose_identifications() {
+    let mut nat = Nat::new(config());
+    let mut seen = HashSet::new();
+    for (len, count) in [(3000, 3), (2000, 2), (100, 1)] {
+        for client in [CLIENT, OTHER] {
+            let parts = in_fragments6(&udp6((client, 5000), (SERVER, 53), &vec![7; len]), 0xbeef);
+            let fates = parts.iter().map(|it| nat.send(it));
+            let Some(Fate::Forwarded(packets)) = fates.last() else {
+                panic!("not forwarded");
+            };
+            let headers = packets.iter().map(|it| Ipv4::new_checked(it).unwrap());
+            let ids: HashSet<_> = headers.clone().map(|it| it.id()).collect();
+            assert_eq!((packets.len(), ids.len()), (count, 1));
+            assert!(headers.clone().all(|it| !it.dont_fragment()));
+            assert!(seen.is_disjoint(&ids));
+            seen.extend(ids);
+        }
+    }
 }
 
 /// RFC 6146 §3.4: a missing checksum is computed, if need be over the whole of its fragments.

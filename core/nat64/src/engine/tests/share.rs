@@ -92,6 +92,29 @@ fn plat_5_3_01_fragments_are_those_of_all_shards_together() {
     assert_eq!(taken(&mut shards, |n| part6(1000 + n)), 8);
 }
 
+/// RFC 6864 section 5.3.1: all shards write the address of the pool.
+#[test]
+fn xlat_5_1_03_shards_have_no_identification_in_common() {
+    let mut shards = Shards::new(&config(), 4);
+    let mut ids = HashSet::new();
+    for n in 0..4000 {
+        let packet = shards.send(&udp6((CLIENT, 5000 + n), (SERVER, 53), b"x"));
+        assert!(ids.insert(Ipv4::new_checked(&packet.packet()).unwrap().id()));
+    }
+    // Nor have our own errors, which come from that address as well.
+    ids.clear();
+    let mut config = config();
+    config.filtering.answer = true;
+    let mut shards = Shards::new(&config, 4);
+    for n in 0..1000 {
+        let told = shards.send(&udp4((SERVER, 53), (POOL, 5000 + n), b"x"));
+        let Fate::Replied(_, told) = told else {
+            panic!("{told:?}");
+        };
+        assert!(ids.insert(Ipv4::new_checked(&told).unwrap().id()));
+    }
+}
+
 /// RFC 6056 section 3.3.1: whoever sees the ports that one shard gives out in turn does not know
 /// those of another one.
 #[test]

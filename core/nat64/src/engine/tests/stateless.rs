@@ -278,6 +278,8 @@ fn eam_3_3_01_fragments_of_mapped_hosts() {
     assert!(kept.map(Fate::into_packets).all(|it| it.is_empty()));
     let pieces = fates.next().unwrap().into_packets();
     assert_eq!(pieces.len(), 3);
+    let id = |it: &Vec<u8>| Ipv4::new_checked(it).unwrap().id();
+    assert!(pieces.iter().all(|it| id(it) == 5), "it is the host's own");
     let echo: Vec<u8> = pieces.iter().flat_map(|it| it[20..].to_vec()).collect();
     assert_eq!(compose::checksum(&[&echo]), 0);
 
