@@ -1,22 +1,32 @@
 //! The threads, between a host and a network in memory.
 
-use std::net::Ipv4Addr;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
 use clat_core::mapping::Instance;
-use host::fake::{FakeTun, FakeUplink, Packet, Refusal};
+use host::{
+    fake::{FakeTun, FakeUplink, Packet, Refusal},
+    tun::{Received, SendError},
+    uplink::{Burst, MAX_BURST, SMALL},
+};
+use l2::link::FrameAddresses;
 use pref64::siit::NonGlobal;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use wire::{
     compose::{self, Pair, V4, V6},
+    ethernet::Mac,
     ipv6::Ipv6,
     ndp::{
         ALL_NODES, ALL_ROUTERS, Envelope, NeighborAdvertisement, NeighborSolicitation,
         solicited_node,
     },
     offload::{Gso, GsoKind, Offload},
+    packet::PacketBuf,
 };
 
-use super::*;
+use super::{outbound::Waiting, shared::OUT, *};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
