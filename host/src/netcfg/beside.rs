@@ -15,6 +15,7 @@ use plan::Item;
 use super::{
     Change,
     journal::{Contents, lock},
+    place::{Place, Whereabouts},
 };
 
 /// The journals of the others, as they are while this is held: whoever of them makes or takes back
@@ -55,11 +56,11 @@ impl Beside {
         let turn = File::open(common)?;
         // Somebody who never lets go must not keep this one from its work.
         let _ = lock(&turn);
-        let (mut others, network) = (Vec::new(), network());
+        let (mut others, here) = (Vec::new(), Place::here());
         for entry in fs::read_dir(common)? {
             let path = entry?.path();
             if path != directory && is_writable_by_everybody(&path).is_ok_and(|it| !it) {
-                others.extend(Other::read(&path.join(name), network.as_deref()));
+                others.extend(Other::read(&path.join(name), here.as_ref()));
             }
         }
         Ok(Self {
@@ -90,12 +91,16 @@ impl Beside {
 impl Other {
     /// Nothing of one that cannot be read, or that changed the settings of another network
     /// namespace.
-    fn read(path: &PathBuf, network: Option<&str>) -> Option<Self> {
+    fn read(path: &PathBuf, here: Option<&Place>) -> Option<Self> {
         // To open anything else may take as long as somebody likes.
         let is_file = fs::metadata(path).ok()?.is_file();
         let file = is_file.then(|| File::open(path).ok())??;
         let contents = Contents::read(&file).ok()?;
-        if contents.left.is_empty() || contents.network.as_deref() != network {
+        let is_here = match (&contents.place, here) {
+            (Some(place), Some(here)) => place.seen_from(here) == Whereabouts::Here,
+            (place, here) => place.is_none() && here.is_none(),
+        };
+        if contents.left.is_empty() || !is_here {
             return None;
         }
         let lives = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
@@ -104,12 +109,6 @@ impl Other {
             changes: contents.left,
         })
     }
-}
-
-/// The network whose settings this process sees; `None` where there is but one.
-pub(super) fn network() -> Option<String> {
-    let name = fs::read_link("/proc/thread-self/ns/net").ok()?;
-    Some(name.to_string_lossy().into_owned())
 }
 
 /// What anybody may put there is not believed.
@@ -292,7 +291,7 @@ mod tests {
         let one = host.start("one").await;
         let path = host.journal("one");
         let text = fs::read_to_string(&path).unwrap();
-        let network = network().unwrap();
+        let network = Place::here().unwrap().network;
         assert!(text.contains(&network), "{text}");
         fs::write(&path, text.replace(&network, "net:[1]")).unwrap();
         let mut two = host.start("two").await;

@@ -5,6 +5,10 @@
 //! either. It is locked by the process that writes it: two processes cannot configure the same
 //! thing, and nobody cleans up after the living.
 //!
+//! It tells in which network namespace the changes were made. In another one nothing is taken back
+//! by it: what is there is somebody else's. Changes of a namespace that cannot be there any more are
+//! gone with it.
+//!
 //! A crash or a full disk may tear the last line; every other line that cannot be read was whole
 //! once, and tells of a change that may still be there. So the former is cut off, and a copy of the
 //! file is kept for the latter.
@@ -23,7 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Change,
-    beside::{Beside, network},
+    beside::Beside,
+    place::{Place, Whereabouts},
 };
 use crate::fault;
 
@@ -39,6 +44,19 @@ pub enum JournalError {
         /// The file.
         path: PathBuf,
     },
+    /// It tells of changes in another network namespace. Nothing was done.
+    #[error(
+        "{} tells of changes in another network namespace, {network}; this is {here}",
+        path.display()
+    )]
+    Elsewhere {
+        /// The file.
+        path: PathBuf,
+        /// The namespace, as `lsns` and `/proc/PID/ns/net` call it.
+        network: String,
+        /// That of this process.
+        here: String,
+    },
     /// The file cannot be read or written.
     #[error("cannot keep a journal in {}: {source}", path.display())]
     Io {
@@ -52,8 +70,8 @@ pub enum JournalError {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line {
-    /// The network namespace that the following is about.
-    In(String),
+    /// The network that the following is about.
+    In(Place),
     Make(Change),
     Unmade(Change),
 }
@@ -98,7 +116,8 @@ impl Journal {
             }
             Err(fs::TryLockError::Error(source)) => return Err(io(source)),
         }
-        let contents = Contents::read(&file).map_err(io)?;
+        let mut contents = Contents::read(&file).map_err(io)?;
+        contents.check_place(path)?;
         if let Some(error) = &contents.damaged {
             tracing::warn!("the journal has a line that cannot be read: {error}");
             set_aside(path).map_err(io)?;
@@ -122,9 +141,9 @@ impl Journal {
     /// [`JournalError::Io`]; the change must not be made.
     pub fn record(&mut self, change: &Change) -> Result<(), JournalError> {
         if !self.placed
-            && let Some(network) = network()
+            && let Some(place) = Place::here()
         {
-            self.write(&Line::In(network))?;
+            self.write(&Line::In(place))?;
         }
         self.placed = true;
         self.write(&Line::Make(change.clone()))?;
@@ -194,7 +213,7 @@ pub(super) struct Contents {
     /// Changes that were not taken back.
     pub(super) left: Vec<Change>,
     /// Where the last of them were made.
-    pub(super) network: Option<String>,
+    pub(super) place: Option<Place>,
     /// The length of the file without a torn last line.
     whole: u64,
     /// Only the line break of the last line is missing.
@@ -214,7 +233,7 @@ impl Contents {
     fn parse(bytes: &[u8]) -> Self {
         let mut contents = Self {
             left: Vec::new(),
-            network: None,
+            place: None,
             whole: bytes.len() as u64,
             unterminated: false,
             damaged: None,
@@ -234,9 +253,36 @@ impl Contents {
         contents
     }
 
+    /// Forgets what is gone with its network, and refuses what is in another one.
+    fn check_place(&mut self, path: &Path) -> Result<(), JournalError> {
+        let Some((place, here)) = self.place.as_ref().zip(Place::here()) else {
+            return Ok(());
+        };
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        match place.seen_from(&here) {
+            Whereabouts::Here => {}
+            Whereabouts::Gone => {
+                let (count, network) = (self.left.len(), &place.network);
+                tracing::info!("{count} changes of a crashed process are gone with {network}");
+                self.left.clear();
+                (self.whole, self.unterminated) = (0, false);
+            }
+            Whereabouts::Elsewhere => {
+                return Err(JournalError::Elsewhere {
+                    path: path.to_owned(),
+                    network: place.network.clone(),
+                    here: here.network,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn replay(&mut self, line: Line) {
         match line {
-            Line::In(network) => self.network = Some(network),
+            Line::In(place) => self.place = Some(place),
             Line::Make(change) => self.left.push(change),
             Line::Unmade(change) => {
                 if let Some(at) = self.left.iter().rposition(|it| *it == change) {

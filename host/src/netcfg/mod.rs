@@ -20,6 +20,7 @@ pub mod journal;
 pub(crate) mod linux;
 #[cfg(target_os = "linux")]
 mod nft;
+mod place;
 #[cfg(target_os = "linux")]
 mod reserved;
 #[cfg(target_os = "linux")]
@@ -98,7 +99,9 @@ impl Error {
         match self {
             Self::System(SystemError { source, .. })
             | Self::Journal(JournalError::Io { source, .. }) => source.kind(),
-            Self::Journal(JournalError::InUse { .. }) => io::ErrorKind::ResourceBusy,
+            Self::Journal(JournalError::InUse { .. } | JournalError::Elsewhere { .. }) => {
+                io::ErrorKind::ResourceBusy
+            }
         }
     }
 
@@ -114,6 +117,11 @@ impl Error {
             ),
             Self::System(_) => None,
             Self::Journal(JournalError::InUse { .. }) => Some("stop that instance first"),
+            Self::Journal(JournalError::Elsewhere { .. }) => Some(
+                "run cleanup there (`lsns -t net` shows who is in it; `nsenter -t PID -n` or `ip \
+                 netns exec` goes there), or use another --state-dir here; if that namespace is \
+                 gone, its changes are gone with it: remove the file",
+            ),
             Self::Journal(JournalError::Io { .. }) if denied => {
                 Some("run it as root, or choose a directory of your own with --state-dir")
             }
@@ -153,7 +161,8 @@ impl<S: System> NetCfg<S> {
     /// Takes over the journal at `path`, and takes back what a crashed predecessor left.
     ///
     /// # Errors
-    /// [`JournalError::InUse`] if another process has it.
+    /// [`JournalError::InUse`] if another process has it, [`JournalError::Elsewhere`] if that was in
+    /// another network namespace.
     pub async fn open(mut system: S, path: &Path) -> Result<Self, Error> {
         let (mut journal, left) = Journal::open(path)?;
         take_back(&mut system, &mut journal, left).await?;
@@ -168,7 +177,8 @@ impl<S: System> NetCfg<S> {
     /// was.
     ///
     /// # Errors
-    /// [`JournalError::InUse`] if the process is not dead.
+    /// [`JournalError::InUse`] if the process is not dead, [`JournalError::Elsewhere`] if it was in
+    /// another network namespace.
     pub async fn cleanup(mut system: S, path: &Path) -> Result<Vec<Change>, Error> {
         let (mut journal, left) = Journal::open(path)?;
         take_back(&mut system, &mut journal, left.clone()).await?;

@@ -323,3 +323,41 @@ async fn two_instances_do_not_share_a_host() {
         .unwrap();
     assert!(matches!(error, Error::Journal(JournalError::InUse { .. })));
 }
+
+/// What is there in this namespace is not what the journal tells of.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nothing_is_taken_back_in_another_network() {
+    let (directory, fake) = (Directory::new("elsewhere"), Fake::default());
+    let path = directory.journal();
+    let mut netcfg = NetCfg::open(fake.clone(), &path).await.unwrap();
+    netcfg.apply(&Plan::new([setting("1")])).await.unwrap();
+    drop(netcfg);
+    fake.taken();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let here = place::Place::here().unwrap().network;
+    let elsewhere = text.replace(&here, "net:[7]");
+    std::fs::write(&path, &elsewhere).unwrap();
+    let refused = [
+        NetCfg::open(fake.clone(), &path).await.err().unwrap(),
+        NetCfg::cleanup(fake.clone(), &path).await.unwrap_err(),
+    ];
+    for error in refused {
+        assert!(matches!(
+            error,
+            Error::Journal(JournalError::Elsewhere { .. })
+        ));
+        let said = error.to_string();
+        assert!(said.contains("net:[7]") && said.contains(&here), "{said}");
+        assert!(error.hint().is_some_and(|it| it.contains("nsenter")));
+    }
+    assert!(fake.taken().is_empty());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), elsewhere);
+    // Of an earlier start of the machine nothing is left, wherever it was.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(elsewhere.contains(boot.trim()), "{elsewhere}");
+    std::fs::write(&path, elsewhere.replace(boot.trim(), "before")).unwrap();
+    let left = NetCfg::cleanup(fake.clone(), &path).await.unwrap();
+    assert!(left.is_empty() && fake.taken().is_empty());
+    assert_eq!(std::fs::read(&path).unwrap(), b"");
+}

@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use lab::{
     eventually,
+    namespace::Namespace,
     process::{Daemon, command},
     state::State,
     topology::{Network, Options, SERVER, program},
@@ -79,10 +80,42 @@ fn cleanup_after_a_crash() {
     assert_eq!((again.0, again.1.trim()), (Some(0), "nothing to clean up"));
 }
 
+/// The same state directory is seen from every network namespace, and what is set there may be
+/// somebody else's.
+#[test]
+fn nothing_is_taken_back_in_another_network_namespace() {
+    let network = settled("elsewhere");
+    let _plat = network.start_plat();
+    let before = State::of(&network.host);
+    let mut clat = network.launch_clat(&["--routed", "2001:db8:1:f00::464"]);
+    clat.wait_for(" running: ", SOON);
+    clat.signal(Signal::SIGKILL);
+    clat.wait(SOON);
+    // The router forwards, too, and by its own will.
+    let forwards = "cat /proc/sys/net/ipv6/conf/all/forwarding";
+    assert_eq!(network.router.must(forwards).trim(), "1");
+    let (host, router) = (State::of(&network.host), State::of(&network.router));
+    for subcommand in ["cleanup", "run"] {
+        let (code, said) = start_in(&network.router, &network, subcommand);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("in another network namespace"), "{said}");
+        assert!(said.contains("nsenter"), "{said}");
+        State::of(&network.router).assert_is(&router, subcommand);
+        State::of(&network.host).assert_is(&host, subcommand);
+    }
+    let cleaned = start(&network, "cleanup");
+    assert_eq!(cleaned.0, Some(0), "{}", cleaned.1);
+    State::of(&network.host).assert_is(&before, "in the end");
+}
+
 /// Runs a subcommand of clat to its end: exit code and everything it said.
 fn start(network: &Network, subcommand: &str) -> (Option<i32>, String) {
+    start_in(&network.host, network, subcommand)
+}
+
+fn start_in(host: &Namespace, network: &Network, subcommand: &str) -> (Option<i32>, String) {
     let command = network.clat_command(subcommand, &[]);
-    let mut daemon = Daemon::start(&network.host, "clat", command).unwrap();
+    let mut daemon = Daemon::start(host, "clat", command).unwrap();
     let code = daemon.wait(SOON).code();
     std::thread::sleep(Duration::from_millis(100));
     (code, daemon.output())
