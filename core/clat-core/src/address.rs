@@ -20,7 +20,10 @@ pub struct HostAddress {
 
 /// The /64 out of which the CLAT should take its address to reach hosts under `prefix`: not a
 /// deprecated one (rule 3), of the same label (rule 6), the longest match (rule 8). Between equals
-/// the one in use stays, and else the lowest is taken: systems list addresses in no lasting order.
+/// the lowest is taken: systems list addresses in no lasting order.
+///
+/// The one in use stays unless rule 3 or rule 6 speaks for another one. A longer match is no reason
+/// to move: every connection would end with the address, and another prefix is not another host.
 ///
 /// `None` if the host has no address in a /64 but link-local ones.
 #[must_use]
@@ -38,8 +41,8 @@ pub fn choose_network(
             (
                 !it.preferred,
                 label(it.address) != label(destination),
-                Reverse(common_bits(network, destination)),
                 Some(network) != in_use.map(network_of),
+                Reverse(common_bits(network, destination)),
                 network,
             )
         })?;
@@ -199,19 +202,33 @@ mod tests {
             assert_eq!(chosen(&addresses, "64:ff9b::/96"), wanted);
             addresses.rotate_left(1);
         }
-        // What is in use stays while nothing is better, and only then.
+        // What is in use stays, but for a source of another label.
         let keep = |in_use: &str, prefix: &str| {
             let in_use = Some(in_use.parse().unwrap());
             choose_network(&addresses, prefix.parse().unwrap(), in_use).map(|it| it.to_string())
         };
         let (second, third) = ("2001:db8:1:2::", "2001:db8:1:3::");
         assert_eq!(keep("2001:db8:1:3::464", "64:ff9b::/96").unwrap(), third);
-        assert_eq!(
-            keep("2001:db8:1:3::464", "2001:db8:1:2::/96").unwrap(),
-            second
-        );
+        let longer = keep("2001:db8:1:3::464", "2001:db8:1:2::/96");
+        assert_eq!(longer.unwrap(), third);
         assert_eq!(keep("fd00:1:2:3::464", "64:ff9b::/96").unwrap(), second);
         assert_eq!(keep("2001:db8:9:9::464", "64:ff9b::/96").unwrap(), second);
+    }
+
+    /// Rule 3: where a network is renumbered, the old one often leads nowhere any more (RFC 9096
+    /// §3.5 has routers say so by deprecating it).
+    #[test]
+    fn clat_c_01_what_is_in_use_and_deprecated_stays_only_if_all_are() {
+        let choose = |other: bool| {
+            let addresses = [
+                host("2001:db8:1:2::1", false),
+                host("2001:db8:64:3::1", other),
+            ];
+            let in_use = Some("2001:db8:1:2::464".parse().unwrap());
+            choose_network(&addresses, "2001:db8:64::/96".parse().unwrap(), in_use).unwrap()
+        };
+        assert_eq!(choose(true).to_string(), "2001:db8:64:3::");
+        assert_eq!(choose(false).to_string(), "2001:db8:1:2::");
     }
 
     /// RFC 6724 §2.1, the default policy table.

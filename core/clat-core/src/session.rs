@@ -405,9 +405,8 @@ impl Session {
             .any(|address| is_among_peers(address, prefix))
     }
 
-    /// Whether the address in use is still one that would be chosen: the prefix may change under
-    /// it (checksums are updated then), the network may not, and nor may the link, which has its
-    /// own neighbours.
+    /// Whether the address in use may stay: the prefix may change under it (checksums are updated
+    /// then), the network may not, and nor may the link, which has its own neighbours.
     fn still_fits(&self, settings: &Settings, target: &Target) -> bool {
         let claimed_on = self.claimed_on.as_ref();
         claimed_on.is_some_and(|it| it.is_same(&target.link))

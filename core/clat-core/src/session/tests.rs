@@ -485,6 +485,28 @@ fn clat_c_01_equal_networks_in_another_order_change_nothing() {
     assert_eq!(names(&session.update(facts, now()))[0], "claim");
 }
 
+/// Connections end with the address, so a network that is better for new ones does not replace it:
+/// neither one that comes, nor another one of the host's for a prefix that comes.
+#[test]
+fn clat_c_01_a_longer_match_is_no_reason_to_move() {
+    let mut session = running();
+    let before = settings(&session).clat;
+    let mut facts = good();
+    facts.addresses.push(host("2001:db8:64:9::10"));
+    assert!(session.update(facts.clone(), now()).is_empty());
+    facts.prefixes = vec![prefix("2001:db8:64:8::/96"), prefix(A)];
+    facts.live.clone_from(&facts.prefixes);
+    let effects = session.update(facts.clone(), now());
+    assert_eq!(names(&effects), ["configure", "apply running", "report"]);
+    let after = settings(&session);
+    assert_eq!((after.clat, after.retained), (before, vec![prefix(A)]));
+    // Whoever claims anew takes the better one.
+    let mut session = Session::new(config(), 1);
+    session.update(facts, now());
+    let network = network_of(settings(&session).clat).to_string();
+    assert_eq!(network, "2001:db8:64:9::");
+}
+
 #[test]
 fn clat_6_3_01_the_prefixes_of_the_two_sides_differ() {
     let own = prefix("2001:db8:1:2::/64");

@@ -144,6 +144,37 @@ fn flows_stay_with_the_old_prefix_while_it_holds() {
     assert_eq!(running.clat.output().matches("claiming").count(), 1);
 }
 
+/// A network that is nearer to the prefix comes, and then a prefix that is nearer to it: better for
+/// who starts, but not worth the connections of who runs.
+#[test]
+fn clat_c_01_the_address_stays_in_its_network() {
+    let running = Running::new("two-networks");
+    let network = &running.network;
+    let new = "2001:db8:65::/96";
+    network.router.add_route(new, "2001:db8:1:2::2", "r1");
+    let _second = other_plat(network, new);
+    let mut tcp = TcpFlow::open(&network.host);
+    assert!(tcp.is_alive());
+    network
+        .advertiser
+        .change(|it| it.prefixes.push("2001:db8:65:9::".parse().unwrap()));
+    let has_address = || {
+        let addresses = network.host.must("ip -6 addr show dev h0");
+        addresses.contains("2001:db8:65:9:")
+    };
+    assert!(eventually(SOON, has_address));
+    network.advertiser.change(|it| {
+        it.pref64 = vec![
+            (PREF64.parse().unwrap(), Duration::from_secs(304)),
+            (new.parse().unwrap(), Duration::from_secs(1800)),
+        ];
+    });
+    let said = format!("prefix {new} (older flows by {PREF64})");
+    running.clat.wait_for(&said, SOON);
+    assert!(tcp.is_alive());
+    assert_eq!(running.clat.output().matches("claiming").count(), 1);
+}
+
 /// Nothing announces its end: the old prefix just is not repeated, and runs out.
 #[test]
 fn a_prefix_that_runs_out_is_left() {
