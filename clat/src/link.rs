@@ -6,7 +6,7 @@ use clat_core::{address::HostAddress, mapping::is_service_continuity, session::L
 use host::netwatch::{Interface, Snapshot};
 use wire::ethernet::Mac;
 
-/// The link in use.
+/// A link, as it may be in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub(crate) index: u32,
@@ -73,7 +73,13 @@ pub(crate) fn choose(
     chosen.map(Chosen::of)
 }
 
-/// The links whose resolvers may know a prefix: the one in use, and those that others can answer on.
+/// All links that are up.
+pub(crate) fn running(snapshot: &Snapshot) -> Vec<Chosen> {
+    let running = snapshot.interfaces.iter().filter(|it| it.running);
+    running.map(Chosen::of).collect()
+}
+
+/// The links whose routers or resolvers may know a prefix: the one in use, and those that others can answer on.
 pub(crate) fn candidates(snapshot: &Snapshot, preference: &Preference<'_>) -> Vec<u32> {
     let links = snapshot.interfaces.iter();
     let configured = |it: &&Interface| preference.configured.is_none_or(|name| it.name == name);

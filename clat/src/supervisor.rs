@@ -84,6 +84,10 @@ struct Supervisor<'a, H: Host> {
     dataplane: Option<Dataplane>,
     reachability: Reachability,
     events: (UnboundedSender<Event>, UnboundedReceiver<Event>),
+    /// All links that are up, used or not.
+    running: Vec<Chosen>,
+    /// Those whose routers were asked to speak.
+    solicited: Vec<IfIndex>,
     /// The link that is used.
     link: Option<Chosen>,
     /// Why the configured link is not, as was said already.
@@ -129,6 +133,8 @@ impl<'a, H: Host> Supervisor<'a, H> {
             dataplane: None,
             reachability: Reachability::default(),
             events: unbounded_channel(),
+            running: Vec::new(),
+            solicited: Vec::new(),
             link: None,
             obstacle: None,
             next_look: clock.now(),
@@ -206,8 +212,10 @@ impl<'a, H: Host> Supervisor<'a, H> {
     }
 
     async fn follow(&mut self, snapshot: &Snapshot) {
+        self.forget_networks_left(snapshot);
         self.follow_link(snapshot);
         let links = link::candidates(snapshot, &self.preference());
+        self.solicit(&links);
         self.discovery.observe(snapshot, &links);
         let facts = self.facts(snapshot);
         let effects = self.session.update(facts, self.clock.now());
@@ -216,7 +224,27 @@ impl<'a, H: Host> Supervisor<'a, H> {
         self.refresh_next_hop().await;
     }
 
-    /// Chooses the link, and forgets what was learned when it is another one.
+    /// A link that went down, or is another one by the same index, may come up on another network:
+    /// nothing that was learned there holds, whether or not it was in use.
+    fn forget_networks_left(&mut self, snapshot: &Snapshot) {
+        let running = link::running(snapshot);
+        for left in self.running.iter().filter(|it| !running.contains(it)) {
+            self.discovery.forget(left.index);
+            self.solicited.retain(|index| *index != left.index);
+        }
+        self.running = running;
+    }
+
+    /// Asks the routers of links that have become candidates: those that are not in use, too, may
+    /// be where the NAT64 is.
+    fn solicit(&mut self, links: &[IfIndex]) {
+        for link in links.iter().filter(|it| !self.solicited.contains(it)) {
+            self.discovery.solicit(*link);
+        }
+        self.solicited = links.to_vec();
+    }
+
+    /// Chooses the link.
     fn follow_link(&mut self, snapshot: &Snapshot) {
         let preference = self.preference();
         let obstacle = link::obstacle(snapshot, &preference);
@@ -232,12 +260,10 @@ impl<'a, H: Host> Supervisor<'a, H> {
             return;
         }
         if let Some(old) = std::mem::replace(&mut self.link, chosen) {
-            self.discovery.forget(old.index);
             self.discovery.set_manual(old.index, &[]);
         }
         if let Some(new) = &self.link {
             tracing::debug!("using {}", new.name);
-            self.discovery.solicit(new.index);
             if let Some(prefix) = self.config.prefix {
                 self.discovery.set_manual(new.index, &[prefix]);
             }

@@ -28,6 +28,8 @@ use crate::config::tests::settle;
 const SOON: Duration = Duration::from_secs(20);
 
 const LINK: u32 = 2;
+const OTHER_LINK: u32 = 3;
+const PREFIX: &str = "2001:db8:64::/96";
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0xc633, 0x640a);
 const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
@@ -37,24 +39,30 @@ const ROUTER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// What the CLAT changes while it runs, in order.
 const CHANGES: usize = 5;
 
+/// An interface with a link-local address and this one.
+fn ethernet(index: u32, name: &str, global: &str) -> Interface {
+    let address = |address: &str| Address {
+        address: address.parse().unwrap(),
+        prefix_len: 64,
+        preferred: true,
+    };
+    Interface {
+        index,
+        name: name.into(),
+        running: true,
+        mac: Some(OUR_MAC),
+        ipv6_mtu: 1500,
+        addresses: vec![address("fe80::2"), address(global)],
+        ipv4: Vec::new(),
+    }
+}
+
 /// A host on an IPv6-only network.
 fn host() -> FakeHost {
     let host = FakeHost::new();
     host.change(|world| {
-        let address = |address: &str| Address {
-            address: address.parse().unwrap(),
-            prefix_len: 64,
-            preferred: true,
-        };
-        world.snapshot.interfaces.push(Interface {
-            index: LINK,
-            name: "eth0".into(),
-            running: true,
-            mac: Some(OUR_MAC),
-            ipv6_mtu: 1500,
-            addresses: vec![address("fe80::2"), address("2001:db8:1:2::10")],
-            ipv4: Vec::new(),
-        });
+        let eth0 = ethernet(LINK, "eth0", "2001:db8:1:2::10");
+        world.snapshot.interfaces.push(eth0);
         world.snapshot.ipv6_default = vec![LINK];
         world.gateways = vec![ROUTER];
         world.neighbours = vec![Neighbour {
@@ -116,8 +124,12 @@ impl Scene {
     }
 
     fn advertise(&self, lifetime: Duration) {
+        self.advertise_on(LINK, PREFIX, lifetime);
+    }
+
+    fn advertise_on(&self, interface: u32, prefix: &str, lifetime: Duration) {
         let option = Pref64Option {
-            prefix: "2001:db8:64::/96".parse().unwrap(),
+            prefix: prefix.parse().unwrap(),
             lifetime,
         };
         // No reachable and no retransmission time, but the option.
@@ -130,7 +142,7 @@ impl Scene {
         let [high, low] = 1800u16.to_be_bytes();
         let rest = [64, 0, high, low];
         self.host.advertise(Datagram {
-            interface: LINK,
+            interface,
             envelope,
             message: compose::icmp6(ROUTER, ALL_NODES, 134, 0, rest, &body),
         });
@@ -363,4 +375,61 @@ fn without_its_link_it_says_why_and_ends() {
         "{said}"
     );
     scene.expect_untouched();
+}
+
+/// A link that is not in use moves to another network, and is used later: what it heard before does
+/// not hold there.
+#[test]
+fn clat_c_03_a_link_not_in_use_forgets_the_network_it_leaves() {
+    let down_and_up: &[fn(&mut Interface)] = &[|it| it.running = false, |it| it.running = true];
+    let replaced: &[fn(&mut Interface)] = &[|it| it.mac = Some(ROUTER_MAC)];
+    for changes in [down_and_up, replaced] {
+        let scene = Scene::new("moves");
+        let ended = scene.play(async |scene| {
+            scene.start().await;
+            scene.host.change(|world| {
+                let eth1 = ethernet(OTHER_LINK, "eth1", "2001:db8:1:3::10");
+                world.snapshot.interfaces.insert(1, eth1);
+            });
+            scene.until("its routers are asked", asked(1)).await;
+            scene.advertise_on(OTHER_LINK, "2001:db8:65::/96", Duration::from_secs(600));
+            for change in changes {
+                // As long as a look may take.
+                tokio::time::sleep(4 * SETTLE).await;
+                (scene.host).change(|it| change(&mut it.snapshot.interfaces[1]));
+            }
+            scene.until("its routers are asked again", asked(2)).await;
+            scene.advertise_on(OTHER_LINK, "2001:db8:66::/96", Duration::from_secs(600));
+            tokio::time::sleep(4 * SETTLE).await;
+            scene.host.change(|world| {
+                world.snapshot.interfaces[0].running = false;
+            });
+            let uplink = scene.find("the other link is used", |scene| {
+                scene
+                    .host
+                    .uplink_port()
+                    .filter(|it| it.interface == OTHER_LINK)
+            });
+            let uplink = uplink.await;
+            // What the host sends while an address is claimed is lost.
+            let leaves = scene.find("a query leaves", |scene| {
+                scene.host.tun_port()?.from_host(query());
+                let mut sent = std::iter::from_fn(|| uplink.port.to_network(Duration::ZERO));
+                sent.find(|(to, _)| *to == ROUTER_MAC)
+            });
+            let (_, packet) = leaves.await;
+            let packet = Ipv6::new_checked(&packet.bytes).unwrap();
+            let wanted: Pref64 = "2001:db8:66::/96".parse().unwrap();
+            assert_eq!(packet.dst(), wanted.embed(SERVER));
+        });
+        assert_eq!(ended, Ok(Exit::Ok));
+    }
+}
+
+/// The routers of the other link were asked so many times.
+fn asked(times: usize) -> impl FnMut(&World) -> bool {
+    move |world| {
+        let of_link = world.solicited.iter().filter(|it| **it == OTHER_LINK);
+        of_link.count() >= times
+    }
 }

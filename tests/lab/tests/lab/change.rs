@@ -342,28 +342,46 @@ fn clat_m_01_the_mtu_follows_the_link() {
     assert_eq!(running.clat.output().matches("claiming").count(), 1);
 }
 
+/// A second IPv6-only link of the host: `h1`, with a router of its own.
+struct SecondLink {
+    advertiser: Advertiser,
+    _router: Namespace,
+}
+
+impl SecondLink {
+    /// Comes, and gives the host an address in 2001:db8:7:7::/64.
+    fn connect(host: &Namespace, pref64: Option<&str>) -> Self {
+        let router = Namespace::new("other").unwrap();
+        connect((host, "h1"), (&router, "o0"));
+        router.forward();
+        router.add_address("o0", "fe80::2/64");
+        let mut announced = Advertisement::new(
+            "fe80::2".parse().unwrap(),
+            "2001:db8:7:7::".parse().unwrap(),
+        );
+        if let Some(prefix) = pref64 {
+            announced = announced.with_pref64(prefix);
+        }
+        let advertiser = Advertiser::start(&router, "o0", announced);
+        let has_address = || {
+            host.must("ip -6 addr show dev h1")
+                .contains("2001:db8:7:7:")
+        };
+        assert!(eventually(SOON, has_address));
+        Self {
+            advertiser,
+            _router: router,
+        }
+    }
+}
+
 /// A second IPv6-only link with a NAT64 comes. The first one stays in use; when it fails, the other
 /// one takes its place under the same virtual interface.
 #[test]
 fn a_second_link_comes_and_takes_over() {
     let running = Running::new("second-link");
     let network = &running.network;
-    let other = Namespace::new("other").unwrap();
-    connect((&network.host, "h1"), (&other, "o0"));
-    other.forward();
-    other.add_address("o0", "fe80::2/64");
-    let announced = Advertisement::new(
-        "fe80::2".parse().unwrap(),
-        "2001:db8:7:7::".parse().unwrap(),
-    );
-    let _advertiser = Advertiser::start(&other, "o0", announced.with_pref64(PREF64));
-    let has_address = || {
-        network
-            .host
-            .must("ip -6 addr show dev h1")
-            .contains("2001:db8:7:7:")
-    };
-    assert!(eventually(SOON, has_address));
+    let _second = SecondLink::connect(&network.host, Some(PREF64));
     std::thread::sleep(Duration::from_millis(500));
     assert!(ping(&network.host));
     assert!(!running.clat.output().contains("on h1"));
@@ -376,6 +394,34 @@ fn a_second_link_comes_and_takes_over() {
     network.host.link_up("h0");
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(running.clat.output().matches("claiming").count(), 2);
+}
+
+/// A link that is not in use moves to another network: what the one before announced is not used
+/// when the link takes over.
+#[test]
+fn clat_c_03_a_link_not_in_use_moves_to_another_network() {
+    let running = Running::new("link-moves");
+    let network = &running.network;
+    let second = SecondLink::connect(&network.host, Some("2001:db8:65::/96"));
+    std::thread::sleep(Duration::from_millis(500));
+    network.host.link_down("h1");
+    second.advertiser.change(|it| {
+        let new = "2001:db8:66::/96".parse().unwrap();
+        it.pref64 = vec![(new, Duration::from_secs(1800))];
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    network.host.link_up("h1");
+    let is_back = || {
+        let shown = network.host.must("ip -6 addr show dev h1");
+        shown.contains("2001:db8:7:7:")
+    };
+    assert!(eventually(SOON, is_back));
+    std::thread::sleep(Duration::from_millis(500));
+    network.host.link_down("h0");
+    running
+        .clat
+        .wait_for("on h1, prefix 2001:db8:66::/96,", SOON);
+    assert!(!running.clat.output().contains("prefix 2001:db8:65::/96,"));
 }
 
 /// Another program, or a person, takes away parts of it.
