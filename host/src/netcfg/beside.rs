@@ -33,16 +33,23 @@ struct Other {
 }
 
 impl Beside {
-    /// Looks, if the item is something that several programs may want.
-    pub(super) fn about(item: &Item, own: &Path) -> Self {
+    /// Looks, if the item is something that several programs may want. Others of this process go on
+    /// meanwhile: whoever has the turn is waited for.
+    pub(super) async fn about(item: &Item, own: &Path) -> Self {
         if !matches!(item, Item::Setting(_)) {
             return Self::default();
         }
+        // This thread's: the other one may have been in use before.
+        let (own, here) = (own.to_owned(), Place::here());
+        let look = move || Self::look(&own, here.as_ref());
+        let looked = tokio::task::spawn_blocking(look);
         // Nobody to be found is nobody to be asked.
-        Self::look(own).unwrap_or_default()
+        looked
+            .await
+            .map_or_else(|_| Self::default(), Result::unwrap_or_default)
     }
 
-    fn look(own: &Path) -> io::Result<Self> {
+    fn look(own: &Path, here: Option<&Place>) -> io::Result<Self> {
         let (Some(directory), Some(name)) = (own.parent(), own.file_name()) else {
             return Ok(Self::default());
         };
@@ -56,11 +63,11 @@ impl Beside {
         let turn = File::open(common)?;
         // Somebody who never lets go must not keep this one from its work.
         let _ = lock(&turn);
-        let (mut others, here) = (Vec::new(), Place::here());
+        let mut others = Vec::new();
         for entry in fs::read_dir(common)? {
             let path = entry?.path();
             if path != directory && is_writable_by_everybody(&path).is_ok_and(|it| !it) {
-                others.extend(Other::read(&path.join(name), here.as_ref()));
+                others.extend(Other::read(&path.join(name), here));
             }
         }
         Ok(Self {
@@ -127,7 +134,12 @@ fn is_writable_by_everybody(_: &Path) -> io::Result<bool> {
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
-    use std::{cell::RefCell, os::unix::fs::PermissionsExt, rc::Rc};
+    use std::{
+        cell::{Cell, RefCell},
+        os::unix::fs::PermissionsExt,
+        rc::Rc,
+        time::Duration,
+    };
 
     use plan::{Plan, Setting};
 
@@ -280,8 +292,31 @@ mod tests {
         let (sender, done) = std::sync::mpsc::channel();
         let read = pipe.clone();
         std::thread::spawn(move || sender.send(Other::read(&read, None).is_none()));
-        let waited = done.recv_timeout(std::time::Duration::from_secs(5));
+        let waited = done.recv_timeout(Duration::from_secs(5));
         assert_eq!(waited, Ok(true));
+    }
+
+    /// What else there is to do in this process is done meanwhile.
+    #[tokio::test]
+    async fn whose_turn_it_is_is_waited_for_aside() {
+        let host = Host::new("turn");
+        drop(host.start("one").await);
+        let turn = File::open(&host.directory).unwrap();
+        turn.lock().unwrap();
+        let passed_on = Cell::new(false);
+        let others = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            passed_on.set(true);
+            drop(turn);
+        };
+        let two = async {
+            let two = host.start("two").await;
+            assert!(passed_on.get());
+            two
+        };
+        let ((), two) = tokio::join!(others, two);
+        stop(two).await;
+        assert_eq!(host.is(), "0");
     }
 
     /// Neither one in another network, nor what anybody may have put there.

@@ -171,8 +171,8 @@ impl Journal {
     }
 
     /// What other programs of ours have made of the same.
-    pub(super) fn beside(&self, item: &Item) -> Beside {
-        Beside::about(item, &self.path)
+    pub(super) async fn beside(&self, item: &Item) -> Beside {
+        Beside::about(item, &self.path).await
     }
 
     /// Appends a line. No need to sync: a machine that loses power forgets the changes too.

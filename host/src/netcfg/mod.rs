@@ -211,7 +211,7 @@ impl<S: System> NetCfg<S> {
         {
             Some(change) => change.before.clone(),
             None => {
-                let beside = self.journal.beside(&setting);
+                let beside = self.journal.beside(&setting).await;
                 before(&mut self.system, &beside, &setting).await
             }
         }
@@ -266,7 +266,7 @@ impl<S: System> NetCfg<S> {
 
     /// Records a change.
     async fn begin(&mut self, item: &Item) -> Result<usize, Error> {
-        let beside = self.journal.beside(item);
+        let beside = self.journal.beside(item).await;
         let change = Change {
             item: item.clone(),
             before: before(&mut self.system, &beside, item).await,
@@ -318,7 +318,7 @@ impl<S: System> NetCfg<S> {
         let Entry { change, progress } = &self.made[at];
         if *progress != Progress::Without {
             tracing::debug!("no longer: {}", change.item);
-            let beside = self.journal.beside(&change.item);
+            let beside = self.journal.beside(&change.item).await;
             if !beside.needs(&change.item) {
                 self.system.unmake(change).await?;
             }
@@ -373,7 +373,7 @@ async fn take_back<S: System>(
     let mut failed = None;
     for change in left.iter().rev() {
         tracing::info!("cleaning up after a crash: {}", change.item);
-        let beside = journal.beside(&change.item);
+        let beside = journal.beside(&change.item).await;
         let taken_back = match beside.needs(&change.item) {
             true => Ok(()),
             false => system.unmake(change).await.map_err(Error::from),
