@@ -35,7 +35,11 @@ use self::{
     surroundings::Surroundings,
 };
 use crate::{
-    forwarding::Forwarding, instance::Source, pool_mode::on_host, remains, spare::Spare,
+    forwarding::Forwarding,
+    instance::Source,
+    pool_mode::on_host,
+    remains,
+    spare::{Meanwhile, Spare},
     workers::Workers,
 };
 
@@ -58,8 +62,8 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
     let config = on_host(&asked, &snapshot, sockets::in_use)?;
     check_host(&config, &snapshot)?;
 
-    let mut hung_up = false;
-    let claim = Spare::claim(&config, &snapshot, &mut signals, &mut hung_up);
+    let mut meanwhile = Meanwhile::default();
+    let claim = Spare::claim(&config, &snapshot, &mut signals, &mut meanwhile);
     let Some(spare) = claim.await? else {
         return Ok(Exit::Ok);
     };
@@ -86,7 +90,7 @@ pub(crate) async fn run(host: &impl Host, source: Source, journal: &Path) -> Res
         spare,
         refused_uplink: None,
         is_stopping: false,
-        hung_up,
+        meanwhile,
         resting,
         key: shards.key,
     };

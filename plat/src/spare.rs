@@ -15,6 +15,15 @@ use crate::{config::Config, pool_mode::PoolMode};
 /// A conflict that lasts is told of so often.
 const REMIND: Duration = Duration::from_secs(60);
 
+/// Signals that came while something else was waited for: what they ask for is done afterwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Meanwhile {
+    /// The configuration is to be read again.
+    pub(crate) hung_up: bool,
+    /// It is to be said how it is.
+    pub(crate) report: bool,
+}
+
 /// The addresses that this host answers for on a link.
 pub(crate) struct Spare {
     claimed: Option<Claimed>,
@@ -23,8 +32,8 @@ pub(crate) struct Spare {
 
 impl Spare {
     /// Asks the link whether the addresses that this host is to answer for are free, if there are
-    /// any, and waits for silence. `None` if a signal ended that; `hung_up` is set if one meanwhile
-    /// said that the configuration is to be read again.
+    /// any, and waits for silence. `None` if a signal ended that; what others asked for is noted
+    /// in `meanwhile`.
     ///
     /// # Errors
     /// Somebody has one of them, or the link cannot be asked.
@@ -32,7 +41,7 @@ impl Spare {
         config: &Config,
         snapshot: &Snapshot,
         signals: &mut impl Signals,
-        hung_up: &mut bool,
+        meanwhile: &mut Meanwhile,
     ) -> Result<Option<Self>, Failure> {
         let mut claimed = None;
         if config.pool_mode == PoolMode::Arp {
@@ -40,7 +49,7 @@ impl Spare {
             tracing::info!("asking whether the pool's addresses are free, for some seconds");
             tokio::select! {
                 free = free(&mut asking) => free?,
-                () = ended(signals, hung_up) => return Ok(None),
+                () = ended(signals, meanwhile) => return Ok(None),
             }
             claimed = Some(asking);
         }
@@ -110,14 +119,13 @@ async fn free(claimed: &mut Claimed) -> Result<(), Failure> {
     }
 }
 
-/// Waits for the signal to end, and remembers whether there was one to read the configuration again.
-async fn ended(signals: &mut impl Signals, hung_up: &mut bool) {
+/// Waits for the signal to end, and remembers others.
+async fn ended(signals: &mut impl Signals, meanwhile: &mut Meanwhile) {
     loop {
         match signals.next().await {
             Told::End => return,
-            Told::HangUp => *hung_up = true,
-            // There is nothing new to report.
-            Told::Report => {}
+            Told::HangUp => meanwhile.hung_up = true,
+            Told::Report => meanwhile.report = true,
         }
     }
 }
@@ -139,23 +147,49 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hang_up_while_the_link_is_asked_is_remembered() {
-        for (told, is_remembered) in [(Told::HangUp, true), (Told::Report, false)] {
-            let mut hung_up = false;
-            let mut coming = Coming(vec![told, Told::Report, Told::End, Told::HangUp]);
-            ended(&mut coming, &mut hung_up).await;
-            assert_eq!(hung_up, is_remembered, "{told:?}");
+    async fn signals_while_the_link_is_asked_are_remembered() {
+        let (neither, hung_up) = (Meanwhile::default(), Told::HangUp);
+        for (told, remembered) in [
+            (vec![], neither),
+            (
+                vec![hung_up],
+                Meanwhile {
+                    hung_up: true,
+                    ..neither
+                },
+            ),
+            (
+                vec![Told::Report],
+                Meanwhile {
+                    report: true,
+                    ..neither
+                },
+            ),
+            (
+                vec![Told::Report, hung_up, Told::Report],
+                Meanwhile {
+                    hung_up: true,
+                    report: true,
+                },
+            ),
+        ] {
+            let mut meanwhile = neither;
+            let mut coming = told.clone();
+            coming.extend([Told::End, hung_up]);
+            let mut coming = Coming(coming);
+            ended(&mut coming, &mut meanwhile).await;
+            assert_eq!(meanwhile, remembered, "{told:?}");
             // What comes after the end is nobody's.
-            assert_eq!(coming.0, [Told::HangUp]);
+            assert_eq!(coming.0, [hung_up]);
             // Also if the link has answered before the end comes.
-            let mut hung_up = false;
-            let mut coming = Coming(vec![told]);
+            let mut meanwhile = neither;
+            let mut coming = Coming(told.clone());
             tokio::select! {
                 biased;
-                () = ended(&mut coming, &mut hung_up) => panic!("it is not ended"),
+                () = ended(&mut coming, &mut meanwhile) => panic!("it is not ended"),
                 () = async {} => {}
             }
-            assert_eq!(hung_up, is_remembered, "{told:?}");
+            assert_eq!(meanwhile, remembered, "{told:?}");
         }
     }
 }

@@ -84,15 +84,19 @@ async fn until_the_end(
             () = too_late(surroundings.unconfirmed.as_ref()) => {
                 surroundings.go_back(control, signals).await;
             }
-            () = async {}, if surroundings.hung_up => {
-                surroundings.hung_up = false;
+            () = async {}, if surroundings.meanwhile.report => {
+                surroundings.meanwhile.report = false;
+                tracing::info!("so far\n{}", text(&workers.stats(), shared));
+            }
+            () = async {}, if surroundings.meanwhile.hung_up => {
+                surroundings.meanwhile.hung_up = false;
                 // It is in the log, whatever came of it.
                 let _ = surroundings.reload(None, control, signals).await;
             }
             told = signals.next() => match told {
                 Told::End => break,
-                Told::HangUp => surroundings.hung_up = true,
-                Told::Report => tracing::info!("so far\n{}", text(&workers.stats(), shared)),
+                Told::HangUp => surroundings.meanwhile.hung_up = true,
+                Told::Report => surroundings.meanwhile.report = true,
             },
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     host_plan,
     instance::Source,
     lan, remains,
-    spare::Spare,
+    spare::{Meanwhile, Spare},
     workers::{Orders, Shared, Workers},
 };
 
@@ -54,8 +54,8 @@ pub(super) struct Surroundings<W, S> {
     pub(super) refused_uplink: Option<(String, Instant)>,
     /// The signal to end came while something else was waited for.
     pub(super) is_stopping: bool,
-    /// The signal to read the configuration again did.
-    pub(super) hung_up: bool,
+    /// Others did.
+    pub(super) meanwhile: Meanwhile,
     /// Where it is written down what must rest after the end.
     pub(super) resting: PathBuf,
     /// The key of the workers.

@@ -71,7 +71,7 @@ impl<W: Network, S: System> Surroundings<W, S> {
         if config.pool_mode != PoolMode::Arp || same {
             return Ok(None);
         }
-        let claim = Spare::claim(config, snapshot, signals, &mut self.hung_up);
+        let claim = Spare::claim(config, snapshot, signals, &mut self.meanwhile);
         let spare = claim.await?;
         // The signal is not told twice.
         self.is_stopping = spare.is_none();

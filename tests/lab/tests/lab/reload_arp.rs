@@ -112,7 +112,9 @@ fn plat_r_01_a_signal_while_spare_addresses_are_asked_for_is_not_lost() {
     plat.wait_for("asking whether", ASKED);
     write(&of("\"192.0.2.16\"", 301));
     plat.signal(Signal::SIGHUP);
+    plat.signal(Signal::SIGUSR1);
     plat.wait_for("configuration read again: timers.udp: 300 -> 301", ASKED);
+    plat.wait_for("so far", ASKED);
 
     plat.clear_output();
     write(&of("\"192.0.2.17\"", 301));
