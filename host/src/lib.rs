@@ -10,6 +10,7 @@
 //! * [`arp`]: whether IPv4 addresses of a link are free;
 //! * [`memory`]: huge pages for large tables;
 //! * [`sockets`]: which ports local programs have for themselves;
+//! * [`regular`]: files that are files, neither pipes nor devices;
 //! * [`service`]: what the service manager is told;
 //! * [`signals`]: what people tell a program while it runs;
 //! * [`fault`]: points at which tests kill the process;
@@ -43,6 +44,7 @@ pub mod probe;
 pub mod ra;
 #[cfg(target_os = "linux")]
 mod readable;
+pub mod regular;
 pub mod service;
 pub mod signals;
 pub mod sockets;
