@@ -12,6 +12,9 @@ use cli::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+/// Old ones that are kept at most.
+pub(crate) const MOST_KEPT: u32 = 1000;
+
 /// The event log: which client had which address and port when (RFC 8158). Off without a file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +25,7 @@ pub(super) struct LogFile {
     /// Bytes after which it is renamed. Default 67108864 (64 MiB), at least 4096.
     #[schemars(with = "Option<u64>")]
     max_bytes: Option<Spanned<u64>>,
-    /// How many old ones are kept. Default 8.
+    /// How many old ones are kept, at most 1000; older ones are removed. Default 8.
     keep: Option<u32>,
     /// Write down where clients go to, too. Default: no (RFC 6888 REQ-12).
     #[serde(default)]
@@ -70,7 +73,7 @@ impl LogFile {
         Ok(Some(Log {
             file: file.get_ref().into(),
             max_bytes,
-            keep: self.keep.unwrap_or(8).min(1000),
+            keep: self.keep.unwrap_or(8).min(MOST_KEPT),
             destinations: self.destinations,
         }))
     }

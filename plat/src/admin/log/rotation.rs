@@ -1,7 +1,7 @@
 //! The file of a log: renamed when it is full, and the oldest of those removed.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
@@ -10,7 +10,9 @@ use std::{
     },
 };
 
-use crate::config::log::Log as Config;
+use host::regular;
+
+use crate::config::log::{Log as Config, MOST_KEPT};
 
 /// When a file is full, and how many old ones there are. The thread that writes looks it up.
 #[derive(Debug)]
@@ -49,6 +51,9 @@ pub(super) struct Rotating {
     path: PathBuf,
     file: File,
     size: u64,
+    /// Whether there may be more old ones than are to be kept: another configuration may have kept
+    /// more of them.
+    may_have_more: bool,
     rotation: Arc<Rotation>,
 }
 
@@ -57,11 +62,16 @@ impl Rotating {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
-        let file = append(path)?;
+        Self::to(regular::append(path)?, path, rotation)
+    }
+
+    /// Goes on in a file that is open.
+    pub(super) fn to(file: File, path: &Path, rotation: Arc<Rotation>) -> io::Result<Self> {
         Ok(Self {
             size: file.metadata()?.len(),
             path: path.to_owned(),
             file,
+            may_have_more: true,
             rotation,
         })
     }
@@ -69,6 +79,10 @@ impl Rotating {
     pub(super) fn write(&mut self, line: &str) -> io::Result<()> {
         let line = format!("{line}\n");
         let len = line.len() as u64;
+        // Not when it is opened: it may still turn out that it is not to be written.
+        if self.may_have_more {
+            self.remove_more();
+        }
         let max = self.rotation.max_bytes.load(Ordering::Relaxed);
         if self.size > 0 && self.size + len > max {
             self.rotate()?;
@@ -113,11 +127,31 @@ impl Rotating {
         if keep == 0 {
             fs::remove_file(&self.path)?;
         }
+        self.remove_more();
         self.begin()
     }
 
+    /// Removes old files beyond the number to be kept. Those that cannot be removed are said.
+    fn remove_more(&mut self) {
+        self.may_have_more = false;
+        let keep = self.rotation.keep.load(Ordering::Relaxed);
+        let mut removed = 0;
+        for number in keep + 1..=MOST_KEPT {
+            let path = self.numbered(number);
+            match fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!("{}: {error}", path.display()),
+            }
+        }
+        if removed > 0 {
+            let log = self.path.display();
+            tracing::info!("{log}: {removed} old files are gone, more than log.keep = {keep}");
+        }
+    }
+
     fn begin(&mut self) -> io::Result<()> {
-        self.file = append(&self.path)?;
+        self.file = regular::append(&self.path)?;
         self.size = 0;
         Ok(())
     }
@@ -132,10 +166,6 @@ impl Rotating {
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +178,57 @@ mod tests {
             keep: 2,
             destinations: false,
         }
+    }
+
+    /// Whom a port belonged to is not to be known for longer than was said.
+    #[test]
+    fn fewer_files_are_kept_when_so_many_are_wanted() {
+        let directory = std::env::temp_dir().join(format!("plat-fewer-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("events");
+        let others = ["events.txt", "events.07", "events.1001", "event.9"];
+        let old = (1..=9).map(|it| format!("events.{it}"));
+        // One is missing, as after a rotation that failed halfway.
+        let old = old.filter(|it| it != "events.6");
+        for name in old.chain(others.map(str::to_owned)) {
+            fs::write(directory.join(name), "old\n").unwrap();
+        }
+        // What cannot be removed is nothing to fail of.
+        fs::create_dir(directory.join("events.10")).unwrap();
+        let rotation = Arc::new(Rotation::of(&Config {
+            keep: 7,
+            ..config(&path)
+        }));
+        let mut file = Rotating::open(&path, Arc::clone(&rotation)).unwrap();
+        let left = || {
+            let numbers = 1..=9;
+            numbers
+                .filter(|it| directory.join(format!("events.{it}")).exists())
+                .collect::<Vec<_>>()
+        };
+        // It is only opened: another may still be against it.
+        assert_eq!(left(), [1, 2, 3, 4, 5, 7, 8, 9]);
+        file.write("one-one").unwrap();
+        assert_eq!(left(), [1, 2, 3, 4, 5, 7]);
+        rotation.set(&config(&path));
+        file.write("two-two").unwrap();
+        assert_eq!(left(), [1, 2]);
+        let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+        assert_eq!(
+            (read("events.1"), read("events.2")),
+            ("one-one\n".into(), "old\n".into())
+        );
+        // None at all.
+        rotation.set(&Config {
+            keep: 0,
+            ..config(&path)
+        });
+        file.write("three-3").unwrap();
+        assert_eq!((left(), read("events")), (Vec::new(), "three-3\n".into()));
+        for name in others {
+            assert_eq!(read(name), "old\n");
+        }
+        fs::remove_dir_all(directory).unwrap();
     }
 
     /// Otherwise a disk without room for a new file would cost the old ones.

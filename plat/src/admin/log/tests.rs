@@ -231,7 +231,9 @@ fn what_does_not_fit_is_lost_and_said() {
 
 /// A file that is never full.
 fn endless(path: &str) -> Rotating {
-    Rotating::open(Path::new(path), Arc::new(Rotation::never())).unwrap()
+    // No file, as the log would want it.
+    let file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    Rotating::to(file, Path::new(path), Arc::new(Rotation::never())).unwrap()
 }
 
 /// What there was before waits, not what happens.
