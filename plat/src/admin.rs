@@ -17,6 +17,7 @@ mod look;
 mod metrics;
 pub(crate) mod rows;
 mod service;
+mod serving;
 mod stats;
 mod status;
 #[cfg(test)]

@@ -5,12 +5,14 @@ use std::{net::Ipv6Addr, path::Path, sync::Arc, time::Duration};
 use cli::Failure;
 use nat64::blocks::Blocks;
 use tokio::{
-    net::TcpListener,
     sync::mpsc,
     task::{AbortHandle, JoinSet},
 };
 
-use super::{Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, known, metrics, service};
+use super::{
+    Admin, EventLog, Facts, Host, ReloadOrder, SOCKET, known, service,
+    serving::{Place, Serving},
+};
 use crate::{config::Config, workers::Workers};
 
 /// The control socket, for as long as it lives.
@@ -21,15 +23,14 @@ pub(crate) struct Control {
     tasks: JoinSet<()>,
     /// Writes parameters into the log, if there is anything to write.
     parameters: Option<AbortHandle>,
-    /// Serves metrics, if they are served.
-    metrics: Option<AbortHandle>,
+    metrics: Serving,
 }
 
 /// Where things are told to from now on: open already, so that nothing can be against it any more.
 #[derive(Debug, Default)]
 pub(crate) struct Outlets {
     log: Next<EventLog>,
-    metrics: Next<TcpListener>,
+    metrics: Next<Place>,
 }
 
 /// What comes in the place of something.
@@ -61,7 +62,7 @@ impl Control {
             reloads,
             tasks: JoinSet::new(),
             parameters: None,
-            metrics: None,
+            metrics: Serving::default(),
         };
         if let Some(admin) = control.admin.clone() {
             control.start_log(&admin, config).await;
@@ -71,9 +72,8 @@ impl Control {
             control.tasks.spawn(serve);
             let followed = Arc::clone(&admin);
             control.tasks.spawn(async move { followed.follow().await });
-            match open_metrics(config).await {
-                Ok(Some(listener)) => control.serve_metrics(&admin, listener),
-                Ok(None) => {}
+            match control.open_metrics(&admin, config).await {
+                Ok(place) => control.metrics.go_on(&admin, place).await,
                 Err(failure) => tracing::warn!("{failure}"),
             }
         }
@@ -93,12 +93,6 @@ impl Control {
         }
     }
 
-    fn serve_metrics(&mut self, admin: &Arc<Admin>, listener: TcpListener) {
-        let asked = Arc::clone(admin);
-        let served = metrics::serve(asked, listener);
-        self.metrics = Some(self.tasks.spawn(served));
-    }
-
     /// What deterministic blocks follow from, now and every day, unless nobody writes it down.
     fn tell_parameters(&mut self, admin: &Admin, config: &Config) {
         if let Some(task) = self.parameters.take() {
@@ -110,47 +104,119 @@ impl Control {
         }
     }
 
-    /// Opens what another configuration tells things to.
+    /// Opens what another configuration tells things to. What both tell things to and could not be
+    /// opened is tried again, and only said if it still cannot be.
     ///
     /// # Errors
     /// What cannot be opened; nothing has changed then.
-    pub(crate) async fn open(&self, before: &Config, after: &Config) -> Result<Outlets, Failure> {
+    pub(crate) async fn open(
+        &mut self,
+        before: &Config,
+        after: &Config,
+    ) -> Result<Outlets, Failure> {
         let mut outlets = Outlets::default();
-        let Some(admin) = &self.admin else {
+        let Some(admin) = self.admin.clone() else {
             return Ok(outlets);
         };
         if before.log != after.log {
-            outlets.log = open_log(admin, after)?.into();
+            outlets.log = open_log(&admin, after)?.into();
+        } else if lacks_log(&admin, after) {
+            outlets.log = Next::or_same(open_log(&admin, after));
         }
         if before.metrics != after.metrics {
-            outlets.metrics = open_metrics(after).await?.into();
+            outlets.metrics = self.open_metrics(&admin, after).await?.into();
+        } else if self.lacks_metrics(after) {
+            outlets.metrics = Next::or_same(self.open_metrics(&admin, after).await);
         }
         Ok(outlets)
     }
 
     /// Opens what a configuration that held before told things to, as far as it can be: what cannot
     /// is only said. The log goes on in the file that is written now, then; there are no metrics.
-    pub(crate) async fn open_again(&self, now: &Config, before: &Config) -> Outlets {
+    pub(crate) async fn open_again(&mut self, now: &Config, before: &Config) -> Outlets {
         let mut outlets = Outlets::default();
-        let Some(admin) = &self.admin else {
+        let Some(admin) = self.admin.clone() else {
             return outlets;
         };
-        if now.log != before.log {
-            let log = open_log(admin, before).unwrap_or_else(|failure| {
+        if now.log != before.log || lacks_log(&admin, before) {
+            let log = open_log(&admin, before).unwrap_or_else(|failure| {
                 tracing::warn!("{failure}");
                 let (log, wanted) = (admin.log()?, before.log.as_ref()?);
                 Some(log.turned_to(wanted, before.blocks))
             });
             outlets.log = log.into();
         }
-        if now.metrics != before.metrics {
-            let metrics = open_metrics(before).await.unwrap_or_else(|failure| {
-                tracing::warn!("{failure}");
-                None
-            });
-            outlets.metrics = metrics.into();
+        if now.metrics != before.metrics || self.lacks_metrics(before) {
+            let place = self.open_metrics(&admin, before).await;
+            outlets.metrics = place
+                .unwrap_or_else(|failure| {
+                    tracing::warn!("{failure}");
+                    None
+                })
+                .into();
         }
         outlets
+    }
+
+    /// Tries again what the configuration tells things to and could not be opened. Returns what could
+    /// be, for people.
+    ///
+    /// # Errors
+    /// What still cannot be opened; the rest is, all the same.
+    pub(crate) async fn try_again(
+        &mut self,
+        asked: &Config,
+        config: &Config,
+    ) -> Result<Vec<&'static str>, Failure> {
+        let Some(admin) = self.admin.clone() else {
+            return Ok(Vec::new());
+        };
+        let (mut outlets, mut done, mut failed) = (Outlets::default(), Vec::new(), None);
+        if lacks_log(&admin, config) {
+            match open_log(&admin, config) {
+                Ok(log) => {
+                    outlets.log = log.into();
+                    done.push("the event log is written now");
+                }
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        if self.lacks_metrics(config) {
+            match self.open_metrics(&admin, config).await {
+                Ok(place) => {
+                    outlets.metrics = place.into();
+                    done.push("metrics are served now");
+                }
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
+        }
+        if !done.is_empty() {
+            self.now_by(asked, config, outlets).await;
+        }
+        failed.map_or(Ok(done), Err)
+    }
+
+    /// Nothing comes of another configuration: what was opened for it is closed.
+    pub(crate) async fn stay(&mut self, outlets: Outlets) {
+        if let (Some(admin), Next::Other(place)) = (&self.admin, outlets.metrics) {
+            self.metrics.stay(admin, place).await;
+        }
+    }
+
+    async fn open_metrics(
+        &mut self,
+        admin: &Arc<Admin>,
+        config: &Config,
+    ) -> Result<Option<Place>, Failure> {
+        match config.metrics {
+            Some(address) => self.metrics.open(admin, address).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether metrics are wanted, and not served there: the port could not be had.
+    fn lacks_metrics(&self, config: &Config) -> bool {
+        config.metrics.is_some_and(|it| !self.metrics.is_at(it))
     }
 
     /// Another configuration holds from now on, with what was opened for it.
@@ -172,11 +238,10 @@ impl Control {
             }
         }
         self.tell_parameters(&admin, config);
-        if let (Next::Nothing | Next::Other(_), Some(task)) = (&outlets.metrics, &self.metrics) {
-            task.abort();
-        }
-        if let Next::Other(listener) = outlets.metrics {
-            self.serve_metrics(&admin, listener);
+        match outlets.metrics {
+            Next::Same => {}
+            Next::Nothing => self.metrics.go_on(&admin, None).await,
+            Next::Other(place) => self.metrics.go_on(&admin, Some(place)).await,
         }
         // Those that have ended are nothing to keep.
         while self.tasks.try_join_next().is_some() {}
@@ -184,6 +249,9 @@ impl Control {
 
     /// Ends it, while the workers still answer.
     pub(crate) async fn end(mut self) {
+        if let Some(admin) = &self.admin {
+            self.metrics.go_on(admin, None).await;
+        }
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         if let Some(admin) = &self.admin {
@@ -212,6 +280,25 @@ impl<T> From<Option<T>> for Next<T> {
     }
 }
 
+impl<T> Next<T> {
+    /// What was to be opened again. It stays away if it still cannot be, which is said.
+    fn or_same(opened: Result<Option<T>, Failure>) -> Self {
+        opened.map_or_else(
+            |failure| {
+                tracing::warn!("{failure}");
+                Self::Same
+            },
+            Into::into,
+        )
+    }
+}
+
+/// Whether a log is wanted, and not written there: the file could not be opened.
+fn lacks_log(admin: &Admin, config: &Config) -> bool {
+    let is_there = |file| admin.log().is_some_and(|it| it.is_in(file));
+    config.log.as_ref().is_some_and(|it| !is_there(&it.file))
+}
+
 /// The event log that a configuration wants. The file that is written already goes on.
 fn open_log(admin: &Admin, config: &Config) -> Result<Option<EventLog>, Failure> {
     let Some(wanted) = &config.log else {
@@ -227,17 +314,6 @@ fn open_log(admin: &Admin, config: &Config) -> Result<Option<EventLog>, Failure>
         Failure::io(what, &error).hint("log.file: a file that plat may write")
     });
     log.map(Some)
-}
-
-async fn open_metrics(config: &Config) -> Result<Option<TcpListener>, Failure> {
-    let Some(address) = config.metrics else {
-        return Ok(None);
-    };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        Failure::io(format!("no metrics at {address}"), &error)
-            .hint("metrics.listen: an address and port of this host that nobody listens at")
-    });
-    listener.map(Some)
 }
 
 /// Another log in the place of the one that is written, if there is one.

@@ -26,6 +26,7 @@ use crate::{
     workers::{Shared, Workers},
 };
 
+mod serving;
 mod whose;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(5);

@@ -186,7 +186,10 @@ impl<W: Network, S: System> Surroundings<W, S> {
             .change_to(self.source.read()?, Way::Forth, control, signals)
             .await?;
         let is_other = changed.is_some();
-        let mut text = changed.unwrap_or_else(|| "nothing is different".to_owned());
+        let mut text = match changed {
+            Some(text) => text,
+            None => self.same_again(control).await?,
+        };
         let waiting = self.unconfirmed.take();
         if let Some(seconds) = confirm_within.filter(|_| is_other || waiting.is_some()) {
             // What nobody confirmed is not what to go back to.
@@ -200,6 +203,13 @@ impl<W: Network, S: System> Surroundings<W, S> {
             text += "\nwhat waited to be confirmed is confirmed by that";
         }
         Ok(text)
+    }
+
+    /// It is the same configuration. What could not be opened for it may be had by now.
+    async fn same_again(&self, control: &mut Control) -> Result<String, Failure> {
+        let mut lines = vec!["nothing is different"];
+        lines.extend(control.try_again(&self.asked, &self.config).await?);
+        Ok(lines.join("\n"))
     }
 
     fn confirm(&mut self) -> Result<String, Failure> {
@@ -259,16 +269,11 @@ impl<W: Network, S: System> Surroundings<W, S> {
             Way::Back => control.open_again(&self.asked, &asked).await,
         };
 
-        let old = host_plan::plan(&self.config, &self.forwarding);
         let new = host_plan::plan(&config, &self.forwarding);
-        if let Err(error) = self.netcfg.apply(&both(&new, &old)).await {
-            self.apply_or_warn(&old).await;
-            return Err(netcfg_failure(&error));
-        }
-        let taken = match self.tell_workers(step).await {
+        let taken = match self.take(&new, step).await {
             Ok(taken) => taken,
             Err(failure) => {
-                self.apply_or_warn(&old).await;
+                control.stay(outlets).await;
                 return Err(failure);
             }
         };
@@ -282,6 +287,20 @@ impl<W: Network, S: System> Surroundings<W, S> {
         self.apply_or_warn(&new).await;
         control.now_by(&self.asked, &self.config, outlets).await;
         Ok(Some(text(&changes, taken)))
+    }
+
+    /// Makes the host what both need, and has the workers take a step. What is refused leaves all of it
+    /// as it was.
+    async fn take(&mut self, new: &Plan, step: Step) -> Result<Taken, Failure> {
+        let old = host_plan::plan(&self.config, &self.forwarding);
+        let taken = match self.netcfg.apply(&both(new, &old)).await {
+            Ok(()) => self.tell_workers(step).await,
+            Err(error) => Err(netcfg_failure(&error)),
+        };
+        if taken.is_err() {
+            self.apply_or_warn(&old).await;
+        }
+        taken
     }
 
     /// As it holds on this host. What is left to the host stays as it was found.

@@ -1,7 +1,7 @@
 use super::*;
 use std::{
     fs, io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     pin::pin,
     sync::atomic::{AtomicU16, Ordering},
@@ -35,6 +35,7 @@ use crate::{
 };
 
 mod confirm;
+mod outlets;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -261,7 +262,11 @@ async fn a_plat_that_fails_ends_its_test() {
 
 /// Whether metrics are served there.
 async fn has_metrics(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else {
+    has_metrics_at((Ipv4Addr::LOCALHOST, port).into()).await
+}
+
+async fn has_metrics_at(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else {
         return false;
     };
     let request = b"GET /metrics HTTP/1.1\r\n\r\n";
