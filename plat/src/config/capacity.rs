@@ -9,6 +9,8 @@ mod text;
 
 use std::net::Ipv6Addr;
 
+use nat64::dispatch::Dispatch;
+
 use super::{Config, pool::PoolRange};
 
 pub use self::{blocks::InBlocks, memory::Memory, quota::AtQuota};
@@ -32,6 +34,8 @@ pub struct Capacity {
     pub subscribers: AtQuota,
     /// Addresses with all that their quota gives them.
     pub client_addresses: AtQuota,
+    /// Workers that the pool has ports for or, with blocks of ports, blocks of each kind.
+    pub workers: u8,
     /// Bytes that the tables take at most.
     pub memory: Memory,
 }
@@ -61,8 +65,10 @@ impl Capacity {
             fragments: limits.fragments.bytes as u64,
             ..Memory::of(bits, capacity.bindings, capacity.sessions)
         };
-        // What the host adds does not matter to quotas.
-        let quotas = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new()).quotas;
+        // What the host adds does not matter here.
+        let engine = config.for_engine(Ipv6Addr::LOCALHOST, Vec::new());
+        let quotas = &engine.quotas;
+        capacity.workers = Dispatch::most_shards(&engine).get();
         capacity.prefix_len = quotas.prefix_len;
         capacity.client_addresses = capacity.on_one_address(&config.pool, quotas.address);
         capacity.blocks = InBlocks::of(config);

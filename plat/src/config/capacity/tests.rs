@@ -127,3 +127,28 @@ fn blocks_limit_who_is_at_full_quota() {
         "{said}"
     );
 }
+
+/// Two spare blocks of the pool are not for three workers.
+#[test]
+fn workers_are_as_many_as_blocks_of_each_kind() {
+    let of = |blocks: &str| {
+        let text = format!(
+            "clients = [\"2001:db8::/60\"]\npool = [\"203.0.113.1\", \"203.0.113.2\"]\n{blocks}"
+        );
+        let whole = capacity(&text);
+        assert_eq!(whole.json()["workers"], whole.workers);
+        (whole.workers, whole.to_string())
+    };
+    let (most, said) = of("");
+    assert_eq!(most, u8::MAX);
+    assert!(
+        said.contains("\nworkers: at most 255, so that each has ports\n"),
+        "{said}"
+    );
+    let few =
+        "blocks = { mode = \"deterministic\", subscribers = 14, spare = 1, spare_size = 2100 }\n";
+    let (most, said) = of(few);
+    assert_eq!(most, 2);
+    let line = "\nworkers: at most 2, so that each has a block of each kind\n";
+    assert!(said.contains(line), "{said}");
+}

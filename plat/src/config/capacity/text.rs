@@ -23,6 +23,7 @@ impl Capacity {
             "ports": {"tcp": tcp, "udp": udp, "icmp": icmp},
             "bindings": self.bindings,
             "sessions": self.sessions,
+            "workers": self.workers,
             "blocks": self.blocks.map(|it| it.json()),
             "at_full_quota": {
                 "subscriber": self.subscribers.json(),
@@ -59,6 +60,15 @@ impl fmt::Display for Capacity {
             if let Some(blocks) = &self.blocks {
                 writeln!(f, "blocks of ports: {blocks}")?;
             }
+            let of = match self.blocks {
+                Some(_) => "a block of each kind",
+                None => "ports",
+            };
+            writeln!(
+                f,
+                "workers: at most {}, so that each has {of}",
+                self.workers
+            )?;
             let len = self.prefix_len;
             writeln!(
                 f,
