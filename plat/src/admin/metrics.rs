@@ -344,6 +344,57 @@ pub(super) mod tests {
         assert!(missing.is_empty(), "not documented: {missing:?}");
     }
 
+    /// The counters of RFC 8512 and what has a limit, each way where there are two.
+    #[test]
+    fn obs_01_the_dashboard_shows_the_counters() {
+        let text = include_str!("../../../docs/monitoring/plat-dashboard.json");
+        let dashboard: serde_json::Value = serde_json::from_str(text).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap();
+        let mut ids: Vec<_> = panels.iter().map(|it| it["id"].as_u64().unwrap()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), panels.len());
+        let mut places: Vec<_> = panels.iter().map(|it| it["gridPos"].to_string()).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), panels.len());
+        let targets = panels
+            .iter()
+            .flat_map(|it| it["targets"].as_array().unwrap());
+        let shown: Vec<_> = targets.map(|it| it["expr"].as_str().unwrap()).collect();
+        for name in [
+            SESSIONS,
+            BINDINGS,
+            SESSIONS_MADE,
+            BINDINGS_MADE,
+            PACKETS,
+            BYTES,
+            TRANSLATED,
+            TRANSLATED_BYTES,
+            KEPT,
+            DROPPED,
+            DROPPED_BY_CAUSE,
+            ERRORS,
+            USED,
+            LIMIT,
+            THRESHOLD,
+            ALARM,
+            POOL_PORTS,
+            POOL_USED,
+            HEALTHY,
+        ] {
+            let total = if name.grows { "_total" } else { "" };
+            let full = format!("openclat_plat_{}{total}{{", name.name);
+            assert!(shown.iter().any(|it| it.contains(&full)), "{full}");
+        }
+        let rate = |name: Name| {
+            let full = format!("openclat_plat_{}_total", name.name);
+            format!("sum by (direction) (rate({full}{{instance=~\"$instance\"}}[5m]))")
+        };
+        let success = format!("{} / {}", rate(TRANSLATED), rate(PACKETS));
+        assert!(shown.contains(&success.as_str()), "{success}");
+    }
+
     #[test]
     fn a_drop_keeps_its_reason() {
         let (name, labels) = metric("from-v6.drop.no-binding").unwrap();
