@@ -204,7 +204,8 @@ impl Timers {
 pub struct Limits {
     /// Bindings, of about [`Self::BYTES_PER_BINDING`] each. Default 1 000 000.
     pub bindings: usize,
-    /// Sessions, of about [`Self::BYTES_PER_SESSION`] each. Default 1 000 000.
+    /// Sessions, of about [`Self::BYTES_PER_SESSION`] each; servers may begin half of them. Default
+    /// 1 000 000.
     pub sessions: usize,
     /// SYNs from outside that no client expects. Default 1000.
     pub stored_syns: usize,

@@ -252,9 +252,7 @@ impl Tables {
             binding: known.is_none(),
         };
         self.subscribers.check(&wish)?;
-        if self.sessions.is_full() {
-            return Err(DropReason::TooManySessions);
-        }
+        self.sessions.check_room(Side::V6)?;
         let bib = match known {
             Some(bib) => {
                 self.set_binding_prefix(bib, prefix);
@@ -349,9 +347,7 @@ impl Tables {
             binding: false,
         };
         self.subscribers.check(&wish)?;
-        if self.sessions.is_full() {
-            return Err(DropReason::TooManySessions);
-        }
+        self.sessions.check_room(Side::V4)?;
         let state = match protocol {
             Protocol::Udp => State::Udp,
             Protocol::Icmp => State::Icmp,
@@ -575,7 +571,7 @@ impl Tables {
         let ends = (binding.inside, binding.outside);
         let id = self
             .sessions
-            .insert(bib, ends, remote, prefix, state, now + lifetime);
+            .insert(bib, ends, remote, prefix, (side, state), now + lifetime);
         if let Some(header) = segment {
             self.sessions.sequence_mut(id).follow(side, &header);
         }

@@ -49,6 +49,8 @@ drop_reasons! {
             "The packet was read by one worker and belongs to another, which had too many of such packets waiting already: the machine is overloaded.",
         TooManySessions = "too-many-sessions":
             "The configured number of sessions is reached; none is evicted for a new one (RFC 6888 REQ-11).",
+        TooManyFromOutside = "too-many-from-outside":
+            "Half of the configured number of sessions are ones that servers began; the other half is for clients (RFC 6146 §5.3).",
         ClientRefused = "client-refused":
             "The client lies in none of the networks of `clients`; if it was its packet, it was told with ICMPv6 1/1.",
         AddressBindings = "address-bindings":
@@ -78,6 +80,7 @@ impl DropReason {
                 | Self::PortsExhausted
                 | Self::TooManyBindings
                 | Self::TooManySessions
+                | Self::TooManyFromOutside
         ) || self.is_quota()
     }
 

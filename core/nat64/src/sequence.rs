@@ -3,7 +3,7 @@
 //! Who is not on the path does not know the sequence numbers of a connection. Were its resets
 //! believed, it could shorten the life of every connection through the NAT64 from two hours to four
 //! minutes. So for each side the NAT64 remembers how far its sequence numbers have come, which
-//! costs a session 9 bytes; a RST or FIN that lies further than [`WINDOW`] from there changes no
+//! costs a session 10 bytes; a RST or FIN that lies further than [`WINDOW`] from there changes no
 //! state. It is passed on: the endpoint knows better (RFC 5961 §3).
 //!
 //! The real window of a connection would need its scale, its acknowledgments and more memory. A
@@ -32,8 +32,31 @@ pub(crate) struct Header {
 /// The next sequence number of each side, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sequence {
-    next: [u32; 2],
+    next: [Number; 2],
     known: [bool; 2],
+}
+
+/// A sequence number at any address in memory: a session has no byte for alignment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Number([u8; 4]);
+
+impl Number {
+    fn get(self) -> u32 {
+        u32::from_ne_bytes(self.0)
+    }
+
+    /// Forward only, and no further than a sender can be ahead.
+    fn advance(&mut self, to: u32) {
+        if to.wrapping_sub(self.get()) <= FLIGHT {
+            *self = to.into();
+        }
+    }
+}
+
+impl From<u32> for Number {
+    fn from(number: u32) -> Self {
+        Self(number.to_ne_bytes())
+    }
 }
 
 const fn index(side: Side) -> (usize, usize) {
@@ -47,30 +70,34 @@ impl Sequence {
     /// Whether a segment of `side` is where that side is.
     pub(crate) fn believes(&self, side: Side, header: &Header) -> bool {
         let (own, _) = index(side);
-        !self.known[own] || is_near(header.seq, self.next[own])
+        !self.known[own] || is_near(header.seq, self.next[own].get())
     }
 
     /// Follows a segment of `side`.
     pub(crate) fn follow(&mut self, side: Side, header: &Header) {
         let (own, peer) = index(side);
         if !self.known[own] || self.begins_anew(side, header) {
-            self.next[own] = header.seq;
+            self.next[own] = header.seq.into();
             self.known[own] = true;
         }
         // What a stranger invents moves nothing.
-        if !is_near(header.seq, self.next[own]) || header.segment == Segment::Rst {
+        if !is_near(header.seq, self.next[own].get()) || header.segment == Segment::Rst {
             return;
         }
-        advance(&mut self.next[own], header.seq.wrapping_add(header.len));
+        self.next[own].advance(header.seq.wrapping_add(header.len));
         // What its peer has received, the peer has sent, even what was not seen here.
         if let Some(ack) = header.ack.filter(|_| self.known[peer]) {
-            advance(&mut self.next[peer], ack);
+            self.next[peer].advance(ack);
         }
     }
 
     /// A SYN has a number of its own choice: the client's, and one that answers the client's.
     fn begins_anew(&self, side: Side, header: &Header) -> bool {
-        let answers = || header.ack.is_some_and(|ack| is_near(ack, self.next[0]));
+        let answers = || {
+            header
+                .ack
+                .is_some_and(|ack| is_near(ack, self.next[0].get()))
+        };
         header.segment == Segment::Syn && (side == Side::V6 || answers())
     }
 }
@@ -78,13 +105,6 @@ impl Sequence {
 fn is_near(one: u32, other: u32) -> bool {
     let distance = one.wrapping_sub(other).min(other.wrapping_sub(one));
     distance <= WINDOW
-}
-
-/// Forward only, and no further than a sender can be ahead.
-fn advance(next: &mut u32, to: u32) {
-    if to.wrapping_sub(*next) <= FLIGHT {
-        *next = to;
-    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ use crate::{
     bits::Bits,
     chunks::Chunks,
     index::Index,
+    reason::DropReason,
     sequence::Sequence,
-    tcp::TcpState,
+    tcp::{Side, TcpState},
     tuple::{Endpoint4, Endpoint6, Protocol},
 };
 
@@ -61,6 +62,8 @@ impl State {
 }
 
 /// A session: the packets between one binding and one server.
+///
+/// With one byte more it would take two lines.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Session {
@@ -74,6 +77,8 @@ pub(crate) struct Session {
     /// Which of the configured prefixes the client saw the server under last.
     pub(crate) prefix: u8,
     pub(crate) state: State,
+    /// Which side began it.
+    pub(crate) begun: Side,
     /// How far a TCP connection has come.
     pub(crate) sequence: Sequence,
     /// When it is over.
@@ -101,6 +106,8 @@ pub(crate) struct Sessions {
     by_inside: Index,
     by_outside: Index,
     limit: usize,
+    /// How many of them servers began.
+    begun_outside: usize,
     /// The first session of every slot.
     wheel: Box<[u32]>,
     /// The slots with any session.
@@ -118,6 +125,7 @@ impl Sessions {
             by_inside: Index::new(),
             by_outside: Index::new(),
             limit,
+            begun_outside: 0,
             wheel: vec![NONE; SLOTS as usize].into_boxed_slice(),
             occupied: Bits::new(SLOTS as usize),
             now: 0,
@@ -132,8 +140,22 @@ impl Sessions {
         self.limit = limit;
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.sessions.len() >= self.limit.min(Index::MOST)
+    /// Whether there is room for a session that a side begins. Those that servers begin may take
+    /// half: otherwise strangers who find open ports could keep every client from its own.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn check_room(&self, begun: Side) -> Result<(), DropReason> {
+        let limit = self.limit.min(Index::MOST);
+        if self.sessions.len() >= limit {
+            return Err(DropReason::TooManySessions);
+        }
+        match begun {
+            Side::V4 if self.begun_outside >= limit.div_ceil(2) => {
+                Err(DropReason::TooManyFromOutside)
+            }
+            Side::V4 | Side::V6 => Ok(()),
+        }
     }
 
     pub(crate) fn get(&self, id: SessionId) -> &Session {
@@ -235,7 +257,7 @@ impl Sessions {
         (inside, outside): (Endpoint6, Endpoint4),
         remote: Endpoint4,
         prefix: u8,
-        state: State,
+        (begun, state): (Side, State),
         expires: Tick,
     ) -> SessionId {
         let session = Session {
@@ -245,12 +267,14 @@ impl Sessions {
             remote,
             prefix,
             state,
+            begun,
             sequence: Sequence::default(),
             expires,
             due: 0,
             previous: NONE,
             next: NONE,
         };
+        self.begun_outside += usize::from(begun == Side::V4);
         let id = self.sessions.insert(session);
         let Self { key, sessions, .. } = self;
         let of_inside = key.hash(&[&session.inside_key()]);
@@ -280,6 +304,7 @@ impl Sessions {
         let of_outside = self.key.hash(&[&session.outside_key()]);
         self.by_outside.remove(of_outside, id.0);
         self.sessions.remove(id.0);
+        self.begun_outside -= usize::from(session.begun == Side::V4);
         session
     }
 
@@ -462,7 +487,7 @@ mod tests {
 
     fn insert(sessions: &mut Sessions, id: u16, expires: Tick) -> SessionId {
         let ends = (inside(), remote(1));
-        sessions.insert(bib(), ends, remote(id), 0, State::Udp, expires)
+        sessions.insert(bib(), ends, remote(id), 0, (Side::V6, State::Udp), expires)
     }
 
     fn sessions() -> Sessions {
@@ -579,7 +604,8 @@ mod tests {
             let address = Ipv4Addr::from(n >> 16);
             let outside = Endpoint4 { address, id };
             let binding = bib.insert(Protocol::Udp, inside, outside, 0);
-            sessions.insert(binding, (inside, outside), remote(53), 0, State::Udp, 300);
+            let begun = (Side::V6, State::Udp);
+            sessions.insert(binding, (inside, outside), remote(53), 0, begun, 300);
             let each = (bib.bytes() + sessions.bytes()) as f64 / f64::from(n);
             let documented = Limits::BYTES_PER_BINDING + Limits::BYTES_PER_SESSION;
             assert_eq!(documented, 120);

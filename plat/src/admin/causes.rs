@@ -98,7 +98,9 @@ fn of_state(reason: DropReason) -> Cause {
     match reason {
         DropReason::PoolExhausted => Cause::AddressShortage,
         DropReason::PortsExhausted => Cause::PortShortage,
-        DropReason::TooManyBindings | DropReason::TooManySessions => Cause::PortLimit,
+        DropReason::TooManyBindings
+        | DropReason::TooManySessions
+        | DropReason::TooManyFromOutside => Cause::PortLimit,
         DropReason::AddressBindings | DropReason::AddressSessions | DropReason::AddressRate => {
             Cause::AddressLimit
         }
@@ -193,7 +195,11 @@ mod tests {
         (Cause::AddressShortage, &["pool-exhausted"]),
         (
             Cause::PortLimit,
-            &["too-many-bindings", "too-many-sessions"],
+            &[
+                "too-many-bindings",
+                "too-many-sessions",
+                "too-many-from-outside",
+            ],
         ),
         (Cause::PortShortage, &["ports-exhausted"]),
         (
@@ -252,7 +258,12 @@ mod tests {
         let counts = Cause::ALL.map(|it| it.count(&direction));
         assert_eq!(counts.iter().sum::<u64>(), total);
         let of = |reason: DropReason| direction.dropped_by_state.get(reason);
-        let limit = of(DropReason::TooManyBindings) + of(DropReason::TooManySessions);
+        let limit = [
+            DropReason::TooManyBindings,
+            DropReason::TooManySessions,
+            DropReason::TooManyFromOutside,
+        ];
+        let limit: u64 = limit.into_iter().map(of).sum();
         assert_eq!(Cause::PortLimit.count(&direction), limit);
     }
 }

@@ -424,7 +424,7 @@ fn exhaustion(code: &str) -> Option<(u8, u8)> {
     match code {
         "pool-exhausted" => Some((3, 0)),
         "ports-exhausted" => Some((12, 0)),
-        "too-many-sessions" => Some((13, 1)),
+        "too-many-sessions" | "too-many-from-outside" => Some((13, 1)),
         "too-many-bindings" => Some((13, 2)),
         _ if code.starts_with("subscriber-") || code.starts_with("address-") => Some((13, 3)),
         _ => None,

@@ -191,7 +191,7 @@ pub(super) struct LimitsFile {
     /// Bindings, about 45 bytes each. Default 1000000.
     #[schemars(with = "Option<usize>")]
     pub(super) bindings: Option<Spanned<usize>>,
-    /// Sessions, about 75 bytes each. Default 1000000.
+    /// Sessions, about 75 bytes each; servers may begin half of them. Default 1000000.
     #[schemars(with = "Option<usize>")]
     pub(super) sessions: Option<Spanned<usize>>,
     /// SYNs from outside that no client expects. Default 1000.

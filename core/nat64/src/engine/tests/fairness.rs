@@ -187,6 +187,61 @@ fn natb_6888_02_a_greedy_client_hurts_nobody_and_is_known() {
     assert_eq!(counted.get(DropReason::AddressSessions), refused);
 }
 
+/// However many clients have open ports, and whatever ends or is configured anew meanwhile.
+#[test]
+fn plat_5_3_01_servers_begin_at_most_half_of_all_sessions() {
+    let mut config = config();
+    config.limits.sessions = 20;
+    let mut nat = Nat::new(config.clone());
+    let client = |n: u16| Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1);
+    let mut next = 0;
+    let mut begin = |nat: &mut Nat| {
+        let mut begun = 0;
+        loop {
+            next += 1;
+            let to = (POOL, 2000 + next % 4);
+            match nat.send(&udp4((SERVER2, next), to, b"x")) {
+                Fate::Forwarded(_) => begun += 1,
+                fate => {
+                    let full = [DropReason::TooManyFromOutside, DropReason::TooManySessions];
+                    return (
+                        begun,
+                        full.into_iter().find(|it| fate == dropped(*it)).unwrap(),
+                    );
+                }
+            }
+        }
+    };
+    let open = |nat: &mut Nat| {
+        for n in 0..4 {
+            nat.udp((client(n), 2000 + n), (SERVER, 53));
+        }
+    };
+    open(&mut nat);
+    assert_eq!(begin(&mut nat), (10, DropReason::TooManyFromOutside));
+    // The clients have what is left of all.
+    for port in 1..=6 {
+        nat.udp((client(9), port), (SERVER, 53));
+    }
+    let packet = udp6((client(9), 7), (SERVER, 53), b"x");
+    nat.send(&packet).reply();
+    assert_eq!(begin(&mut nat), (0, DropReason::TooManySessions));
+    for (sessions, more) in [(11, 0), (30, 5)] {
+        config.limits.sessions = sessions;
+        nat.engine.reconfigure(config.clone()).unwrap();
+        assert_eq!(begin(&mut nat).0, more);
+    }
+    // What has ended, or is ended, leaves room for as many.
+    nat.wait(200);
+    open(&mut nat);
+    nat.wait(102);
+    assert_eq!(nat.sessions(), 4);
+    assert_eq!(begin(&mut nat).0, 15);
+    nat.engine.flush(&crate::view::Filter::default());
+    open(&mut nat);
+    assert_eq!(begin(&mut nat).0, 15);
+}
+
 #[test]
 fn natb_6888_01_networks_on_the_pass_through_list_have_no_quota() {
     let mut config = quotas(bindings(1), bindings(1));

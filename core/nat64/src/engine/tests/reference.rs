@@ -25,6 +25,7 @@ struct Session {
     outside: Endpoint4,
     remote: Endpoint4,
     state: State,
+    begun_outside: bool,
     expires: u64,
 }
 
@@ -132,13 +133,20 @@ impl Model {
         true
     }
 
-    fn open(&mut self, at: (Protocol, Endpoint4, Endpoint4), state: State, lifetime: u64) {
+    fn open(
+        &mut self,
+        at: (Protocol, Endpoint4, Endpoint4),
+        begun_outside: bool,
+        state: State,
+        lifetime: u64,
+    ) {
         let (protocol, outside, remote) = at;
         self.sessions.push(Session {
             protocol,
             outside,
             remote,
             state,
+            begun_outside,
             expires: self.now + lifetime,
         });
     }
@@ -183,7 +191,7 @@ impl Model {
             }
             Protocol::Tcp => (State::Tcp(TcpState::V6Init), 241),
         };
-        self.open((protocol, outside, remote), state, lifetime);
+        self.open((protocol, outside, remote), false, state, lifetime);
         Some(outside)
     }
 
@@ -235,7 +243,8 @@ impl Model {
         if protocol == Protocol::Tcp && !opens {
             return Outcome::Pass;
         }
-        if self.sessions.len() >= SESSIONS {
+        let begun_outside = self.sessions.iter().filter(|it| it.begun_outside);
+        if self.sessions.len() >= SESSIONS || begun_outside.count() >= SESSIONS / 2 {
             return Outcome::Drop;
         }
         let (state, lifetime) = match protocol {
@@ -243,7 +252,7 @@ impl Model {
             Protocol::Icmp => (State::Icmp, 61),
             Protocol::Tcp => (State::Tcp(TcpState::V4Init), 241),
         };
-        self.open((protocol, outside, remote), state, lifetime);
+        self.open((protocol, outside, remote), true, state, lifetime);
         Outcome::Pass
     }
 
