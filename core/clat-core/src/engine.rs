@@ -162,8 +162,7 @@ impl IcmpFragments {
         if let Some(verdict) = veto(buf) {
             return Some(verdict);
         }
-        let timed_out = DropReason::FragmentTimeout;
-        self.0.expire(now, |_| stats.dropped.count(timed_out));
+        self.0.expire(now, |_, reason| stats.dropped.count(reason));
         match self.0.take(buf, now) {
             Ok(Outcome::Whole) => None,
             Ok(Outcome::Kept) => Some(Verdict::Forward(Pieces::none())),

@@ -229,7 +229,6 @@ impl Engine {
         self.tables.expire(self.tick(now));
         let elapsed = now.saturating_duration_since(self.epoch);
         self.tables.subscribers.set_now(elapsed);
-        let reason = xlat::DropReason::FragmentTimeout;
         let Self {
             fragments_v6,
             fragments_v4,
@@ -237,7 +236,7 @@ impl Engine {
             ..
         } = self;
         for fragments in [fragments_v6, fragments_v4] {
-            fragments.expire(now, |family| match family {
+            fragments.expire(now, |family, reason| match family {
                 Family::V4 => stats.from_v4.dropped_by_translation.count(reason),
                 Family::V6 => stats.from_v6.dropped_by_translation.count(reason),
             });

@@ -23,7 +23,7 @@ pub struct DirectionStats {
     pub bytes_out: Counter,
     /// Packets that were kept: fragments until their datagram is whole, whose last one then counts
     /// for it, and SYNs until their client sends one. Those that waited in vain are counted as
-    /// dropped, besides, by [`xlat::DropReason::FragmentTimeout`] and
+    /// dropped, besides, by [`xlat::DropReason::OF_DATAGRAMS`] and
     /// [`DropReason::SynUnanswered`]; without these, `packets_in` is `passed`, `kept` and all that
     /// were dropped.
     pub kept: Counter,
@@ -34,7 +34,7 @@ pub struct DirectionStats {
     /// Packets dropped by state, whether or not their sender was told.
     pub dropped_by_state: ReasonCounters<DropReason>,
     /// Packets dropped by translation, whether or not their sender was told;
-    /// [`xlat::DropReason::FragmentTimeout`] counts datagrams.
+    /// [`xlat::DropReason::OF_DATAGRAMS`] count datagrams.
     pub dropped_by_translation: ReasonCounters<xlat::DropReason>,
     /// Dropped packets whose sender was told.
     pub errors_sent: Counter,

@@ -65,9 +65,16 @@ drop_reasons! {
             "A datagram whose other fragments did not come in time (RFC 6146 §3.4).",
         FragmentMemory = "fragment-memory":
             "The configured memory for fragments is used up (RFC 6146 §3.4, §5.3).",
+        FragmentDisplaced = "fragment-displaced":
+            "A datagram whose other fragments had not come yet made room for a newer one (RFC 6146 §3.4, §5.3).",
         BadOffload = "bad-offload":
             "The virtio-net header contradicts the packet.",
         NoRoom = "no-room":
             "The packet does not fit its buffer.",
     }
+}
+
+impl DropReason {
+    /// Those that count datagrams which are given up: their fragments were counted when they came.
+    pub const OF_DATAGRAMS: [Self; 2] = [Self::FragmentTimeout, Self::FragmentDisplaced];
 }

@@ -3,17 +3,20 @@
 //! from overlapping each other (RFC 5722). A NAT64 does it with all (RFC 6146 §3.4), a CLAT with
 //! ICMP, which cannot be translated in pieces (RFC 7915 §1.2).
 //!
-//! Memory is bounded by bytes, by datagrams, and by datagrams per source (a /64 for IPv6). When it
-//! is used up, new fragments are dropped and old ones kept.
+//! Memory is bounded by bytes, by datagrams, and by datagrams per source: an IPv4 address, an IPv6
+//! /64, and in that an address by half of it. Whoever has used up what it may have makes room itself:
+//! its datagram that has waited longest is given up for the new one. Fragments that belong together
+//! come together, so who waits longest waits in vain most likely; and to drive out others' datagrams
+//! between their first and their last fragment, a flood must fill all memory within that moment.
+//! Were new fragments dropped instead, a few a second would keep it full.
 
 use core::{
     net::{Ipv4Addr, Ipv6Addr},
     ops::Range,
     time::Duration,
 };
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
-use hashbrown::HashMap;
 use wire::{
     ipv4::{self, Ipv4, SourceRoute},
     ipv6::{self, FragmentHeader, Ipv6},
@@ -22,7 +25,10 @@ use wire::{
     protocol,
 };
 
+use self::waiting::{Waiting, Whose};
 use crate::{key::Key, reason::DropReason};
+
+mod waiting;
 
 /// Pieces one datagram may come in: 65 535 bytes over links of 576 bytes are 118.
 const MAX_PIECES: usize = 256;
@@ -46,13 +52,6 @@ enum DatagramKey {
     },
 }
 
-/// Whose memory a datagram is counted against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    V4(Ipv4Addr),
-    V6([u8; 8]),
-}
-
 /// The family of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -62,21 +61,19 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 impl DatagramKey {
     fn family(&self) -> Family {
         match self {
             Self::V4 { .. } => Family::V4,
             Self::V6 { .. } => Family::V6,
-        }
-    }
-
-    fn source(&self) -> Source {
-        match self {
-            Self::V4 { src, .. } => Source::V4(*src),
-            Self::V6 { src, .. } => {
-                let [a, b, c, d, e, f, g, h, ..] = src.octets();
-                Source::V6([a, b, c, d, e, f, g, h])
-            }
         }
     }
 }
@@ -112,7 +109,6 @@ struct Datagram {
     total: Option<usize>,
     /// Fragments overlapped: nothing of it will pass.
     poisoned: bool,
-    serial: u64,
 }
 
 impl Datagram {
@@ -156,8 +152,19 @@ pub struct Limits {
     pub datagrams: usize,
     /// Bytes of fragments that wait for the rest, and 24 more for each. Default 16 MiB.
     pub bytes: usize,
-    /// Datagrams being put together for one source: an IPv4 address or an IPv6 /64. Default 64.
+    /// Datagrams being put together for one source: an IPv4 address or an IPv6 /64, of which each
+    /// address has up to half. Default 64.
     pub datagrams_per_source: usize,
+}
+
+impl Limits {
+    fn of(&self, whose: Whose) -> usize {
+        match whose {
+            Whose::Everybody => self.datagrams,
+            Whose::V4(_) | Whose::Network(_) => self.datagrams_per_source,
+            Whose::V6(_) => self.datagrams_per_source.div_ceil(2),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -173,14 +180,12 @@ impl Default for Limits {
 /// The fragments that wait for others.
 #[derive(Debug)]
 pub struct Reassembly {
-    datagrams: HashMap<DatagramKey, Datagram, Key>,
-    per_source: HashMap<Source, usize, Key>,
-    /// In the order of their arrival, which is that of their deadlines.
-    deadlines: VecDeque<(Instant, DatagramKey, u64)>,
+    waiting: Waiting,
     lifetime: Duration,
     limits: Limits,
     bytes: usize,
-    serial: u64,
+    /// Datagrams that have made room, by [`Family::index`], of whom nobody has been told yet.
+    made_room: [usize; 2],
 }
 
 /// What became of a packet.
@@ -198,13 +203,11 @@ impl Reassembly {
     #[must_use]
     pub fn new(key: Key, lifetime: Duration, limits: Limits) -> Self {
         Self {
-            datagrams: HashMap::with_hasher(key),
-            per_source: HashMap::with_hasher(key),
-            deadlines: VecDeque::new(),
+            waiting: Waiting::new(key),
             lifetime,
             limits,
             bytes: 0,
-            serial: 0,
+            made_room: [0; 2],
         }
     }
 
@@ -223,27 +226,29 @@ impl Reassembly {
     /// Datagrams that are being put together.
     #[must_use]
     pub fn datagrams(&self) -> usize {
-        self.datagrams.len()
+        self.waiting.len(Whose::Everybody)
     }
 
     /// When the oldest datagram runs out of time.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.deadlines.front().map(|(deadline, ..)| *deadline)
+        self.waiting.next_deadline().map(|(_, deadline)| deadline)
     }
 
-    /// Gives up datagrams that have run out of time, and tells of each.
-    pub fn expire(&mut self, now: Instant, mut given_up: impl FnMut(Family)) {
-        while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
-            if deadline > now {
-                break;
+    /// Gives up datagrams that have run out of time ([`DropReason::FragmentTimeout`]), and tells of
+    /// each, and of each that has made room for another since the last time
+    /// ([`DropReason::FragmentDisplaced`]).
+    pub fn expire(&mut self, now: Instant, mut given_up: impl FnMut(Family, DropReason)) {
+        for family in Family::ALL {
+            for _ in 0..core::mem::take(&mut self.made_room[family.index()]) {
+                given_up(family, DropReason::FragmentDisplaced);
             }
-            self.deadlines.pop_front();
-            let known = self.datagrams.get(&key);
-            if known.is_some_and(|datagram| datagram.serial == serial) {
-                given_up(key.family());
-                self.forget(&key);
-            }
+        }
+        while let Some((key, deadline)) = self.waiting.next_deadline()
+            && deadline <= now
+        {
+            given_up(key.family(), DropReason::FragmentTimeout);
+            self.forget(&key);
         }
     }
 
@@ -259,11 +264,8 @@ impl Reassembly {
         let payload = buf.bytes().get(arrival.payload.clone());
         let payload = payload.unwrap_or_default();
         self.add(&arrival, payload, now)?;
-        if !self
-            .datagrams
-            .get(&arrival.key)
-            .is_some_and(Datagram::is_complete)
-        {
+        let datagram = self.waiting.get(&arrival.key);
+        if !datagram.is_some_and(Datagram::is_complete) {
             return Ok(Outcome::Kept);
         }
         match self.forget(&arrival.key) {
@@ -275,7 +277,7 @@ impl Reassembly {
     fn add(&mut self, arrival: &Arrival, payload: &[u8], now: Instant) -> Result<(), DropReason> {
         check_place(arrival, payload.len())?;
         self.make_room(arrival, payload.len(), now)?;
-        let Some(datagram) = self.datagrams.get_mut(&arrival.key) else {
+        let Some(datagram) = self.waiting.get_mut(&arrival.key) else {
             return Err(DropReason::FragmentMemory);
         };
         if datagram.poisoned {
@@ -292,53 +294,36 @@ impl Reassembly {
 
     /// Makes sure that there is an entry for the datagram and memory for the fragment.
     fn make_room(&mut self, arrival: &Arrival, len: usize, now: Instant) -> Result<(), DropReason> {
-        if self.bytes + len + size_of::<Piece>() > self.limits.bytes {
+        let cost = len + size_of::<Piece>();
+        if cost > self.limits.bytes {
             return Err(DropReason::FragmentMemory);
         }
-        if self.datagrams.contains_key(&arrival.key) {
-            return Ok(());
+        if !self.waiting.contains(&arrival.key) {
+            for whose in arrival.key.lines().into_iter().flatten() {
+                while self.waiting.len(whose) >= self.limits.of(whose) {
+                    self.give_up_oldest(whose, &arrival.key)?;
+                }
+            }
         }
-        let source = arrival.key.source();
-        let of_source = self.per_source.get(&source).copied().unwrap_or_default();
-        if self.datagrams.len() >= self.limits.datagrams
-            || of_source >= self.limits.datagrams_per_source
-        {
-            return Err(DropReason::FragmentMemory);
+        while self.bytes + cost > self.limits.bytes {
+            self.give_up_oldest(Whose::Everybody, &arrival.key)?;
         }
-        self.serial += 1;
-        let datagram = Datagram {
-            serial: self.serial,
-            ..Datagram::default()
-        };
-        self.datagrams.insert(arrival.key, datagram);
-        *self.per_source.entry(source).or_default() += 1;
-        self.set_deadline(arrival.key, now + self.lifetime);
+        self.waiting.join(arrival.key, now + self.lifetime);
         Ok(())
     }
 
-    /// Completed datagrams leave their deadlines behind. Before those outnumber what the limits
-    /// allow to be waiting, they are cleared away: once for many datagrams.
-    fn set_deadline(&mut self, key: DatagramKey, deadline: Instant) {
-        if self.deadlines.len() >= 2 * self.limits.datagrams {
-            let datagrams = &self.datagrams;
-            self.deadlines.retain(|(_, key, serial)| {
-                let known = datagrams.get(key);
-                known.is_some_and(|datagram| datagram.serial == *serial)
-            });
-        }
-        self.deadlines.push_back((deadline, key, self.serial));
+    /// Makes room for a fragment of the datagram `of`, but not at the cost of that itself.
+    fn give_up_oldest(&mut self, whose: Whose, of: &DatagramKey) -> Result<(), DropReason> {
+        let oldest = self.waiting.oldest(whose).filter(|oldest| oldest != of);
+        let oldest = oldest.ok_or(DropReason::FragmentMemory)?;
+        self.made_room[oldest.family().index()] += 1;
+        self.forget(&oldest);
+        Ok(())
     }
 
     fn forget(&mut self, key: &DatagramKey) -> Option<Datagram> {
-        let datagram = self.datagrams.remove(key)?;
+        let datagram = self.waiting.leave(key)?;
         self.bytes -= datagram.cost();
-        let source = key.source();
-        if let Some(count) = self.per_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_source.remove(&source);
-            }
-        }
         Some(datagram)
     }
 }

@@ -139,6 +139,7 @@ fn of_translation(reason: xlat::DropReason) -> Cause {
         | Why::FragmentOverlap
         | Why::FragmentTimeout
         | Why::FragmentMemory
+        | Why::FragmentDisplaced
         | Why::FragmentedIcmp
         | Why::UdpChecksumMissingInFragment
         | Why::ExtensionAfterFragment => Cause::Fragments,
@@ -183,6 +184,7 @@ mod tests {
                 "fragment-overlap",
                 "fragment-timeout",
                 "fragment-memory",
+                "fragment-displaced",
                 "fragmented-icmp",
                 "udp-checksum-missing-in-fragment",
                 "extension-after-fragment",

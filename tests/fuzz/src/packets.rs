@@ -12,6 +12,7 @@ use clat_core::{
 use nat64::{Config, Engine, Transmit, ports::PortRange};
 use pref64::{Pref64, siit::NonGlobal};
 use wire::{
+    counters::ReasonCounters,
     offload::{Offload, VIRTIO_NET_HEADER},
     packet::PacketBuf,
 };
@@ -92,7 +93,7 @@ pub(crate) fn clat_outbound(data: &[u8]) {
     check_counters(
         stats.packets_in.get(),
         stats.translated.get(),
-        stats.dropped.total() - stats.dropped.get(xlat::DropReason::FragmentTimeout),
+        stats.dropped.total() - given_up(&stats.dropped),
     );
 }
 
@@ -115,8 +116,16 @@ pub(crate) fn clat_inbound(data: &[u8]) {
     check_counters(
         stats.packets_in.get(),
         stats.translated.get(),
-        stats.dropped.total() - stats.dropped.get(xlat::DropReason::FragmentTimeout),
+        stats.dropped.total() - given_up(&stats.dropped),
     );
+}
+
+/// Datagrams whose fragments were counted when they came.
+fn given_up(dropped: &ReasonCounters<xlat::DropReason>) -> u64 {
+    xlat::DropReason::OF_DATAGRAMS
+        .map(|it| dropped.get(it))
+        .iter()
+        .sum()
 }
 
 fn check_counters(came: u64, passed: u64, dropped: u64) {
@@ -219,9 +228,7 @@ fn check_nat64_counters(engine: &Engine) {
     let stats = engine.stats();
     for direction in [&stats.from_v6, &stats.from_v4] {
         // Dropped after they were kept.
-        let late = direction
-            .dropped_by_translation
-            .get(xlat::DropReason::FragmentTimeout)
+        let late = given_up(&direction.dropped_by_translation)
             + direction
                 .dropped_by_state
                 .get(nat64::DropReason::SynUnanswered);
@@ -340,7 +347,7 @@ pub(crate) fn reassembly(data: &[u8]) {
     let mut buf = PacketBuf::new();
     while let Some(packet) = input.packet() {
         now += packet.pause();
-        kept.expire(now, |_| {});
+        kept.expire(now, |_, _| {});
         if buf.set(packet.bytes).is_err() {
             continue;
         }
@@ -352,7 +359,7 @@ pub(crate) fn reassembly(data: &[u8]) {
         assert!(kept.bytes() <= FRAGMENTS.bytes, "{} bytes", kept.bytes());
         assert!(kept.datagrams() <= FRAGMENTS.datagrams);
     }
-    kept.expire(now + Duration::from_secs(5), |_| {});
+    kept.expire(now + Duration::from_secs(5), |_, _| {});
     assert_eq!((kept.bytes(), kept.datagrams()), (0, 0));
     assert_eq!(kept.next_expiry(), None);
 }

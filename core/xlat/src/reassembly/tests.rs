@@ -132,7 +132,7 @@ fn plat_3_4_02_a_deadline_is_that_of_one_datagram() {
     }
     let later = start + LIFETIME - Duration::from_secs(1);
     assert_eq!(take(&mut fragments, &parts[0], later), Ok(None));
-    fragments.expire(start + LIFETIME, |_| panic!("given up too early"));
+    fragments.expire(start + LIFETIME, |_, _| panic!("given up too early"));
     let again = take(&mut fragments, &parts[1], start + LIFETIME);
     assert!(again.unwrap().is_some());
 }
@@ -149,12 +149,15 @@ fn plat_5_3_01_new_limits_hold_for_what_comes() {
     };
     fragments.set_limits(2 * LIFETIME, limits);
     assert_eq!(take(&mut fragments, &start(2), now), Ok(None));
-    let refused = Err(DropReason::FragmentMemory);
-    assert_eq!(take(&mut fragments, &start(3), now), refused);
+    assert_eq!(fragments.datagrams(), 2);
     // What was there keeps its time.
-    fragments.expire(now + LIFETIME, |_| ());
+    fragments.expire(now + LIFETIME, |_, _| ());
     assert_eq!(fragments.datagrams(), 1);
-    fragments.expire(now + 2 * LIFETIME, |_| ());
+    for id in 3..9 {
+        assert_eq!(take(&mut fragments, &start(id), now), Ok(None));
+        assert_eq!(fragments.datagrams(), 2);
+    }
+    fragments.expire(now + 2 * LIFETIME, |_, _| ());
     assert_eq!(fragments.datagrams(), 0);
 }
 
@@ -197,18 +200,25 @@ fn plat_3_4_02_incomplete_datagrams_are_given_up_in_time() {
     assert_eq!(take(&mut fragments, &parts[0], now), Ok(None));
     assert_eq!(fragments.next_expiry(), Some(now + LIFETIME));
     let mut given_up = Vec::new();
-    fragments.expire(now + LIFETIME - Duration::from_millis(1), |family| {
-        given_up.push(family);
-    });
+    fragments.expire(
+        now + LIFETIME - Duration::from_millis(1),
+        |family, reason| {
+            given_up.push((family, reason));
+        },
+    );
     assert!(given_up.is_empty());
-    fragments.expire(now + LIFETIME, |family| given_up.push(family));
-    assert_eq!(given_up, [Family::V4]);
+    fragments.expire(now + LIFETIME, |family, reason| {
+        given_up.push((family, reason));
+    });
+    assert_eq!(given_up, [(Family::V4, DropReason::FragmentTimeout)]);
     assert_eq!((fragments.bytes(), fragments.datagrams()), (0, 0));
     // The rest starts a datagram of its own, and a completed one is not given up later.
     assert_eq!(take(&mut fragments, &parts[1], now + LIFETIME), Ok(None));
     let whole = take(&mut fragments, &parts[0], now + LIFETIME);
     assert!(matches!(whole, Ok(Some(_))));
-    fragments.expire(now + 10 * LIFETIME, |family| given_up.push(family));
+    fragments.expire(now + 10 * LIFETIME, |family, reason| {
+        given_up.push((family, reason));
+    });
     assert_eq!(given_up.len(), 1);
 }
 
@@ -300,33 +310,111 @@ fn plat_3_4_03_impossible_fragments_are_refused() {
     }
 }
 
+/// Sources that send first fragments: their /64 and host, by the last byte of each.
+fn first(network: u8, host: u8, id: u32, len: usize) -> Vec<u8> {
+    let mut packet = fragment(true, id, 0, true, &noise(len));
+    (packet[15], packet[23]) = (network, host);
+    packet
+}
+
+/// The second and last fragment of such a datagram.
+fn rest(network: u8, host: u8, id: u32, at: usize) -> Vec<u8> {
+    let mut packet = fragment(true, id, at, false, &noise(8));
+    (packet[15], packet[23]) = (network, host);
+    packet
+}
+
 #[test]
 fn plat_5_3_01_fragments_are_limited_in_every_way() {
     let now = origin();
-    let refused = Err(DropReason::FragmentMemory);
-    let start = |id, len| fragment(true, id, 0, true, &noise(len));
     let mut fragments = fragments(Limits {
         datagrams: 10,
         datagrams_per_source: 4,
-        bytes: 10 * (800 + 24),
+        bytes: 11 * (800 + 24),
     });
-    for id in 0..4 {
-        assert_eq!(take(&mut fragments, &start(id, 800), now), Ok(None));
+    // An address has half of what its /64 has.
+    for id in 0..9 {
+        assert_eq!(take(&mut fragments, &first(1, 1, id, 800), now), Ok(None));
+        assert_eq!(fragments.datagrams(), 2.min(1 + id as usize));
     }
-    assert_eq!(take(&mut fragments, &start(4, 800), now), refused);
-    // Other sources have room, until the memory is full.
-    for n in 0..6 {
-        let mut packet = start(9, 800);
-        packet[12] = n + 1;
-        assert_eq!(take(&mut fragments, &packet, now), Ok(None), "{n}");
+    for host in 2..9 {
+        assert_eq!(take(&mut fragments, &first(1, host, 1, 800), now), Ok(None));
+        assert_eq!(fragments.datagrams(), 4.min(1 + usize::from(host)));
+    }
+    for network in 2..99 {
+        let start = first(network, 1, 1, 800);
+        assert_eq!(take(&mut fragments, &start, now), Ok(None));
+        assert!(fragments.datagrams() <= 10);
     }
     assert_eq!((fragments.datagrams(), fragments.bytes()), (10, 8240));
-    let more = fragment(true, 0, 800, true, &noise(8));
-    assert_eq!(take(&mut fragments, &more, now), refused);
-    // What was there before is not evicted, and leaves in its time.
-    fragments.expire(now + LIFETIME, |_| ());
+    // An IPv4 address has all of a source's.
+    for id in 0..9 {
+        let start = fragment(false, id, 0, true, &noise(8));
+        assert_eq!(take(&mut fragments, &start, now), Ok(None));
+    }
+    let of_v4 = fragments.waiting.len(Whose::V4(A4));
+    assert_eq!((of_v4, fragments.datagrams()), (4, 10));
+    fragments.expire(now + LIFETIME, |_, _| ());
     assert_eq!((fragments.datagrams(), fragments.bytes()), (0, 0));
-    assert_eq!(take(&mut fragments, &start(4, 800), now), Ok(None));
+}
+
+/// Bytes, too, are those of whoever waits longest, but a datagram makes no room for itself.
+#[test]
+fn plat_5_3_01_who_waits_longest_makes_room() {
+    let now = origin();
+    let mut fragments = fragments(Limits {
+        bytes: 3 * (800 + 24),
+        ..Limits::default()
+    });
+    let refused = Err(DropReason::FragmentMemory);
+    for network in 1..=3 {
+        let start = first(network, 1, 1, 800);
+        assert_eq!(take(&mut fragments, &start, now), Ok(None));
+    }
+    assert_eq!(take(&mut fragments, &rest(1, 1, 1, 800), now), refused);
+    let fourth = first(4, 1, 1, 800);
+    assert_eq!(take(&mut fragments, &fourth, now), Ok(None));
+    assert_eq!((fragments.datagrams(), fragments.bytes()), (3, 2472));
+    // The second has gone for the end of the fourth, and the third is there.
+    let whole = take(&mut fragments, &rest(4, 1, 1, 800), now);
+    assert!(whole.unwrap().is_some());
+    let whole = take(&mut fragments, &rest(3, 1, 1, 800), now);
+    assert!(whole.unwrap().is_some());
+    assert_eq!(fragments.datagrams(), 0);
+    // What can never fit drives out nobody.
+    assert_eq!(take(&mut fragments, &first(1, 1, 1, 800), now), Ok(None));
+    assert_eq!(take(&mut fragments, &first(2, 1, 1, 2480), now), refused);
+    assert_eq!(fragments.datagrams(), 1);
+    let mut told = Vec::new();
+    fragments.expire(now, |family, reason| told.push((family, reason)));
+    assert_eq!(told, [(Family::V6, DropReason::FragmentDisplaced); 2]);
+    fragments.expire(now, |_, _| panic!("told twice"));
+}
+
+/// Whoever sends first fragments only, or names another as their source, keeps no datagram away
+/// whose fragments come together.
+#[test]
+fn plat_5_3_01_a_flood_of_fragments_stops_nobody() {
+    let now = origin();
+    let mut fragments = fragments(Limits::default());
+    for id in 0..2000u16 {
+        // A neighbour, the server's own address, and everybody.
+        let neighbour = first(1, 2, id.into(), 800);
+        let forged = fragment(false, id.into(), 0, true, &noise(800));
+        let [network, _] = id.to_be_bytes();
+        for packet in [neighbour, forged, first(network, 3, id.into(), 800)] {
+            assert_eq!(take(&mut fragments, &packet, now), Ok(None));
+        }
+        if id % 100 == 0 {
+            assert_eq!(take(&mut fragments, &first(1, 1, 7, 800), now), Ok(None));
+            let whole = take(&mut fragments, &rest(1, 1, 7, 800), now);
+            assert!(whole.unwrap().is_some());
+            for (at, part) in split(false, 60_000, &noise(2000), 1232).iter().enumerate() {
+                let done = take(&mut fragments, part, now).unwrap();
+                assert_eq!(done.is_some(), at == 1);
+            }
+        }
+    }
 }
 
 /// RFC 3168 §5.3.
@@ -412,18 +500,15 @@ fn plat_5_3_01_completed_datagrams_leave_nothing_behind() {
     let now = origin();
     let waiting = fragment(true, 5000, 0, true, &noise(8));
     assert_eq!(take(&mut fragments, &waiting, now), Ok(None));
-    let mut most = 0;
     for id in 0..1000 {
         for part in split(true, id, &noise(16), 8) {
             take(&mut fragments, &part, now).unwrap();
         }
-        most = most.max(fragments.deadlines.len());
+        assert_eq!(fragments.datagrams(), 1);
     }
-    // Cleared away in time, but not with every datagram.
-    assert_eq!(most, 20);
     // The one that still waits was not forgotten.
     let mut given_up = 0;
-    fragments.expire(now + LIFETIME, |_| given_up += 1);
+    fragments.expire(now + LIFETIME, |_, _| given_up += 1);
     assert_eq!((given_up, fragments.datagrams()), (1, 0));
 }
 
@@ -444,18 +529,15 @@ proptest! {
         let mut now = origin();
         for (v6, id, offset, more, len, pause) in packets {
             now += Duration::from_secs(pause);
-            fragments.expire(now, |_| ());
+            fragments.expire(now, |_, _| ());
             let packet = fragment(v6, id, offset * 8, more, &noise(len));
             let _ = take(&mut fragments, &packet, now);
             prop_assert!(fragments.bytes() <= 2000);
             prop_assert!(fragments.datagrams() <= 5);
-            let held: usize = fragments.datagrams.values().map(Datagram::cost).sum();
+            let held: usize = fragments.waiting.all().map(Datagram::cost).sum();
             prop_assert_eq!(fragments.bytes(), held);
-            let counted: usize = fragments.per_source.values().sum();
-            prop_assert_eq!(fragments.datagrams(), counted);
         }
-        fragments.expire(now + LIFETIME, |_| ());
+        fragments.expire(now + LIFETIME, |_, _| ());
         prop_assert_eq!((fragments.bytes(), fragments.datagrams()), (0, 0));
-        prop_assert!(fragments.per_source.is_empty());
     }
 }

@@ -224,7 +224,7 @@ fn plat_5_3_01_a_fragment_flood_from_both_sides() {
             *packet = first.carrying(&same_part);
         },
     );
-    flooded.assert_bounded((before, ROOM), &["fragment-memory"]);
+    flooded.assert_bounded((before, ROOM), &["fragment-displaced"]);
 }
 
 /// Errors about nobody's packets, and among them those about the very flows that are to live.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use clat_core::engine::DirectionStats;
+use wire::counters::ReasonCounters;
 
 use super::{MOST_BINDINGS, MOST_SESSIONS, POOL, PORTS, World};
 
@@ -14,10 +15,9 @@ impl World {
         }
         let stats = self.plat.stats();
         for direction in [&stats.from_v6, &stats.from_v4] {
-            let timed_out = xlat::DropReason::FragmentTimeout;
             let dropped = direction.dropped_by_state.total()
                 + direction.dropped_by_translation.total()
-                - direction.dropped_by_translation.get(timed_out);
+                - given_up(&direction.dropped_by_translation);
             let went_on = direction.passed.get() + direction.kept.get();
             assert_eq!(direction.packets_in.get(), went_on + dropped);
         }
@@ -49,7 +49,14 @@ impl World {
 }
 
 pub(super) fn check_clat(stats: &DirectionStats) {
-    let timed_out = xlat::DropReason::FragmentTimeout;
-    let dropped = stats.dropped.total() - stats.dropped.get(timed_out);
+    let dropped = stats.dropped.total() - given_up(&stats.dropped);
     assert_eq!(stats.packets_in.get(), stats.translated.get() + dropped);
+}
+
+/// Datagrams whose fragments were counted when they came.
+fn given_up(dropped: &ReasonCounters<xlat::DropReason>) -> u64 {
+    xlat::DropReason::OF_DATAGRAMS
+        .map(|it| dropped.get(it))
+        .iter()
+        .sum()
 }

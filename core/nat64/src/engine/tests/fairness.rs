@@ -1,5 +1,6 @@
 //! Who may use the NAT64, and how much of it.
 
+use super::shards::{Shards, in_fragments4, source4};
 use super::*;
 use crate::{
     static_bib::StaticBinding,
@@ -262,16 +263,60 @@ fn plat_5_3_01_fragments_of_the_two_sides_do_not_share_memory() {
     let mut nat = Nat::new(config);
     let seen = nat.udp((CLIENT, 5000), (SERVER, 53));
     let packet = udp6((CLIENT, 5000), (SERVER, 53), &[0; 2000]);
-    let no_memory = Fate::Dropped(Why::Translation(xlat::DropReason::FragmentMemory));
-    for id in 0..4 {
+    let answer = in_fragments4(&udp4((SERVER, 53), seen, &[0; 2000]), 7);
+    assert_eq!(nat.send(&answer[0]), Fate::Forwarded(vec![]));
+    for id in 0..100 {
         let fate = nat.send(&in_fragments6(&packet, id)[0]);
         assert_eq!(fate, Fate::Forwarded(vec![]));
     }
-    assert_eq!(nat.send(&in_fragments6(&packet, 4)[0]), no_memory);
-    let mut header = V4::new(SERVER, seen.0, 17);
-    header.mf = true;
-    let fate = nat.send(&header.carrying(&[0; 24]));
-    assert_eq!(fate, Fate::Forwarded(vec![]));
+    assert_eq!(nat.engine.fragments_v6.datagrams(), 4);
+    assert!(!nat.send(&answer[1]).into_packets().is_empty());
+}
+
+/// One host that sends first fragments only, or whoever does so under the address of a server, keeps
+/// no datagram of the host's neighbours and no answer of that server away.
+#[test]
+fn plat_5_3_01_a_flood_of_fragments_stops_neither_neighbours_nor_a_server() {
+    for count in [1, 8] {
+        let mut shards = Shards::new(&config(), count);
+        let passes = |shards: &mut Shards, parts: Vec<Vec<u8>>| {
+            let fates = parts.iter().map(|it| shards.send(it));
+            !fates.last().unwrap().into_packets().is_empty()
+        };
+        let question =
+            |client, id| in_fragments6(&udp6((client, 5000), (SERVER, 53), &[7; 2000]), id);
+        let first = shards.send(&udp6((CLIENT, 5000), (SERVER, 53), b"x"));
+        let seen = source4(&first.packet());
+        let answer = |id| in_fragments4(&udp4((SERVER, 53), seen, &[7; 2000]), id);
+        for id in 0..200 {
+            assert_eq!(
+                shards.send(&question(OTHER, id)[0]),
+                Fate::Forwarded(vec![])
+            );
+            let id = u16::try_from(id).unwrap();
+            assert_eq!(shards.send(&answer(id)[0]), Fate::Forwarded(vec![]));
+        }
+        for id in 1000..1100 {
+            assert!(passes(&mut shards, question(CLIENT, id.into())));
+            assert!(passes(&mut shards, answer(id)));
+        }
+        // Each that made room is told of, as one that no others came for.
+        for engine in &mut shards.engines {
+            engine.handle_timeout(shards.now);
+        }
+        let stats = shards.engines.iter().map(Engine::stats).collect::<Vec<_>>();
+        let stats = Stats::sum(&stats);
+        let (held6, held4) = shards.engines.iter().fold((0, 0), |sum, it| {
+            let (v6, v4) = (&it.fragments_v6, &it.fragments_v4);
+            (sum.0 + v6.datagrams() as u64, sum.1 + v4.datagrams() as u64)
+        });
+        let gone = |side: &crate::stats::DirectionStats| side.dropped_by_translation.total();
+        assert_eq!(
+            (gone(&stats.from_v6), gone(&stats.from_v4)),
+            (200 - held6, 200 - held4)
+        );
+        assert!(held6 <= 32 && held4 <= 64);
+    }
 }
 
 #[test]

@@ -58,23 +58,36 @@ fn plat_5_3_01_limits_are_those_of_all_shards_together() {
     assert_eq!(taken(&mut shards, syn), 8);
 }
 
-/// Half of them for either side, and of a source's no more than a source may have.
+/// How many datagrams wait in all shards, on either side, after fragments of more than may.
+fn waiting(shards: &mut Shards) -> (usize, usize) {
+    let datagram = udp6((CLIENT, 5000), (SERVER, 53), &[0; 2000]);
+    let whole = udp4((SERVER, 53), (POOL, 5000), &[0; 2000]);
+    for n in 1..=400u16 {
+        let parts = [
+            in_fragments6(&datagram, n.into()).remove(0),
+            in_fragments4(&whole, n).remove(0),
+        ];
+        for part in parts {
+            assert_eq!(shards.send(&part), Fate::Forwarded(vec![]));
+        }
+    }
+    let sides = |it: &Engine| (it.fragments_v6.datagrams(), it.fragments_v4.datagrams());
+    let all = shards.engines.iter().map(sides);
+    all.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+}
+
+/// Half of them for either side, and of a source's no more than a source may have, of which an IPv6
+/// address has half.
 #[test]
 fn plat_5_3_01_fragments_are_those_of_all_shards_together() {
-    let datagram = udp6((CLIENT, 5000), (SERVER, 53), &[0; 2000]);
-    let part6 = |n: u16| in_fragments6(&datagram, n.into()).remove(0);
-    let whole = udp4((SERVER, 53), (POOL, 5000), &[0; 2000]);
-    let part4 = |n: u16| in_fragments4(&whole, n).remove(0);
     let mut limits = config().limits;
     limits.fragments.datagrams = 16;
     let mut shards = Shards::new(&Config { limits, ..config() }, 4);
-    assert_eq!(taken(&mut shards, part6), 8);
-    assert_eq!(taken(&mut shards, part4), 8);
+    assert_eq!(waiting(&mut shards), (8, 8));
     limits = config().limits;
-    limits.fragments.datagrams_per_source = 8;
+    limits.fragments.datagrams_per_source = 16;
     let mut shards = Shards::new(&Config { limits, ..config() }, 4);
-    assert_eq!(taken(&mut shards, part6), 8);
-    assert_eq!(taken(&mut shards, part4), 8);
+    assert_eq!(waiting(&mut shards), (8, 16));
     // And so it stays with a new configuration.
     let mut sessions = Shards::new(&config(), 4);
     for engine in &mut sessions.engines {
@@ -86,10 +99,10 @@ fn plat_5_3_01_fragments_are_those_of_all_shards_together() {
     assert_eq!(taken(&mut sessions, flow), 8);
     for engine in &mut shards.engines {
         let mut limits = config().limits;
-        limits.fragments.datagrams_per_source = 16;
+        limits.fragments.datagrams_per_source = 32;
         engine.reconfigure(Config { limits, ..config() }).unwrap();
     }
-    assert_eq!(taken(&mut shards, |n| part6(1000 + n)), 8);
+    assert_eq!(waiting(&mut shards), (16, 32));
 }
 
 /// RFC 6864 section 5.3.1: all shards write the address of the pool.
