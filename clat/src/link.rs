@@ -138,13 +138,18 @@ pub(crate) fn addresses(interface: &Interface) -> Vec<HostAddress> {
         .collect()
 }
 
-/// Whether the host has IPv4 without us. The kernel keeps the route of an interface whose cable was
-/// pulled out; that one leads nowhere.
-pub(crate) fn has_native_ipv4(snapshot: &Snapshot, own: &str) -> bool {
+/// Whether the host's network has IPv4 without us. The kernel keeps the route of an interface whose
+/// cable was pulled out; that one leads nowhere.
+///
+/// An interface without a link-layer address is a tunnel as a rule, and no network: if the CLAT gave
+/// way to a VPN whose server is reached through it, both would be gone. It counts where it is the
+/// CLAT's own `link` (a modem, with a routed address).
+pub(crate) fn has_native_ipv4(snapshot: &Snapshot, own: &str, link: Option<u32>) -> bool {
+    let is_network = |it: &Interface| it.mac.is_some() || Some(it.index) == link;
     let mut routes = snapshot.ipv4_default.iter();
     routes.any(|index| {
         let interface = snapshot.by_index(*index);
-        interface.is_some_and(|it| it.running && it.name != own)
+        interface.is_some_and(|it| it.running && it.name != own && is_network(it))
     })
 }
 
@@ -347,11 +352,26 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.interfaces.push(interface(5, "clat0"));
         snapshot.ipv4_default = vec![5];
-        assert!(!has_native_ipv4(&snapshot, "clat0"));
+        assert!(!has_native_ipv4(&snapshot, "clat0", Some(4)));
         snapshot.ipv4_default = vec![5, 3];
-        assert!(has_native_ipv4(&snapshot, "clat0"));
+        assert!(has_native_ipv4(&snapshot, "clat0", Some(4)));
         snapshot.interfaces[2].running = false;
-        assert!(!has_native_ipv4(&snapshot, "clat0"));
+        assert!(!has_native_ipv4(&snapshot, "clat0", Some(4)));
+    }
+
+    #[test]
+    fn clat_c_02_a_tunnel_is_no_native_ipv4_unless_the_clat_is_on_it() {
+        let mut snapshot = snapshot();
+        let mut tunnel = interface(6, "tun0");
+        tunnel.mac = None;
+        snapshot.interfaces.push(tunnel);
+        snapshot.ipv4_default = vec![6];
+        assert!(!has_native_ipv4(&snapshot, "clat0", None));
+        assert!(!has_native_ipv4(&snapshot, "clat0", Some(3)));
+        assert!(has_native_ipv4(&snapshot, "clat0", Some(6)));
+        // Beside a network with IPv4 it changes nothing.
+        snapshot.ipv4_default = vec![6, 4];
+        assert!(has_native_ipv4(&snapshot, "clat0", Some(3)));
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             addresses: interface.map(link::addresses).unwrap_or_default(),
             prefixes: index.map_or_else(Vec::new, |index| self.discovery.prefixes(index)),
             live: index.map_or_else(Vec::new, |index| self.discovery.live(index)),
-            native_ipv4: link::has_native_ipv4(snapshot, own),
+            native_ipv4: link::has_native_ipv4(snapshot, own, index),
             other_clat: link::other_clat(snapshot, own),
         }
     }

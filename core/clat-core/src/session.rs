@@ -104,7 +104,7 @@ pub struct Facts {
     pub prefixes: Vec<Pref64>,
     /// Every NAT64 prefix that still holds on it, as flows that began earlier may need it.
     pub live: Vec<Pref64>,
-    /// The host has an IPv4 default route that is not the CLAT's.
+    /// The host has an IPv4 default route to a network: neither the CLAT's nor a tunnel's.
     pub native_ipv4: bool,
     /// Another interface that has an address of 192.0.0.0/29 and had it first.
     pub other_clat: Option<String>,

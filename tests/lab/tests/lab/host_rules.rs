@@ -9,7 +9,7 @@ use lab::{
     process::{Daemon, command},
     servers::HELLO,
     topology::{LAN, Network, Options, SERVER, SERVER6},
-    wiring::connect,
+    wiring::{connect, hold_tun},
 };
 
 use crate::Running;
@@ -97,6 +97,26 @@ fn clat_c_02_native_ipv4_comes_and_goes() {
     network.host.must("ip route del default via 10.9.9.1");
     running.clat.wait_for(" running: ", SOON);
     network.host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+}
+
+/// A VPN takes all of IPv4, and its server is reached by the CLAT: that does not give way to it.
+#[test]
+fn clat_c_02_a_vpn_over_the_clat_is_no_native_ipv4() {
+    let running = Running::new("vpn");
+    let host = &running.network.host;
+    let _vpn = hold_tun(host, "tun9");
+    host.must("ip link set tun9 up");
+    host.must("ip addr add 10.8.0.2/24 dev tun9");
+    host.must(&format!("ip route add {SERVER} dev clat0"));
+    host.must("ip route add default via 10.8.0.1 dev tun9 metric 50");
+    let route = host.must("ip route get 192.0.2.77");
+    assert!(route.contains("dev tun9"), "{route}");
+    for _ in 0..4 {
+        host.must(&format!("ping -n -c 1 -W 2 {SERVER}"));
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let said = running.clat.output();
+    assert!(!said.contains("resting"), "{said}");
 }
 
 /// In mode `always` it runs beside native IPv4, and the native route is the better one.
