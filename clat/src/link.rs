@@ -45,29 +45,44 @@ impl Preference<'_> {
     }
 }
 
-/// The configured link; else the one in use while it has a prefix; else the best that has one; else
-/// the best.
+/// What is there for the CLAT on a link, from little to much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Offer {
+    /// No NAT64 prefix is known.
+    Nothing,
+    /// One is, but the host has no address there to go with it.
+    Prefix,
+    /// All that it needs.
+    Enough,
+}
+
+/// The configured link; else the one in use while it has enough; else the best that has; else the
+/// same of those that have a prefix; else the best.
 pub(crate) fn choose(
     snapshot: &Snapshot,
     preference: &Preference<'_>,
-    has_prefix: impl Fn(u32) -> bool,
+    offer: impl Fn(&Interface) -> Offer,
 ) -> Option<Chosen> {
     let usable = |it: &&Interface| preference.allows(it);
     if let Some(name) = preference.configured {
         let interface = snapshot.by_name(name).filter(usable);
         return interface.map(Chosen::of);
     }
-    let has_prefix = |it: &&Interface| has_prefix(it.index);
     let by_index = |index: u32| snapshot.by_index(index).filter(usable);
     let by_route = || (snapshot.ipv6_default.iter()).filter_map(|index| by_index(*index));
     // A link without a route and without a link-layer address may be the loopback interface.
     let ethernet = |it: &&Interface| it.mac.is_some() && preference.allows(it);
     let all = || snapshot.interfaces.iter().filter(ethernet);
-    let current = preference.current.and_then(by_index);
-    let chosen = current
-        .filter(has_prefix)
-        .or_else(|| by_route().find(has_prefix))
-        .or_else(|| all().find(has_prefix))
+    let best = |least: Offer| {
+        let enough = |it: &&Interface| offer(it) >= least;
+        let current = preference.current.and_then(by_index);
+        current
+            .filter(enough)
+            .or_else(|| by_route().find(enough))
+            .or_else(|| all().find(enough))
+    };
+    let chosen = best(Offer::Enough)
+        .or_else(|| best(Offer::Prefix))
         .or_else(|| by_route().next())
         .or_else(|| all().next());
     chosen.map(Chosen::of)
@@ -206,7 +221,11 @@ mod tests {
     }
 
     fn chosen(snapshot: &Snapshot, preference: &Preference<'_>, prefixes: &[u32]) -> String {
-        let chosen = choose(snapshot, preference, |index| prefixes.contains(&index));
+        let offer = |it: &Interface| match prefixes.contains(&it.index) {
+            true => Offer::Enough,
+            false => Offer::Nothing,
+        };
+        let chosen = choose(snapshot, preference, offer);
         chosen.map_or_else(String::new, |it| it.name)
     }
 
@@ -241,6 +260,33 @@ mod tests {
         assert_eq!(chosen(&snapshot, &preference, &[4]), "wlan0");
         snapshot.interfaces[2].running = false;
         assert_eq!(chosen(&snapshot, &preference, &[3]), "wlan0");
+    }
+
+    /// Whatever else the one in use or the one of the best route may have.
+    #[test]
+    fn clat_c_03_a_prefix_alone_is_not_enough() {
+        let mut snapshot = snapshot();
+        let chosen = |snapshot: &Snapshot, current, enough: u32| {
+            let preference = Preference {
+                configured: None,
+                own: "clat0",
+                current,
+                ethernet: true,
+            };
+            let offer = |it: &Interface| match it.index {
+                index if index == enough => Offer::Enough,
+                4 => Offer::Prefix,
+                _ => Offer::Nothing,
+            };
+            choose(snapshot, &preference, offer).unwrap().name
+        };
+        for current in [None, Some(4), Some(3)] {
+            assert_eq!(chosen(&snapshot, current, 3), "eth0");
+            assert_eq!(chosen(&snapshot, current, 2), "br0");
+            assert_eq!(chosen(&snapshot, current, 0), "wlan0");
+        }
+        snapshot.ipv6_default = vec![3];
+        assert_eq!(chosen(&snapshot, None, 0), "wlan0");
     }
 
     #[test]
@@ -340,7 +386,7 @@ mod tests {
             current: Some(3),
             ethernet: true,
         };
-        let choose = |snapshot: &Snapshot| choose(snapshot, &preference, |_| true);
+        let choose = |snapshot: &Snapshot| choose(snapshot, &preference, |_| Offer::Enough);
         let before = choose(&snapshot);
         assert_eq!(choose(&snapshot), before);
         snapshot.interfaces[2].mac = Some(Mac([2, 0, 0, 0, 0, 9]));

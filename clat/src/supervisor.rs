@@ -14,7 +14,7 @@ use host::{
     clock::Clock,
     fault,
     netcfg::{self, NetCfg},
-    netwatch::{Network, Snapshot},
+    netwatch::{Interface, Network, Snapshot},
     signals::{Signals, Told},
     tun::Tun,
     uplink::Uplink,
@@ -27,7 +27,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::{
     config::Config,
     dataplane::{Dataplane, Engine, Event, Stats},
-    link::{self, Chosen, Preference},
+    link::{self, Chosen, Offer, Preference},
     reachability::{Probed, Reachability},
     report,
 };
@@ -248,8 +248,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
     fn follow_link(&mut self, snapshot: &Snapshot) {
         let preference = self.preference();
         let obstacle = link::obstacle(snapshot, &preference);
-        let has_prefix = |index| !self.discovery.prefixes(index).is_empty();
-        let chosen = link::choose(snapshot, &preference, has_prefix);
+        let chosen = link::choose(snapshot, &preference, |it| self.offer(it));
         if obstacle != self.obstacle {
             if let Some(obstacle) = &obstacle {
                 tracing::warn!("{obstacle}");
@@ -267,6 +266,18 @@ impl<'a, H: Host> Supervisor<'a, H> {
             if let Some(prefix) = self.config.prefix {
                 self.discovery.set_manual(new.index, &[prefix]);
             }
+        }
+    }
+
+    fn offer(&self, interface: &Interface) -> Offer {
+        // One that a person set is known to the discovery of the link in use only.
+        let manual = self.config.prefix.map(|prefix| vec![prefix]);
+        let prefixes = manual.unwrap_or_else(|| self.discovery.prefixes(interface.index));
+        let addresses = link::addresses(interface);
+        match self.session.could_use(&addresses, &prefixes) {
+            true => Offer::Enough,
+            false if prefixes.is_empty() => Offer::Nothing,
+            false => Offer::Prefix,
         }
     }
 

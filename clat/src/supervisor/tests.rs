@@ -7,7 +7,7 @@ use clat_core::mapping::Instance;
 use host::{
     Unsupported,
     fake::{FakeHost, Opened, Packet, World},
-    netwatch::{Address, Interface},
+    netwatch::Address,
     ra::Datagram,
     tun::OpenError,
 };

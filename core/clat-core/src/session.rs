@@ -373,15 +373,7 @@ impl Session {
         if let Some(interface) = &self.facts.other_clat {
             return Err(State::OtherClat(interface.clone()));
         }
-        let prefix = self.prefix()?;
-        let in_use = self.settings_in_use().map(|settings| settings.clat);
-        let network = match self.config.address {
-            Some(address) if self.is_hosts(address) => return Err(State::AddressInUse(address)),
-            Some(address) => address,
-            None => {
-                choose_network(&self.facts.addresses, prefix, in_use).ok_or(State::NoAddress)?
-            }
-        };
+        let (network, prefix) = self.place(&self.facts.addresses, &self.facts.prefixes)?;
         Ok(Target {
             link,
             network,
@@ -389,17 +381,40 @@ impl Session {
         })
     }
 
+    /// Whether a link is one to translate on, by the host's `addresses` and the NAT64 `prefixes` on
+    /// it: whether there is, or could be, an address to claim there.
+    #[must_use]
+    pub fn could_use(&self, addresses: &[HostAddress], prefixes: &[Pref64]) -> bool {
+        self.place(addresses, prefixes).is_ok()
+    }
+
+    /// The network of the CLAT's address and the prefix, or the state that says what is missing.
+    fn place(
+        &self,
+        addresses: &[HostAddress],
+        prefixes: &[Pref64],
+    ) -> Result<(Ipv6Addr, Pref64), State> {
+        let prefix = self.prefix(addresses, prefixes)?;
+        let in_use = self.settings_in_use().map(|settings| settings.clat);
+        let network = match self.config.address {
+            Some(address) if has(addresses, address) => return Err(State::AddressInUse(address)),
+            Some(address) => address,
+            None => choose_network(addresses, prefix, in_use).ok_or(State::NoAddress)?,
+        };
+        Ok((network, prefix))
+    }
+
     /// The best prefix that does not contain the host.
-    fn prefix(&self) -> Result<Pref64, State> {
-        let prefixes = || self.facts.prefixes.iter().copied();
-        let first = prefixes().next().ok_or(State::NoNat64)?;
-        let other = prefixes().find(|prefix| !self.is_inside(*prefix));
-        other.ok_or(State::OwnPrefix(first))
+    fn prefix(&self, addresses: &[HostAddress], prefixes: &[Pref64]) -> Result<Pref64, State> {
+        let first = prefixes.first().ok_or(State::NoNat64)?;
+        let mut others = prefixes.iter();
+        let other = others.find(|prefix| !self.is_inside(addresses, **prefix));
+        other.copied().ok_or(State::OwnPrefix(*first))
     }
 
     /// Whether this host lies where `prefix` has its peers.
-    fn is_inside(&self, prefix: Pref64) -> bool {
-        let hosts = self.facts.addresses.iter().map(|it| it.address);
+    fn is_inside(&self, addresses: &[HostAddress], prefix: Pref64) -> bool {
+        let hosts = addresses.iter().map(|it| it.address);
         hosts
             .chain(self.config.address)
             .any(|address| is_among_peers(address, prefix))
@@ -415,7 +430,7 @@ impl Session {
     }
 
     fn is_hosts(&self, address: Ipv6Addr) -> bool {
-        self.facts.addresses.iter().any(|it| it.address == address)
+        has(&self.facts.addresses, address)
     }
 
     fn settings(&self, target: &Target, clat: Ipv6Addr) -> Settings {
@@ -434,7 +449,10 @@ impl Session {
     /// What flows may have begun under, apart from `prefix`, and still holds.
     fn retained(&self, prefix: Pref64) -> Vec<Pref64> {
         let used = self.used.iter().copied();
-        used.filter(|it| *it != prefix && self.facts.live.contains(it) && !self.is_inside(*it))
+        let Facts {
+            live, addresses, ..
+        } = &self.facts;
+        used.filter(|it| *it != prefix && live.contains(it) && !self.is_inside(addresses, *it))
             .take(MAX_RETAINED)
             .collect()
     }
@@ -574,6 +592,10 @@ impl Session {
         self.state = state.clone();
         Some(Effect::Report(state))
     }
+}
+
+fn has(addresses: &[HostAddress], address: Ipv6Addr) -> bool {
+    addresses.iter().any(|it| it.address == address)
 }
 
 /// Whether the network of `address` is that of peers under `prefix`. None is in 0.0.0.0/8: that part

@@ -485,6 +485,26 @@ fn clat_c_01_equal_networks_in_another_order_change_nothing() {
     assert_eq!(names(&session.update(facts, now()))[0], "claim");
 }
 
+/// Of several links, one with a prefix may still be useless.
+#[test]
+fn clat_c_03_a_link_needs_a_prefix_and_a_network() {
+    let session = Session::new(config(), 1);
+    let (global, local) = ([host("2001:db8:1:2::10")], [host("fe80::10")]);
+    let prefixes = [prefix(A)];
+    assert!(session.could_use(&global, &prefixes));
+    assert!(!session.could_use(&global, &[]));
+    assert!(!session.could_use(&local, &prefixes));
+    assert!(!session.could_use(&[host("2001:db8:64::10")], &prefixes));
+    let routed = |address| Config {
+        address: Some(address),
+        ..config()
+    };
+    let session = Session::new(routed("2001:db8:9::464".parse().unwrap()), 1);
+    assert!(session.could_use(&local, &prefixes));
+    let session = Session::new(routed(global[0].address), 1);
+    assert!(!session.could_use(&global, &prefixes));
+}
+
 /// Connections end with the address, so a network that is better for new ones does not replace it:
 /// neither one that comes, nor another one of the host's for a prefix that comes.
 #[test]

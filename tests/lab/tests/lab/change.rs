@@ -12,7 +12,7 @@ use lab::{
     frames::{Stranger, mac},
     namespace::Namespace,
     servers::{ECHO, get},
-    topology::{PREF64, SERVER},
+    topology::{Network, Options, PREF64, SERVER},
     wiring::connect,
 };
 
@@ -422,6 +422,18 @@ fn clat_c_03_a_link_not_in_use_moves_to_another_network() {
         .clat
         .wait_for("on h1, prefix 2001:db8:66::/96,", SOON);
     assert!(!running.clat.output().contains("prefix 2001:db8:65::/96,"));
+}
+
+/// The better link announces a prefix, but has no network for the host. It is not waited for.
+#[test]
+fn clat_c_03_a_link_without_a_network_is_passed_over() {
+    let network = Network::new("no-network", &Options::default());
+    network.await_address();
+    network.advertiser.change(|it| it.prefixes.clear());
+    network.host.must("ip -6 addr flush dev h0 scope global");
+    let _second = SecondLink::connect(&network.host, Some("2001:db8:65::/96"));
+    let clat = network.launch_clat(&[]);
+    clat.wait_for("on h1, prefix 2001:db8:65::/96,", SOON);
 }
 
 /// Another program, or a person, takes away parts of it.
