@@ -171,8 +171,7 @@ impl Tables {
         }
         self.peers = Peers::new(config.filtering, self.key);
         for (_, session) in self.sessions.iter() {
-            let (protocol, bib) = (session.state.protocol(), session.bib);
-            self.peers.opened(protocol, bib, session.remote.address);
+            self.peers.opened(&session.peer());
         }
     }
 
@@ -329,11 +328,10 @@ impl Tables {
         if !writable(prefix) {
             return Err(DropReason::NonGlobalUnderWellKnownPrefix);
         }
-        let may_enter = if opens(segment) {
-            self.peers.may_open_tcp()
-        } else {
-            self.peers.may_enter(protocol, bib, remote.address)
-        };
+        let binding = (bib, self.bib.get(bib));
+        let may_enter = self
+            .peers
+            .may_enter(binding, remote.address, opens(segment));
         if !may_enter {
             return Err(DropReason::Filtered);
         }
@@ -579,7 +577,7 @@ impl Tables {
         binding.sessions += 1;
         self.subscribers.opened(binding.inside.address, side);
         let protocol = state.protocol();
-        self.peers.opened(protocol, bib, remote.address);
+        self.peers.opened(&self.sessions.get(id).peer());
         self.stats.sessions_made[protocol.index()].add(1);
         self.record(id, Change::SessionMade);
         self.flow(id)
@@ -589,8 +587,7 @@ impl Tables {
         self.record(id, |session| Change::SessionEnded(session, why));
         let session = self.sessions.remove(id);
         let protocol = session.state.protocol();
-        self.peers
-            .closed(protocol, session.bib, session.remote.address);
+        self.peers.closed(&session.peer());
         self.stats.sessions_ended[protocol.index()].add(1);
         let binding = self.bib.get_mut(session.bib);
         binding.sessions -= 1;
@@ -626,6 +623,11 @@ impl Tables {
         let (state, expires) = (session.state, session.expires);
         self.apply(id, state, side, segment, now);
         let session = self.sessions.get(id);
+        if side == Side::V6 && session.is_answered_now() {
+            self.peers.answered(&session.peer());
+            self.sessions.set_answered(id);
+        }
+        let session = self.sessions.get(id);
         // A later expiry alone is told when the wheel comes to the old one.
         if session.state != state || session.expires < expires {
             self.record(id, Change::SessionChanged);
@@ -648,6 +650,10 @@ impl Tables {
                     return;
                 };
                 let (next, lifetime) = state.after(side, segment);
+                // Otherwise it would be idle for as long anew, and asked about again.
+                if state == TcpState::Trans && !self.peers.refreshes(side) {
+                    return;
+                }
                 if next != state {
                     self.sessions.set_state(id, State::Tcp(next));
                 }
@@ -658,7 +664,11 @@ impl Tables {
                 }
             }
         };
-        self.sessions.set_expiry(id, now + lifetime);
+        let mut expires = now + lifetime;
+        if !self.peers.refreshes(side) {
+            expires = expires.min(self.sessions.get(id).expires);
+        }
+        self.sessions.set_expiry(id, expires);
     }
 
     /// Tells whoever listens what became of a session.

@@ -16,6 +16,7 @@ use crate::{
     bib::BibId,
     bits::Bits,
     chunks::Chunks,
+    filtering::Peer,
     index::Index,
     reason::DropReason,
     sequence::Sequence,
@@ -61,6 +62,41 @@ impl State {
     }
 }
 
+/// Who began a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// The client.
+    Inside,
+    /// The server, and the client has not answered.
+    Outside,
+    /// The server, and the client has answered.
+    OutsideAnswered,
+}
+
+impl Begun {
+    fn by(side: Side) -> Self {
+        match side {
+            Side::V6 => Self::Inside,
+            Side::V4 => Self::Outside,
+        }
+    }
+
+    /// Whether the client has a part in it.
+    pub(crate) fn is_clients(self) -> bool {
+        match self {
+            Self::Inside | Self::OutsideAnswered => true,
+            Self::Outside => false,
+        }
+    }
+
+    fn is_servers(self) -> bool {
+        match self {
+            Self::Inside => false,
+            Self::Outside | Self::OutsideAnswered => true,
+        }
+    }
+}
+
 /// A session: the packets between one binding and one server.
 ///
 /// With one byte more it would take two lines.
@@ -77,8 +113,7 @@ pub(crate) struct Session {
     /// Which of the configured prefixes the client saw the server under last.
     pub(crate) prefix: u8,
     pub(crate) state: State,
-    /// Which side began it.
-    pub(crate) begun: Side,
+    pub(crate) begun: Begun,
     /// How far a TCP connection has come.
     pub(crate) sequence: Sequence,
     /// When it is over.
@@ -145,12 +180,12 @@ impl Sessions {
     ///
     /// # Errors
     /// There is none.
-    pub(crate) fn check_room(&self, begun: Side) -> Result<(), DropReason> {
+    pub(crate) fn check_room(&self, side: Side) -> Result<(), DropReason> {
         let limit = self.limit.min(Index::MOST);
         if self.sessions.len() >= limit {
             return Err(DropReason::TooManySessions);
         }
-        match begun {
+        match side {
             Side::V4 if self.begun_outside >= limit.div_ceil(2) => {
                 Err(DropReason::TooManyFromOutside)
             }
@@ -257,7 +292,7 @@ impl Sessions {
         (inside, outside): (Endpoint6, Endpoint4),
         remote: Endpoint4,
         prefix: u8,
-        (begun, state): (Side, State),
+        (side, state): (Side, State),
         expires: Tick,
     ) -> SessionId {
         let session = Session {
@@ -267,14 +302,14 @@ impl Sessions {
             remote,
             prefix,
             state,
-            begun,
+            begun: Begun::by(side),
             sequence: Sequence::default(),
             expires,
             due: 0,
             previous: NONE,
             next: NONE,
         };
-        self.begun_outside += usize::from(begun == Side::V4);
+        self.begun_outside += usize::from(session.begun.is_servers());
         let id = self.sessions.insert(session);
         let Self { key, sessions, .. } = self;
         let of_inside = key.hash(&[&session.inside_key()]);
@@ -304,7 +339,7 @@ impl Sessions {
         let of_outside = self.key.hash(&[&session.outside_key()]);
         self.by_outside.remove(of_outside, id.0);
         self.sessions.remove(id.0);
-        self.begun_outside -= usize::from(session.begun == Side::V4);
+        self.begun_outside -= usize::from(session.begun.is_servers());
         session
     }
 
@@ -323,6 +358,11 @@ impl Sessions {
 
     pub(crate) fn set_state(&mut self, id: SessionId, state: State) {
         self.sessions[id.0].state = state;
+    }
+
+    /// The client has answered a session that the server began.
+    pub(crate) fn set_answered(&mut self, id: SessionId) {
+        self.sessions[id.0].begun = Begun::OutsideAnswered;
     }
 
     pub(crate) fn sequence_mut(&mut self, id: SessionId) -> &mut Sequence {
@@ -419,6 +459,22 @@ pub(crate) fn session_end(protocol: Protocol, remote: Endpoint4) -> Endpoint4 {
 }
 
 impl Session {
+    /// As filtering sees it.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer {
+            protocol: self.state.protocol(),
+            bib: self.bib,
+            remote: self.remote.address,
+            is_clients: self.begun.is_clients(),
+        }
+    }
+
+    /// Whether a packet of the client was its first answer. A connection is answered by a SYN: a RST
+    /// only says that nobody listens.
+    pub(crate) fn is_answered_now(&self) -> bool {
+        self.begun == Begun::Outside && self.state != State::Tcp(TcpState::V4Init)
+    }
+
     fn is_of_inside(&self, protocol: Protocol, inside: Endpoint6, remote: Endpoint4) -> bool {
         self.inside == inside && self.remote == remote && self.state.protocol() == protocol
     }

@@ -19,6 +19,8 @@ pub(super) struct FilteringFile {
     icmp: Option<FilteringName>,
     /// Whether servers are told by ICMP that their packet reached nobody.
     answer: Option<bool>,
+    /// Whether what servers send keeps a session alive; if not, only what its client sends does.
+    inbound_refresh: Option<bool>,
 }
 
 /// Whom a port is open to.
@@ -65,6 +67,7 @@ impl FilteringFile {
             udp: of(self.udp, default.udp),
             icmp: of(self.icmp, default.icmp),
             answer: self.answer.unwrap_or(default.answer),
+            inbound_refresh: self.inbound_refresh.unwrap_or(default.inbound_refresh),
         }
     }
 }

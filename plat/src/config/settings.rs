@@ -93,6 +93,10 @@ impl Config {
             ("filtering.udp", policy::name(filtering.udp).into()),
             ("filtering.icmp", policy::name(filtering.icmp).into()),
             ("filtering.answer", filtering.answer.into()),
+            (
+                "filtering.inbound_refresh",
+                filtering.inbound_refresh.into(),
+            ),
             ("tcp.unexpected_syn", unexpected_syn.into()),
             ("tcp.reset_after_fin", tcp.reset_after_fin.into()),
             ("tcp.check_sequence", tcp.check_sequence.into()),

@@ -55,6 +55,7 @@ fn every_key_arrives_where_it_belongs() {
          [timers]\nudp = 121\nicmp = 61\ntcp_established = 7201\ntcp_transitory = 241\n\
          fragment = 3\ntcp_incoming_syn = 7\n\
          [filtering]\ntcp = \"address-dependent\"\nicmp = \"address-dependent\"\nanswer = true\n\
+         inbound_refresh = false\n\
          [tcp]\nunexpected_syn = \"drop\"\nreset_after_fin = false\ncheck_sequence = false\n\
          probe = false\n\
          [limits]\nstored_syns = 16\nstored_syn_bytes = 17\n\
@@ -87,6 +88,7 @@ fn every_key_arrives_where_it_belongs() {
         udp: Filtering::EndpointIndependent,
         icmp: strict,
         answer: true,
+        inbound_refresh: false,
     };
     assert_eq!(engine.filtering, filtering);
     let tcp = TcpPolicy {

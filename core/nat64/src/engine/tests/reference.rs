@@ -26,6 +26,8 @@ struct Session {
     remote: Endpoint4,
     state: State,
     begun_outside: bool,
+    /// The client began or answered it.
+    is_clients: bool,
     expires: u64,
 }
 
@@ -41,6 +43,7 @@ struct Model {
     now: u64,
     last_port: u16,
     strict: bool,
+    refresh: bool,
     bound: Vec<Bound>,
     sessions: Vec<Session>,
     syns: Vec<(Endpoint4, Endpoint4, u64)>,
@@ -117,19 +120,24 @@ impl Model {
 
     /// A packet of a session that there is.
     fn follow(&mut self, at: (Protocol, Endpoint4, Endpoint4), side: &str, flags: u8) -> bool {
-        let now = self.now;
+        let (now, prolongs) = (self.now, self.refresh || side == "v6");
         let Some(session) = self.find(at.0, at.1, at.2) else {
             return false;
         };
-        match session.state {
-            State::Udp => session.expires = now + 301,
-            State::Icmp => session.expires = now + 61,
+        let until = match session.state {
+            State::Udp => now + 301,
+            State::Icmp => now + 61,
+            State::Tcp(TcpState::Trans) if !prolongs => session.expires,
             State::Tcp(state) => {
                 let (next, lifetime) = table(state, side, event(flags));
                 session.state = State::Tcp(next);
-                session.expires = lifetime.map_or(session.expires, |it| now + it);
+                lifetime.map_or(session.expires, |it| now + it)
             }
+        };
+        if prolongs || until < session.expires {
+            session.expires = until;
         }
+        session.is_clients |= side == "v6" && session.state != State::Tcp(TcpState::V4Init);
         true
     }
 
@@ -147,6 +155,7 @@ impl Model {
             remote,
             state,
             begun_outside,
+            is_clients: !begun_outside,
             expires: self.now + lifetime,
         });
     }
@@ -226,13 +235,18 @@ impl Model {
             return Outcome::Pass;
         }
         let mut bound = self.bound.iter();
-        let is_bound = bound.any(|it| (it.protocol, it.outside) == (protocol, outside));
+        let bound = bound.find(|it| (it.protocol, it.outside) == (protocol, outside));
         let opens = protocol == Protocol::Tcp && event(flags) == "SYN";
-        let mut peers = self.sessions.iter();
-        let is_peer = peers.any(|it| {
-            (it.protocol, it.outside, it.remote.address) == (protocol, outside, remote.address)
+        let peers = self.sessions.iter().filter(|it| {
+            let counts = self.refresh || it.is_clients;
+            counts && (it.protocol, it.outside) == (protocol, outside)
         });
-        let may_enter = is_bound && (!self.strict || is_peer && !opens);
+        let is_peer = peers.clone().any(|it| it.remote.address == remote.address);
+        let is_open = |it: &Bound| self.refresh || it.is_static || peers.count() > 0;
+        let may_enter = bound.is_some_and(|it| match self.strict {
+            true => is_peer && !opens,
+            false => is_open(it),
+        });
         if !may_enter {
             return if opens && flags & ACK == 0 {
                 self.store(outside, remote)
@@ -267,7 +281,7 @@ impl Model {
     }
 }
 
-fn reference_config(last_port: u16, strict: bool) -> Config {
+fn reference_config(last_port: u16, strict: bool, refresh: bool) -> Config {
     let mut config = config();
     config.pool[0].ports = PortRange::new(2000, last_port).unwrap().into();
     config.limits = Limits {
@@ -276,6 +290,7 @@ fn reference_config(last_port: u16, strict: bool) -> Config {
         stored_syns: SYNS,
         ..Limits::default()
     };
+    config.filtering.inbound_refresh = refresh;
     if strict {
         config.filtering.udp = Filtering::AddressDependent;
         config.filtering.tcp = Filtering::AddressDependent;
@@ -385,13 +400,14 @@ proptest! {
             ),
             1..160,
         ),
-        mut strict in any::<bool>(),
+        (mut strict, mut refresh) in any::<(bool, bool)>(),
     ) {
-        let mut nat = Nat::new(reference_config(2009, strict));
+        let mut nat = Nat::new(reference_config(2009, strict, refresh));
         let mut model = Model {
             now: 0,
             last_port: 2009,
             strict,
+            refresh,
             bound: Vec::new(),
             sessions: Vec::new(),
             syns: Vec::new(),
@@ -482,9 +498,10 @@ proptest! {
                 }
                 _ => {
                     strict ^= what == 18;
-                    model.strict = strict;
+                    refresh ^= pause == 60;
+                    (model.strict, model.refresh) = (strict, refresh);
                     model.last_port = if pause < 60 { 2003 } else { 2009 };
-                    nat.engine.reconfigure(reference_config(model.last_port, strict)).unwrap();
+                    nat.engine.reconfigure(reference_config(model.last_port, strict, refresh)).unwrap();
                     let last = model.last_port;
                     let lost: Vec<_> = model.bound.iter().filter(|it| !it.is_static && it.outside.id > last).cloned().collect();
                     model.sessions.retain(|s| !lost.iter().any(|it| (it.protocol, it.outside) == (s.protocol, s.outside)));
