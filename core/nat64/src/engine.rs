@@ -516,9 +516,6 @@ impl Engine {
                 let now = self.tick(now);
                 let (server, client) = (tuple.src, tuple.dst);
                 let oversize = self.v4_to_v6.oversize(buf);
-                if oversize.is_some() && self.tables.is_bound(tuple.protocol, client) {
-                    check_size(oversize)?;
-                }
                 let Self {
                     clients,
                     prefixes,
@@ -531,15 +528,17 @@ impl Engine {
                     let prefix = prefixes[usize::from(prefix)];
                     may_write(server.address, prefix, *wkp_non_global)
                 };
-                let flow = tables.inbound(
+                let entry = tables.entry(
                     tuple.protocol,
                     client,
                     server,
                     (admitted, writable),
                     segment,
                     now,
-                );
-                let flow = flow.inspect_err(|why| {
+                )?;
+                // Whom a filter keeps out is not told that there is a client.
+                check_size(oversize)?;
+                let flow = tables.inbound(entry, segment, now).inspect_err(|why| {
                     let refusal = Refusal {
                         protocol: tuple.protocol,
                         inside: None,

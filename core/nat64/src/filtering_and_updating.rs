@@ -50,6 +50,15 @@ pub(crate) struct Flow {
     pub(crate) prefix: u8,
 }
 
+/// By what a server reaches a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entry {
+    /// A session.
+    Session(SessionId),
+    /// A binding that is open to it, without a session with this end of a server.
+    Binding(BibId, Endpoint4),
+}
+
 /// The one address of the pool that a client has (RFC 4787 REQ-2).
 #[derive(Clone, Copy, Debug)]
 struct Client {
@@ -295,10 +304,12 @@ impl Tables {
         Ok(())
     }
 
-    /// A packet of a server, from `remote` to `outside`. The client sees a new server under the
-    /// prefix it made its binding with, if the server's address is `writable` under that. A client
-    /// that is not `admitted` any more gets nothing, and its sessions are not refreshed.
-    pub(crate) fn inbound(
+    /// By what a packet of a server, from `remote` to `outside`, reaches a client. The client sees a
+    /// new server under the prefix it made its binding with, if the server's address is `writable`
+    /// under that. A client that is not `admitted` any more gets nothing.
+    ///
+    /// Nothing is made or refreshed yet, and whoever may not enter learns nothing.
+    pub(crate) fn entry(
         &mut self,
         protocol: Protocol,
         outside: Endpoint4,
@@ -306,41 +317,62 @@ impl Tables {
         (admitted, writable): (impl Fn(Ipv6Addr) -> bool, impl Fn(u8) -> bool),
         segment: Option<Header>,
         now: Tick,
-    ) -> Result<Flow, DropReason> {
+    ) -> Result<Entry, DropReason> {
         let remote = session_end(protocol, remote);
         if let Some(id) = self.sessions.of_outside(protocol, outside, remote) {
             if !admitted(self.sessions.get(id).inside.address) {
                 return Err(DropReason::ClientRefused);
             }
             if self.goes_on(id, now) {
-                self.update(id, Side::V4, segment, now);
-                return Ok(self.flow(id));
+                return Ok(Entry::Session(id));
             }
         }
         let bib = self
             .bib
             .of_outside(protocol, outside)
             .ok_or(DropReason::NoBinding)?;
-        if !admitted(self.bib.get(bib).inside.address) {
+        let binding = self.bib.get(bib);
+        if !admitted(binding.inside.address) {
             return Err(DropReason::ClientRefused);
         }
-        let prefix = self.bib.get(bib).prefix;
-        if !writable(prefix) {
+        if !writable(binding.prefix) {
             return Err(DropReason::NonGlobalUnderWellKnownPrefix);
         }
-        let binding = (bib, self.bib.get(bib));
-        let may_enter = self
+        let is_let_in = self
             .peers
-            .may_enter(binding, remote.address, opens(segment));
-        if !may_enter {
+            .may_enter((bib, binding), remote.address, opens(segment));
+        if !is_let_in {
             return Err(DropReason::Filtered);
         }
+        Ok(Entry::Binding(bib, remote))
+    }
+
+    /// A packet of a server enters. That of a session refreshes it, others may begin one.
+    pub(crate) fn inbound(
+        &mut self,
+        entry: Entry,
+        segment: Option<Header>,
+        now: Tick,
+    ) -> Result<Flow, DropReason> {
+        let (bib, remote) = match entry {
+            Entry::Session(id) => {
+                self.update(id, Side::V4, segment, now);
+                return Ok(self.flow(id));
+            }
+            Entry::Binding(bib, remote) => (bib, remote),
+        };
+        let Binding {
+            protocol,
+            inside,
+            prefix,
+            ..
+        } = *self.bib.get(bib);
         if protocol == Protocol::Tcp && !opens(segment) {
             return Ok(self.stateless_flow(bib, remote, prefix));
         }
         let wish = Wish {
             protocol,
-            inside: self.bib.get(bib).inside.address,
+            inside: inside.address,
             side: Side::V4,
             binding: false,
         };

@@ -245,3 +245,31 @@ fn plat_5_3_01_inbound_refresh_changes_with_the_configuration() {
     nat.engine.reconfigure(config()).unwrap();
     nat.send(&stranger).packet();
 }
+
+/// Otherwise a packet that is too big would tell a scanner which ports are bound (PLAT-3.5.1-02).
+#[test]
+fn plat_3_5_1_02_a_packet_that_is_too_big_passes_the_filter_first() {
+    let big = |from: (Ipv4Addr, u16), port| {
+        let mut header = V4::new(from.0, POOL, 17);
+        header.df = true;
+        let pair = Pair::V4(from.0, POOL);
+        header.carrying(&compose::udp(pair, from.1, port, &[0; 1472]))
+    };
+    let mut config = strict();
+    config.clients = vec!["2001:db8:1::/48".parse().unwrap()];
+    let mut nat = Nat::new(config.clone());
+    nat.udp((CLIENT, 5000), (SERVER, 53));
+    let too_big = (Why::Translation(xlat::DropReason::TooBig), 3, 4);
+    for port in [53, 54] {
+        assert_eq!(nat.send(&big((SERVER, port), 5000)).reply(), too_big);
+    }
+    let stranger = nat.send(&big((SERVER2, 53), 5000));
+    assert_eq!(stranger, dropped(DropReason::Filtered));
+    let unbound = nat.send(&big((SERVER2, 53), 5001));
+    assert_eq!(unbound, dropped(DropReason::NoBinding));
+    assert_eq!(nat.sessions(), 1);
+    config.clients = vec!["2001:db8:2::/48".parse().unwrap()];
+    nat.engine.reconfigure(config).unwrap();
+    let refused = nat.send(&big((SERVER, 53), 5000));
+    assert_eq!(refused, dropped(DropReason::ClientRefused));
+}
