@@ -1,18 +1,15 @@
 //! Forwarding: the host is to pass packets on for the PLAT, and is to stay for everybody else what
 //! it was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use host::{
     netcfg::{NetCfg, System},
     netwatch::{Interface, Snapshot},
 };
-use plan::{ForwardingGuard, Item, Setting};
+use plan::{ForwardingGuard, Ipv6Before, Item, Setting};
 
 use crate::{config::Config, pool_mode::PoolMode};
-
-/// The switch for IPv6. Thrown, it is thrown on every interface.
-const IPV6: &str = "net/ipv6/conf/all/forwarding";
 
 /// The switch for IPv4 on all interfaces. It is not ours: those of single interfaces are.
 const IPV4: &str = "net/ipv4/ip_forward";
@@ -21,20 +18,13 @@ fn ipv4_of(interface: &str) -> String {
     format!("net/ipv4/conf/{interface}/forwarding")
 }
 
-fn accept_ra_of(interface: &str) -> String {
-    format!("net/ipv6/conf/{interface}/accept_ra")
-}
-
 /// What the host is to forward, and what it would not forward without the PLAT. Of the host as it
 /// is: interfaces come and go.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forwarding {
     /// Interfaces from which IPv4 is to be forwarded, and whether it was before.
     ipv4: BTreeMap<String, bool>,
-    /// Interfaces on which the host listens to routers, as a host does and a router does not.
-    listening: BTreeSet<String>,
-    /// Whether IPv6 was not forwarded before.
-    ipv6_was_off: bool,
+    ipv6: Ipv6Before,
     /// Somebody has switched IPv4 forwarding on for all interfaces since the PLAT was started.
     others_forward: bool,
     /// [`IPV4`] when the PLAT was started.
@@ -54,7 +44,7 @@ impl Forwarding {
         let replaced: Vec<_> = self.numbers.iter().filter_map(is_other).collect();
         for name in &replaced {
             self.ipv4.remove(name);
-            self.listening.remove(name);
+            self.ipv6.listening.remove(name);
             self.numbers.remove(name);
         }
         !replaced.is_empty()
@@ -67,10 +57,10 @@ impl Forwarding {
         snapshot: &Snapshot,
         netcfg: &mut NetCfg<impl System>,
     ) {
-        let mut paths = vec![IPV6.to_owned(), IPV4.to_owned()];
-        for Interface { name, .. } in others(config, snapshot) {
-            paths.extend([ipv4_of(name), accept_ra_of(name)]);
-        }
+        let names = || others(config, snapshot).map(|it| it.name.as_str());
+        let mut paths = Ipv6Before::settings(names());
+        paths.push(IPV4.to_owned());
+        paths.extend(names().map(ipv4_of));
         let mut originals = BTreeMap::new();
         for path in paths {
             if let Some(value) = netcfg.original(&path).await {
@@ -88,15 +78,8 @@ impl Forwarding {
         original: impl Fn(&str) -> Option<String>,
     ) {
         let is = |path: &str, value| original(path).is_some_and(|it| it == value);
-        // Followed by the interfaces whose own switch was another.
-        let ipv6 = original(IPV6).unwrap_or_default();
-        let mut ipv6 = ipv6.split(' ');
-        self.ipv6_was_off = ipv6.next() == Some("0");
-        let differ: BTreeSet<_> = ipv6.collect();
-        let was_host = |name: &str| self.ipv6_was_off != differ.contains(name);
         let all = || others(config, snapshot);
-        let listens = |it: &&Interface| was_host(&it.name) && is(&accept_ra_of(&it.name), "1");
-        self.listening = all().filter(listens).map(|it| it.name.clone()).collect();
+        self.ipv6 = Ipv6Before::of(all().map(|it| it.name.as_str()), &original);
         let serves = |it: &&Interface| !it.ipv4.is_empty() && leads_somewhere(config, &it.name);
         let ipv4 = all().filter(serves).map(|it| {
             let was_on = !is(&ipv4_of(&it.name), "0");
@@ -121,9 +104,7 @@ impl Forwarding {
         };
         let mut items = Vec::new();
         items.extend(self.guard(config, name).map(Item::ForwardingGuard));
-        let listening = self.listening.iter();
-        items.extend(listening.map(|it| setting(accept_ra_of(it), "2")));
-        items.push(setting(IPV6.to_owned(), "1"));
+        items.extend(self.ipv6.switch_on());
         let ipv4 = self.ipv4.keys().chain([&config.interface]);
         items.extend(ipv4.map(|it| setting(ipv4_of(it), "1")));
         items
@@ -136,7 +117,7 @@ impl Forwarding {
             name,
             interface: config.interface.clone(),
             ipv4: were_off.map(|(name, _)| name.clone()).collect(),
-            ipv6: self.ipv6_was_off,
+            ipv6: self.ipv6.was_off,
         };
         let guards = guard.ipv6 || !guard.ipv4.is_empty();
         (config.forward_guard && guards).then_some(guard)
@@ -161,6 +142,8 @@ fn leads_somewhere(config: &Config, interface: &str) -> bool {
 mod tests {
     use super::*;
     use crate::test_host;
+
+    const IPV6: &str = "net/ipv6/conf/all/forwarding";
 
     fn found(index: u32, name: &str, ipv4: &[&str]) -> Interface {
         test_host::interface(index, name, &[], ipv4)

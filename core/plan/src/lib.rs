@@ -20,9 +20,11 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+mod forwarding;
 mod guard;
 mod sharing;
 
+pub use forwarding::Ipv6Before;
 pub use guard::ForwardingGuard;
 pub use sharing::{Masquerade, PortShare, Ports, ProxyNeighbour, ReservedPorts};
 
