@@ -19,6 +19,7 @@ mod link;
 mod reachability;
 mod report;
 mod supervisor;
+mod surroundings;
 
 /// IPv4 for programs on a host whose network is IPv6-only.
 #[derive(Debug, Parser)]

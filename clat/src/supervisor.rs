@@ -20,6 +20,7 @@ use host::{
     uplink::Uplink,
 };
 use l2::next_hop;
+use plan::Ipv6Before;
 use pref64::{Pref64, tracker::IfIndex};
 use pref64_discovery::{Discovery, Event as DiscoveryEvent};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -30,6 +31,7 @@ use crate::{
     link::{self, Chosen, Offer, Preference},
     reachability::{Probed, Reachability},
     report,
+    surroundings::Surroundings,
 };
 
 /// Changes of the network come in bursts: this long after the first one it is looked at.
@@ -90,6 +92,7 @@ struct Supervisor<'a, H: Host> {
     solicited: Vec<IfIndex>,
     /// The link that is used.
     link: Option<Chosen>,
+    surroundings: Surroundings,
     /// Why the configured link is not, as was said already.
     obstacle: Option<String>,
     next_look: Instant,
@@ -136,6 +139,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             running: Vec::new(),
             solicited: Vec::new(),
             link: None,
+            surroundings: Surroundings::default(),
             obstacle: None,
             next_look: clock.now(),
             earliest_look: clock.now(),
@@ -217,7 +221,8 @@ impl<'a, H: Host> Supervisor<'a, H> {
         let links = link::candidates(snapshot, &self.preference());
         self.solicit(&links);
         self.discovery.observe(snapshot, &links);
-        let facts = self.facts(snapshot);
+        let mut facts = self.facts(snapshot);
+        facts.ipv6_before = self.ipv6_before(snapshot).await;
         let effects = self.session.update(facts, self.clock.now());
         self.carry_out(effects).await;
         self.make_again(snapshot).await;
@@ -301,7 +306,20 @@ impl<'a, H: Host> Supervisor<'a, H> {
             live: index.map_or_else(Vec::new, |index| self.discovery.live(index)),
             native_ipv4: link::has_native_ipv4(snapshot, own, index),
             other_clat: link::other_clat(snapshot, own),
+            ipv6_before: Ipv6Before::default(),
         }
+    }
+
+    /// How the host was, if it is to forward.
+    async fn ipv6_before(&mut self, snapshot: &Snapshot) -> Ipv6Before {
+        let identity = &self.config.session.identity;
+        if identity.uplink == UplinkKind::Link {
+            return Ipv6Before::default();
+        }
+        if (self.surroundings).follow(snapshot, &identity.interface) {
+            self.look_soon();
+        }
+        self.surroundings.ipv6_before(&mut self.netcfg).await
     }
 
     /// Repairs what somebody else has taken away from a CLAT that runs.

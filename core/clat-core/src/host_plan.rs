@@ -2,7 +2,9 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use plan::{Address, Concealment, Interface, Item, Plan, Prefix, Route, Setting, Via};
+use plan::{
+    Address, Concealment, ForwardingGuard, Interface, Ipv6Before, Item, Plan, Prefix, Route, Via,
+};
 
 use crate::{engine::Settings, mapping::SERVICE_CONTINUITY};
 
@@ -41,9 +43,9 @@ pub fn while_claiming(identity: &Identity, clat: Ipv6Addr) -> Plan {
 }
 
 /// While the CLAT runs: the address of RFC 7335 on the virtual interface, and a default route
-/// through it. `link` is the name of the IPv6 link.
+/// through it. `before` is how the host was, which matters where it is made to forward.
 #[must_use]
-pub fn while_running(identity: &Identity, settings: &Settings, link: &str) -> Plan {
+pub fn while_running(identity: &Identity, settings: &Settings, before: &Ipv6Before) -> Plan {
     let host = IpAddr::V4(settings.instance.host());
     let name = &identity.interface;
     let mut items = vec![concealment(identity)];
@@ -55,7 +57,7 @@ pub fn while_running(identity: &Identity, settings: &Settings, link: &str) -> Pl
         mtu: settings.ipv4_mtu(),
     }));
     if identity.uplink == UplinkKind::Routed {
-        items.extend(forwarding(name, settings.clat, link));
+        items.extend(forwarding(identity, settings.clat, before));
     }
     items.push(Item::Address(Address {
         interface: name.clone(),
@@ -75,7 +77,7 @@ pub fn while_running(identity: &Identity, settings: &Settings, link: &str) -> Pl
 fn concealment(identity: &Identity) -> Item {
     let (inside, length) = SERVICE_CONTINUITY;
     Item::Concealment(Concealment {
-        name: format!("openclat-{}", identity.interface),
+        name: table(identity),
         addresses: Prefix::new(inside.into(), length),
         interface: identity.interface.clone(),
     })
@@ -89,27 +91,32 @@ fn black_hole(clat: Ipv6Addr) -> Item {
     })
 }
 
-/// The kernel forwards between the link and the virtual interface. Router advertisements are still
-/// accepted on the link, which the kernel would otherwise stop when it becomes a router.
-fn forwarding(interface: &str, clat: Ipv6Addr, link: &str) -> [Item; 3] {
-    let setting = |path: String, value: &str| {
-        Item::Setting(Setting {
-            path,
-            value: value.to_owned(),
-        })
+/// The kernel forwards between the link and the virtual interface, and for nobody else if it did
+/// not before. It goes on hearing router advertisements where it heard them, on any interface.
+fn forwarding(identity: &Identity, clat: Ipv6Addr, before: &Ipv6Before) -> Vec<Item> {
+    let interface = &identity.interface;
+    let guard = ForwardingGuard {
+        name: table(identity),
+        interface: interface.clone(),
+        ipv4: Vec::new(),
+        ipv6: true,
     };
-    [
-        setting(format!("net/ipv6/conf/{link}/accept_ra"), "2"),
-        setting("net/ipv6/conf/all/forwarding".to_owned(), "1"),
-        Item::Route(Route {
-            destination: Prefix::host(clat.into()),
-            via: Via::Interface {
-                name: interface.to_owned(),
-                source: None,
-            },
-            metric: None,
-        }),
-    ]
+    let guard = before.was_off.then_some(Item::ForwardingGuard(guard));
+    let mut items: Vec<_> = guard.into_iter().chain(before.switch_on()).collect();
+    items.push(Item::Route(Route {
+        destination: Prefix::host(clat.into()),
+        via: Via::Interface {
+            name: interface.clone(),
+            source: None,
+        },
+        metric: None,
+    }));
+    items
+}
+
+/// The name of its firewall tables.
+fn table(identity: &Identity) -> String {
+    format!("openclat-{}", identity.interface)
 }
 
 #[cfg(test)]
@@ -151,7 +158,7 @@ mod tests {
         for uplink in [UplinkKind::Link, UplinkKind::Routed] {
             let identity = identity(uplink);
             let claiming = while_claiming(&identity, settings().clat);
-            let running = while_running(&identity, &settings(), "eth0");
+            let running = while_running(&identity, &settings(), &Ipv6Before::default());
             for plan in [claiming, running] {
                 assert_eq!(plan.items()[0], hidden);
             }
@@ -169,7 +176,7 @@ mod tests {
             instance: Instance::new(1).unwrap(),
             ..settings()
         };
-        let plan = while_running(&identity, &settings, "eth1");
+        let plan = while_running(&identity, &settings, &Ipv6Before::default());
         let host = IpAddr::V4(Ipv4Addr::new(192, 0, 0, 3));
         assert!(plan.items().contains(&Item::Address(Address {
             interface: "clat1".into(),
@@ -190,7 +197,11 @@ mod tests {
     fn clat_c_02_the_default_route_is_the_last_thing_and_the_worst_route() {
         let mut identity = identity(UplinkKind::Link);
         let settings = settings();
-        let plan = while_running(&identity, &settings, "eth0");
+        let before = Ipv6Before {
+            was_off: true,
+            listening: ["eth0", "eth1"].map(str::to_owned).into(),
+        };
+        let plan = while_running(&identity, &settings, &before);
         let Some(Item::Route(route)) = plan.items().last() else {
             panic!("no route");
         };
@@ -202,7 +213,7 @@ mod tests {
         let lines =
             |plan: Plan| -> Vec<String> { plan.items().iter().map(ToString::to_string).collect() };
         assert_eq!(
-            lines(while_running(&identity, &settings, "eth0")),
+            lines(while_running(&identity, &settings, &before)),
             [
                 "192.0.0.0/29 hidden from all but clat0",
                 "route to 2001:db8:1:2::464/128 into a black hole",
@@ -213,14 +224,17 @@ mod tests {
         );
         assert_eq!(lines(while_claiming(&identity, settings.clat)).len(), 2);
 
-        // A routed prefix needs no black hole, but a kernel that forwards and still hears routers.
+        // A routed prefix needs no black hole, but a kernel that forwards, for nobody else, and
+        // still hears routers.
         identity.uplink = UplinkKind::Routed;
         assert_eq!(
-            lines(while_running(&identity, &settings, "eth0")),
+            lines(while_running(&identity, &settings, &before)),
             [
                 "192.0.0.0/29 hidden from all but clat0",
                 "interface clat0 up with MTU 1472",
+                "IPv6 forwarded to and from clat0 only",
                 "setting net/ipv6/conf/eth0/accept_ra = 2",
+                "setting net/ipv6/conf/eth1/accept_ra = 2",
                 "setting net/ipv6/conf/all/forwarding = 1",
                 "route to 2001:db8:1:2::464/128 out of clat0",
                 "address 192.0.0.1/32 on clat0",
@@ -228,5 +242,8 @@ mod tests {
             ]
         );
         assert_eq!(lines(while_claiming(&identity, settings.clat)).len(), 1);
+        // A router stays one, and hears nobody.
+        let router = lines(while_running(&identity, &settings, &Ipv6Before::default()));
+        assert_eq!(router[2], "setting net/ipv6/conf/all/forwarding = 1");
     }
 }

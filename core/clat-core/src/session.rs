@@ -19,7 +19,7 @@
 use core::{net::Ipv6Addr, time::Duration};
 use std::time::Instant;
 
-use plan::Plan;
+use plan::{Ipv6Before, Plan};
 use pref64::{Length, Pref64, siit::NonGlobal};
 use wire::ethernet::Mac;
 pub use xlat::config::ErrorPolicy;
@@ -108,6 +108,9 @@ pub struct Facts {
     pub native_ipv4: bool,
     /// Another interface that has an address of 192.0.0.0/29 and had it first.
     pub other_clat: Option<String>,
+    /// What it did with IPv6 before it was made to forward. Of no matter if the address is on the
+    /// link.
+    pub ipv6_before: Ipv6Before,
 }
 
 /// Where the session stands.
@@ -261,13 +264,25 @@ impl Session {
             (Some(before), Some(now)) => !before.is_same(now),
             (before, now) => before.is_some() != now.is_some(),
         };
+        let others = self.facts.ipv6_before != facts.ipv6_before;
         self.facts = facts;
         if moved {
             // Another link may be another network.
             self.conflicts = (0, None);
             self.end_backoff(now);
         }
-        self.step(now)
+        let effects = self.step(now);
+        if effects.is_empty() && others {
+            return self.apply_again();
+        }
+        effects
+    }
+
+    /// The plan, for a host whose other interfaces have changed.
+    fn apply_again(&self) -> Vec<Effect> {
+        let settings = self.settings_in_use().filter(|_| self.visible);
+        let plan = settings.map(|it| Effect::Apply(self.running_plan(it)));
+        plan.into_iter().collect()
     }
 
     /// Nobody else has the address.
@@ -528,9 +543,7 @@ impl Session {
     }
 
     fn running_plan(&self, settings: &Settings) -> Plan {
-        let link = self.facts.link.as_ref();
-        let name = link.map(|link| link.name.as_str()).unwrap_or_default();
-        host_plan::while_running(&self.config.identity, settings, name)
+        host_plan::while_running(&self.config.identity, settings, &self.facts.ipv6_before)
     }
 
     fn choose_address(&mut self, target: &Target) -> Ipv6Addr {

@@ -86,7 +86,7 @@ impl LinuxSystem {
             Item::Interface(interface) => self.configure(interface).await?,
             Item::Address(address) => self.add_address(address).await?,
             Item::Route(route) => self.add_route(route).await?,
-            Item::Setting(setting) => write_setting(&setting.path, &setting.value)?,
+            Item::Setting(setting) => return make_setting(setting),
             Item::Concealment(concealment) => return nft::conceal(concealment).await,
             Item::ReservedPorts(it) => reserve(it.ports)?,
             Item::PortShare(it) => return sharing::share(it).await,
@@ -363,6 +363,27 @@ fn write_setting(path: &str, value: &str) -> io::Result<()> {
     fs::write(setting_file(path), value)
 }
 
+/// An interface that has gone since it was looked for has no settings, and needs none.
+fn make_setting(setting: &Setting) -> io::Result<Made> {
+    match write_setting(&setting.path, &setting.value) {
+        Ok(()) => Ok(Made::Yes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_of_nobody(&setting.path) => {
+            Ok(Made::Without("the interface is gone".to_owned()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it is one of an interface's, and there is no such interface.
+fn is_of_nobody(path: &str) -> bool {
+    let Some((of_interface, _)) = path.rsplit_once('/') else {
+        return false;
+    };
+    let family = of_interface.rsplit_once('/').map(|(family, _)| family);
+    let has_interfaces = family.is_some_and(|it| setting_file(it).is_dir());
+    has_interfaces && !setting_file(of_interface).exists()
+}
+
 /// Back to what it was, unless somebody else has changed it since.
 fn restore(setting: &Setting, before: Option<&str>) -> io::Result<()> {
     let Some(before) = before else {
@@ -457,6 +478,20 @@ mod tests {
         assert!(failed(libc::EPERM).is_err());
         let exists = Err(io::Error::from_raw_os_error(libc::EEXIST));
         assert!(exists_is_fine(exists).is_ok());
+    }
+
+    /// Whoever pulls out a cable does not fail the plan; a setting that no kernel has does.
+    #[test]
+    fn a_setting_of_an_interface_that_is_gone_is_done_without() {
+        let made = |path: &str| {
+            let path = path.to_owned();
+            let value = "2".to_owned();
+            make_setting(&Setting { path, value })
+        };
+        let gone = made("net/ipv4/conf/openclat-none/forwarding");
+        assert!(matches!(gone, Ok(Made::Without(_))), "{gone:?}");
+        assert!(made("net/ipv4/conf/lo/no-such-setting").is_err());
+        assert!(made("net/no-such-family/conf/lo/forwarding").is_err());
     }
 
     /// Anybody may read settings; a value that is there already is not written.

@@ -56,7 +56,37 @@ fn good() -> Facts {
         live: vec![prefix("2001:db8:64::/96")],
         native_ipv4: false,
         other_clat: None,
+        ipv6_before: Ipv6Before::default(),
     }
+}
+
+/// An interface that comes while the host forwards goes on hearing its routers.
+#[test]
+fn the_plan_follows_the_hosts_other_interfaces() {
+    let mut routed = config();
+    routed.identity.uplink = host_plan::UplinkKind::Routed;
+    let mut session = Session::new(routed, 1);
+    let facts = |listening: &[&str]| Facts {
+        ipv6_before: Ipv6Before {
+            was_off: true,
+            listening: listening.iter().map(|it| (*it).to_owned()).collect(),
+        },
+        ..good()
+    };
+    let applied = |effects: Vec<Effect>| {
+        let [Effect::Apply(plan)] = &effects[..] else {
+            panic!("{effects:?}");
+        };
+        let items = plan.items().iter().map(ToString::to_string);
+        items.filter(|it| it.contains("accept_ra")).count()
+    };
+    session.update(facts(&["eth0"]), now());
+    // Not while there is only a claim: nothing forwards yet.
+    assert!(session.update(facts(&[]), now()).is_empty());
+    session.assigned();
+    assert_eq!(applied(session.update(facts(&["eth0", "eth1"]), now())), 2);
+    assert_eq!(applied(session.update(facts(&["eth0"]), now())), 1);
+    assert!(session.update(facts(&["eth0"]), now()).is_empty());
 }
 
 /// What effects are called, for comparison.
@@ -703,6 +733,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 .collect(),
             native_ipv4,
             other_clat: None,
+            ipv6_before: Ipv6Before::default(),
         })
 }
 

@@ -362,6 +362,57 @@ fn a_routed_prefix_instead_of_an_address_on_the_link() {
     assert_eq!(network.host.get("net/ipv6/conf/h0/accept_ra"), "1");
 }
 
+/// The kernel's switch for forwarding is one for all interfaces: the others keep native IPv6, those
+/// that come later get it, and nobody has a new router.
+#[test]
+fn a_routed_prefix_leaves_the_other_interfaces_alone() {
+    let network = Network::new("routed-others", &Options::default());
+    let _plat = network.start_plat();
+    let host = &network.host;
+    let neighbour = |name: &'static str, (ours, theirs), last: u16| {
+        let other = Namespace::new(name).unwrap();
+        connect((host, ours), (&other, theirs));
+        other.forward();
+        let router = format!("fe80::{last}");
+        other.add_address(theirs, &format!("{router}/64"));
+        let lan = format!("2001:db8:7:{last}::").parse().unwrap();
+        let advertisement = lab::advertiser::Advertisement::new(router.parse().unwrap(), lan);
+        let advertiser = lab::advertiser::Advertiser::start(&other, theirs, advertisement);
+        let via = format!("via {router} dev {ours}");
+        assert!(eventually(SOON, || has_route(&network, &via)), "{via}");
+        (other, advertiser)
+    };
+    let (other, _advertiser) = neighbour("other", ("h1", "o0"), 2);
+    let mut clat = network.launch_clat(&["--routed", "2001:db8:1:f00::464"]);
+    clat.wait_for(" running: ", SOON);
+    assert!(has_route(&network, "via fe80::2 dev h1"));
+    let (_later, _advertiser) = neighbour("later", ("h2", "o0"), 3);
+    assert_eq!(host.get("net/ipv6/conf/h2/accept_ra"), "2");
+    // Who takes this host for a router is not served.
+    other.add_address("o0", "2001:db8:7:2::1/64");
+    let addresses = host.addresses("h1").into_iter();
+    let link_local =
+        addresses.filter(|it| matches!(it, IpAddr::V6(it) if it.is_unicast_link_local()));
+    for router in link_local {
+        other.add_route("2001:db8:1:1::/64", &router.to_string(), "o0");
+    }
+    let _ = other.sh("ping -n -c 1 -W 1 2001:db8:1:1::1");
+    let guard = host.must("nft list table inet openclat_clat0_guard");
+    assert!(guard.contains("counter packets 1 "), "{guard}");
+    clat.stop();
+    for interface in ["h0", "h1", "h2"] {
+        let accept_ra = format!("net/ipv6/conf/{interface}/accept_ra");
+        assert_eq!(host.get(&accept_ra), "1", "{interface}");
+    }
+    let tables = host.must("nft list tables");
+    assert!(!tables.contains("guard"), "{tables}");
+}
+
+fn has_route(network: &Network, via: &str) -> bool {
+    let routes = network.host.must("ip -6 route show default");
+    routes.contains(via)
+}
+
 /// Hosts without NAT64 beside it: the CLAT stays on the interface that has it.
 #[test]
 fn of_two_links_the_one_with_nat64_is_used() {
