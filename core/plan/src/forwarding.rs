@@ -70,7 +70,7 @@ mod tests {
             let is_it = |(name, _): &&(&str, &str)| path == accept_ra_of(name);
             let found = accept_ra.iter().find(is_it).map(|(_, value)| *value);
             found
-                .or((path == SWITCH).then_some(switch))
+                .or_else(|| (path == SWITCH).then_some(switch))
                 .map(str::to_owned)
         };
         let before = Ipv6Before::of(accept_ra.iter().map(|(name, _)| *name), original);
