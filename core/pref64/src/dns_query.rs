@@ -59,6 +59,9 @@ pub const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// (RFC 9520 §3.2).
 pub const LAST_RETRY: Duration = Duration::from_secs(300);
 
+/// A resolver that was silent so often in a row does not keep up a prefix whose resolver is gone.
+const GIVEN_UP: u32 = 3;
+
 /// What came of asking a resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -90,7 +93,8 @@ pub enum Verdict {
         /// How long they hold, from now.
         lifetime: Duration,
     },
-    /// The resolver that had given the prefixes says that there are none, and no other gives any.
+    /// The resolver that had given the prefixes says that there are none, and no other gives any;
+    /// or it is not there to be asked any more, and those that are say so.
     Withdrawn,
 }
 
@@ -116,10 +120,18 @@ pub struct Lookup {
     /// Nobody is asked sooner.
     next_round: Instant,
     asking: Option<IpAddr>,
-    /// Who gave the prefixes that are known.
-    giver: Option<IpAddr>,
-    /// And has taken them back in this round.
-    giver_denies: bool,
+    giver: Giver,
+}
+
+/// Who gave the prefixes that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Giver {
+    /// None are.
+    Nobody,
+    /// Only what this one says takes them back.
+    Resolver(IpAddr),
+    /// It is gone, or the network may be another one: any other may take them back.
+    Gone,
 }
 
 /// A resolver, and what it said last.
@@ -150,8 +162,7 @@ impl Lookup {
             resolvers: Vec::new(),
             next_round: start,
             asking: None,
-            giver: None,
-            giver_denies: false,
+            giver: Giver::Nobody,
         }
     }
 
@@ -175,9 +186,11 @@ impl Lookup {
             }));
         }
         self.resolvers = resolvers;
-        // Somebody has to confirm what a resolver said that is gone.
-        if self.giver.is_some_and(|giver| !addresses.contains(&giver)) {
-            self.giver = None;
+        if let Giver::Resolver(giver) = self.giver
+            && !addresses.contains(&giver)
+        {
+            // Somebody has to confirm what it said.
+            self.giver = Giver::Gone;
             self.next_round = self.next_round.min(now);
         }
     }
@@ -191,7 +204,9 @@ impl Lookup {
         }
         self.end_round();
         self.asking = None;
-        self.giver_denies = false;
+        if self.giver != Giver::Nobody {
+            self.giver = Giver::Gone;
+        }
         self.next_round = start;
     }
 
@@ -240,17 +255,29 @@ impl Lookup {
         let (said, wait) = self.resolvers[at].without_prefix(outcome);
         self.resolvers[at].said = said;
         self.resolvers[at].until = now + wait;
-        self.giver_denies |= said == Said::No && self.giver == Some(resolver);
         if self.due(now).is_some() {
             return Verdict::Unchanged;
         }
         self.end_round();
         // Only now: another one might have given the same prefixes.
-        if !std::mem::take(&mut self.giver_denies) {
+        if !self.is_taken_back() {
             return Verdict::Unchanged;
         }
-        self.giver = None;
+        self.giver = Giver::Nobody;
         Verdict::Withdrawn
+    }
+
+    fn is_taken_back(&self) -> bool {
+        let denies = |it: &Resolver| it.said == Said::No;
+        let mut resolvers = self.resolvers.iter();
+        match self.giver {
+            Giver::Nobody => false,
+            Giver::Resolver(giver) => resolvers.any(|it| it.address == giver && denies(it)),
+            // One of those that are silent might give the same prefixes, but not for ever.
+            Giver::Gone => {
+                resolvers.clone().any(denies) && resolvers.all(|it| denies(it) || it.is_given_up())
+            }
+        }
     }
 
     /// What is known.
@@ -282,8 +309,7 @@ impl Lookup {
         let resolver = &mut self.resolvers[at];
         resolver.said = Said::Yes;
         resolver.until = refresh;
-        self.giver = Some(resolver.address);
-        self.giver_denies = false;
+        self.giver = Giver::Resolver(resolver.address);
         self.next_round = refresh;
         self.end_round();
         Verdict::Prefixes { prefixes, lifetime }
@@ -304,6 +330,14 @@ impl Lookup {
 }
 
 impl Resolver {
+    /// Nobody waits any longer for what it may say.
+    fn is_given_up(&self) -> bool {
+        match self.said {
+            Said::Nothing(times) => times >= GIVEN_UP,
+            Said::NotAsked | Said::Yes | Said::No => false,
+        }
+    }
+
     /// What counts as said, and for how long, after an outcome that gives no prefix.
     fn without_prefix(&self, outcome: &Outcome) -> (Said, Duration) {
         let negative = match outcome {
@@ -540,6 +574,62 @@ mod tests {
     }
 
     /// The prefixes may come from another resolver in the same round; then they never go.
+    /// Nobody is left who could take it back himself. A time to live may be a week.
+    #[test]
+    fn disc_7050_3_04_what_a_resolver_gave_that_is_gone_others_take_back() {
+        let start = origin();
+        for silent in [false, true] {
+            let mut lookup = lookup(1, start);
+            ask(&mut lookup, 1, &yes(86_400), start);
+            let others: &[u16] = if silent { &[2, 3] } else { &[2] };
+            let others: Vec<_> = others.iter().map(|n| resolver(*n)).collect();
+            lookup.set_resolvers(&others, start);
+            let mut verdict = ask(&mut lookup, 2, &no(600), start);
+            let mut now = start;
+            for _ in 0..if silent { GIVEN_UP } else { 0 } {
+                assert_eq!(verdict, Verdict::Unchanged);
+                now = now.max(lookup.next_timeout().unwrap());
+                verdict = ask(&mut lookup, 3, &Outcome::Failed, now);
+            }
+            assert_eq!(verdict, Verdict::Withdrawn);
+        }
+    }
+
+    /// Who had said no before is not asked sooner for that.
+    #[test]
+    fn disc_7050_3_04_whoever_is_left_takes_it_back_in_his_time() {
+        let start = origin();
+        let mut lookup = lookup(2, start);
+        ask(&mut lookup, 1, &no(3600), start);
+        ask(&mut lookup, 2, &yes(86_400), start);
+        lookup.set_resolvers(&[resolver(1)], start);
+        assert_eq!(wait(&mut lookup, start), 3600);
+        let later = start + seconds(3600);
+        assert_eq!(ask(&mut lookup, 1, &no(3600), later), Verdict::Withdrawn);
+        // Nothing is known that could be taken back again.
+        let later = later + seconds(3600);
+        assert_eq!(ask(&mut lookup, 1, &no(3600), later), Verdict::Unchanged);
+    }
+
+    #[test]
+    fn disc_7050_3_04_after_a_change_of_the_network_any_may_take_it_back() {
+        let start = origin();
+        let mut lookup = lookup(2, start);
+        ask(&mut lookup, 1, &yes(86_400), start);
+        lookup.restart(start);
+        let mut verdict = Verdict::Unchanged;
+        let mut now = start;
+        for asked in 0..GIVEN_UP {
+            assert_eq!(verdict, Verdict::Unchanged);
+            verdict = ask(&mut lookup, 1, &Outcome::Failed, now);
+            if asked == 0 {
+                verdict = ask(&mut lookup, 2, &no(600), now);
+            }
+            now = lookup.next_timeout().unwrap();
+        }
+        assert_eq!(verdict, Verdict::Withdrawn);
+    }
+
     #[test]
     fn disc_7050_3_04_another_resolver_may_take_over() {
         let start = origin();
