@@ -23,7 +23,7 @@ use pref64::{
     Pref64,
     dns_query::{self, Outcome, Verdict},
     ra_option::Pref64Option,
-    tracker::{Change, IfIndex, Source, Tracker},
+    tracker::{Change, IfIndex, Tracker},
 };
 use tokio::task::JoinSet;
 use wire::ndp::RouterAdvertisement;
@@ -245,7 +245,8 @@ impl Known {
     fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let questions = self.questions.next_timeout(self.dns_is_wanted(now));
         let (expiry, solicitations) = (self.tracker.next_expiry(), self.solicitations.next());
-        [expiry, solicitations, questions]
+        let fading = self.tracker.next_fading(now);
+        [expiry, fading, solicitations, questions]
             .into_iter()
             .flatten()
             .min()
@@ -326,15 +327,13 @@ impl Known {
     }
 }
 
-/// Where DNS is to be asked: with [`DnsPolicy::Fallback`], where nothing better gives a prefix.
+/// Where DNS is to be asked: with [`DnsPolicy::Fallback`], where nothing better gives a prefix that
+/// is going to hold.
 fn dns_is_wanted(policy: DnsPolicy, tracker: &Tracker, now: Instant) -> impl Fn(IfIndex) -> bool {
     move |interface| match policy {
         DnsPolicy::Off => false,
         DnsPolicy::Always => true,
-        DnsPolicy::Fallback => {
-            let mut usable = tracker.usable(interface, now);
-            usable.all(|it| matches!(it.source, Source::Dns { .. }))
-        }
+        DnsPolicy::Fallback => tracker.needs_dns(interface, now),
     }
 }
 
@@ -488,7 +487,7 @@ mod tests {
         hear(&mut known, 1800, &prefix, now);
         assert_eq!(known.routers.live(3, now).len(), 1);
         let expiry = now + Duration::from_secs(600);
-        assert_eq!(known.next_timeout(now), Some(expiry));
+        assert_eq!(known.tracker.next_expiry(), Some(expiry));
         hear(&mut known, 0, &[], now);
         assert_eq!(known.tracker.usable(3, now).count(), 1);
         assert!(known.routers.live(3, now).is_empty());
@@ -599,12 +598,31 @@ mod tests {
         ));
         assert_eq!(first(&known, now), Some("2001:db8:64::/96".into()));
         // Nobody is asked meanwhile, not even when the answer is over; but then at once.
-        let later = now + Duration::from_secs(500);
+        let later = now + Duration::from_secs(400);
         known.tracker.expire(later);
         assert_eq!(asked(&mut known, later), None);
         assert!(known.next_timeout(later).unwrap() > later);
         hear(&mut known, 1800, &option("2001:db8:64::/96", 0), later);
         assert!(asked(&mut known, later).is_some());
+    }
+
+    /// No connection has to end with the router, if DNS says the same.
+    #[test]
+    fn disc_8781_5_1_02_dns_is_asked_before_the_routers_prefix_is_over() {
+        let start = Instant::now();
+        let mut known = known(DnsPolicy::Fallback, start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        hear(&mut known, 1800, &option("64:ff9b::/96", 400), start);
+        assert_eq!(asked(&mut known, at(299)), None);
+        assert_eq!(known.next_timeout(at(299)), Some(at(300)));
+        let question = asked(&mut known, at(300)).unwrap();
+        known.answered(question, &answer("64:ff9b::/96", 600), at(300));
+        // It goes on as the resolver's.
+        known.tracker.expire(at(400));
+        assert_eq!(first(&known, at(400)), Some("64:ff9b::/96".into()));
+        // Had the router spoken again, nobody would be asked.
+        hear(&mut known, 1800, &option("64:ff9b::/96", 400), at(400));
+        assert_eq!(asked(&mut known, at(450)), None);
     }
 
     #[test]

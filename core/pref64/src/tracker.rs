@@ -2,12 +2,15 @@
 //!
 //! Prefixes come from three sources, and only the best source that has any is used: what a person
 //! configured, then router advertisements, then DNS (RFC 8781 §5.1, RFC 9872 §3.1). The others are
-//! remembered, so that the next best takes over the moment the best one is gone, and so that a late
-//! router advertisement replaces a DNS result. Each such move is a [`Change::Preferred`].
+//! remembered, so that what is known of the next best takes over the moment the best one is gone, and
+//! so that a late router advertisement replaces a DNS result. Each such move is a
+//! [`Change::Preferred`]. For something to be known by DNS it must have been asked: that is due when
+//! [`Tracker::needs_dns`] says so, before the last better prefix is over.
 //!
 //! ```text
 //! ra(), dns(), manual() -> changes          usable() -> the prefixes to use, in order
 //! next_expiry() -> when to call expire() -> changes
+//! needs_dns() -> ask there          next_fading() -> when to look at that again
 //! ```
 //!
 //! The order is the one in which the prefixes were learned, and a refresh does not change it: DNS
@@ -30,7 +33,7 @@ pub const MAX_ENTRIES: usize = 32;
 /// The most prefixes kept of one router, or of DNS, so that one cannot crowd out the others.
 pub const MAX_PER_SOURCE: usize = 16;
 
-/// A prefix fades with less than this part of a lifetime.
+/// A prefix fades with this part of its lifetime left.
 const FADING: u32 = 4;
 
 /// The longest time to live of DNS (RFC 2181 §8).
@@ -94,11 +97,13 @@ impl Entry {
     /// one, `longest`; or most of its life is over and nobody has refreshed it: a lifetime is three
     /// times the interval of announcements or more (RFC 8781 §4.1).
     fn is_fading(&self, longest: Option<Duration>, now: Instant) -> bool {
-        let (Some(lifetime), Some(expires)) = (self.lifetime, self.expires) else {
-            return false;
-        };
-        let left = expires.saturating_duration_since(now);
-        longest.is_some_and(|longest| lifetime * FADING < longest) || left < lifetime / FADING
+        let brief = |lifetime: Duration| longest.is_some_and(|it| lifetime * FADING < it);
+        self.lifetime.is_some_and(brief) || self.fades().is_some_and(|at| at <= now)
+    }
+
+    /// When most of its life is over.
+    fn fades(&self) -> Option<Instant> {
+        self.expires?.checked_sub(self.lifetime? / FADING)
     }
 }
 
@@ -226,6 +231,22 @@ impl Tracker {
     pub fn next_expiry(&self) -> Option<Instant> {
         let entries = self.links.values().flatten();
         entries.filter_map(|entry| entry.expires).min()
+    }
+
+    /// Whether nothing better than DNS gives a prefix on an interface that is going to hold. Where
+    /// the last one runs out, DNS may know the same one, and then nothing ends with it.
+    #[must_use]
+    pub fn needs_dns(&self, link: IfIndex, now: Instant) -> bool {
+        let mut live = self.live(link, now);
+        live.all(|it| matches!(it.source, Source::Dns { .. }) || it.is_fading(None, now))
+    }
+
+    /// When [`Self::needs_dns`] may become true by itself.
+    #[must_use]
+    pub fn next_fading(&self, now: Instant) -> Option<Instant> {
+        let entries = self.links.values().flatten();
+        let fades = entries.filter_map(Entry::fades);
+        fades.filter(|at| *at > now).min()
     }
 
     /// The prefixes to use on an interface, best first, none twice: those of its best source.
@@ -631,12 +652,12 @@ mod tests {
         // Two intervals without a refresh may be lost packets.
         tracker.ra(LINK, ONE, &[option(2, 1800)], start + seconds(1200));
         let order = |at| usable(&tracker, start + seconds(at));
-        assert_eq!(order(1350), [prefix(1), prefix(2)]);
-        assert_eq!(order(1351), [prefix(2), prefix(1)]);
+        assert_eq!(order(1349), [prefix(1), prefix(2)]);
+        assert_eq!(order(1350), [prefix(2), prefix(1)]);
         assert_eq!(order(1800), [prefix(2)]);
         // Another router that keeps it keeps its place.
         tracker.ra(LINK, TWO, &[option(1, 1800)], start + seconds(1200));
-        let order = usable(&tracker, start + seconds(1351));
+        let order = usable(&tracker, start + seconds(1350));
         assert_eq!(order, [prefix(1), prefix(2)]);
     }
 

@@ -169,6 +169,21 @@ fn disc_8781_5_1_02_a_late_advertisement_replaces_dns_at_once() {
     wait_until_running(&clat, OTHER);
 }
 
+/// The router falls silent, and the resolvers say the same as it did: nothing changes for the host.
+#[test]
+fn disc_8781_5_1_02_dns_takes_over_from_a_silent_router() {
+    let (network, _resolver) = resolved("dns-takes-over", Reply::synthesised(PREF64, 600));
+    let _plat = network.start_plat();
+    announce(&network, PREF64, 8);
+    let clat = network.launch_clat(&[]);
+    wait_until_running(&clat, PREF64);
+    network.advertiser.change(|it| it.silent = true);
+    let instead = format!("using NAT64 prefix {PREF64} by DNS from {RESOLVER} instead");
+    clat.wait_for(&instead, Duration::from_secs(15));
+    ping(&network);
+    assert_eq!(clat.output().matches("claiming").count(), 1);
+}
+
 /// RFC 7050 §3: it is asked again before the answer is over, and the new answer holds.
 #[test]
 fn disc_7050_3_04_a_changed_answer_is_followed() {
