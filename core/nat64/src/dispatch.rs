@@ -12,7 +12,10 @@
 //!
 //! Two directions of a flow agree because a shard gives out only ports that it owns.
 
-use core::{net::Ipv6Addr, num::NonZeroU8};
+use core::{
+    net::Ipv6Addr,
+    num::{NonZeroU8, NonZeroU32},
+};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -21,7 +24,7 @@ use xlat::{identification::Share, key::Key};
 
 use crate::{
     blocks::{Plan, has_block},
-    config::Config,
+    config::{Config, ErrorPolicy},
     incoming_tuple::{self, Incoming},
     reason::Why,
     tuple::{Endpoint4, Endpoint6, Protocol},
@@ -69,6 +72,23 @@ impl Part {
     /// The share of one shard in what all of them may have: at least 1.
     pub(crate) fn of(&self, limit: usize) -> usize {
         limit.div_ceil(usize::from(self.dispatch.shards.get()))
+    }
+
+    /// The share of one shard in the errors that all of them may send: together as many as are
+    /// allowed, but each at least one, where any is allowed.
+    pub(crate) fn of_errors(&self, policy: ErrorPolicy) -> ErrorPolicy {
+        let (number, shards) = (self.shard.number(), self.dispatch.shards);
+        let share = |all: u32| {
+            let one_more = u32::from(u32::from(number) < all % NonZeroU32::from(shards));
+            (all / NonZeroU32::from(shards) + one_more).max(all.min(1))
+        };
+        match policy {
+            ErrorPolicy::Limit { burst, per_second } => ErrorPolicy::Limit {
+                burst: share(burst),
+                per_second: share(per_second),
+            },
+            ErrorPolicy::Send | ErrorPolicy::Off => policy,
+        }
     }
 
     /// The shard's part of the Identifications of IPv4 packets: all shards write the same addresses

@@ -92,7 +92,7 @@ impl Engine {
         let dispatch = Dispatch::new(&config, key, shards);
         let part = Part { shard, dispatch };
         let key = Key::new(key);
-        let (translation, here) = translations(&config)?;
+        let (translation, here) = translations(&config, &part)?;
         let tables = Tables::new(&config, &part, key, now);
         Ok(Self {
             v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"]))
@@ -129,7 +129,7 @@ impl Engine {
     /// # Errors
     /// [`ConfigError`]; nothing has changed then.
     pub(crate) fn settle(&mut self, config: Config) -> Result<(), ConfigError> {
-        let (translation, here) = translations(&config)?;
+        let (translation, here) = translations(&config, &self.part)?;
         self.v6_to_v4.set_config(translation.clone());
         self.v6_to_here.set_config(here);
         self.v4_to_v6.set_config(translation);
@@ -580,13 +580,13 @@ impl Engine {
 }
 
 /// The settings of translation: to the next link, and for packets that are turned around.
-fn translations(config: &Config) -> Result<(xlat::Config, xlat::Config), ConfigError> {
+fn translations(config: &Config, part: &Part) -> Result<(xlat::Config, xlat::Config), ConfigError> {
     let own_ipv4 = own_ipv4(config)?;
     let translation = xlat::Config {
         ipv6_mtu: config.ipv6_mtu,
         ipv4_mtu: config.ipv4_mtu,
         lowest_ipv6_mtu: config.lowest_ipv6_mtu,
-        errors: config.errors,
+        errors: part.of_errors(config.errors),
         untranslatable_source: own_ipv4,
         ..xlat::Config::new(own_ipv4, config.own_ipv6)
     };

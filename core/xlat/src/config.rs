@@ -85,7 +85,8 @@ pub enum UdpChecksumMissing {
 pub enum ErrorPolicy {
     /// Always.
     Send,
-    /// At most `burst` at once and `per_second` in the long run.
+    /// At most `burst` at once and `per_second` in the long run: so many that tell a size, and so
+    /// many others.
     Limit {
         /// Errors that may be sent without a pause.
         burst: u32,

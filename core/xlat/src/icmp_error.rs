@@ -70,6 +70,16 @@ impl Message {
             rest: mtu.to_be_bytes(),
         }
     }
+
+    /// Whether path MTU discovery lives by it: ICMPv4 Fragmentation Needed or ICMPv6 Packet Too Big.
+    /// Neither type and code means anything else in the other family.
+    #[must_use]
+    pub const fn tells_size(&self) -> bool {
+        matches!(
+            (self.kind, self.code),
+            (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED) | (v6::PACKET_TOO_BIG, _)
+        )
+    }
 }
 
 /// Whether an IPv4 packet may be answered with an ICMP error.

@@ -1,10 +1,38 @@
-//! A token bucket for ICMP errors (RFC 4443 §2.4 f).
+//! Token buckets for ICMP errors (RFC 4443 §2.4 f).
 
 use std::time::{Duration, Instant};
 
-use crate::config::ErrorPolicy;
+use crate::{config::ErrorPolicy, icmp_error::Message};
 
-/// Decides whether one more ICMP error may be sent.
+/// Decides whether one more ICMP error may be sent. Those that tell a size have a bucket of their
+/// own: connections that wait for one would hang as long as strangers provoke other errors.
+#[derive(Clone, Debug)]
+pub struct ErrorLimit {
+    sizes: RateLimit,
+    others: RateLimit,
+}
+
+impl ErrorLimit {
+    /// Full buckets, to each of which `policy` applies by itself.
+    #[must_use]
+    pub fn new(policy: ErrorPolicy) -> Self {
+        Self {
+            sizes: RateLimit::new(policy),
+            others: RateLimit::new(policy),
+        }
+    }
+
+    /// Whether this error may be sent now; if so, it is counted as sent.
+    pub fn allow(&mut self, message: &Message, now: Instant) -> bool {
+        if message.tells_size() {
+            self.sizes.allow(now)
+        } else {
+            self.others.allow(now)
+        }
+    }
+}
+
+/// A bucket.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     policy: ErrorPolicy,

@@ -25,7 +25,7 @@ use crate::{
     identification::{Identification, Share},
     mapping::{Mapping, Refusal, Rewrite},
     mtu,
-    rate_limit::RateLimit,
+    rate_limit::ErrorLimit,
     reason::DropReason,
     transport::{self, Field, Shape},
 };
@@ -37,7 +37,7 @@ pub(crate) type Map<'a> = &'a dyn Mapping<Ipv4Addr, Ipv6Addr>;
 #[derive(Debug)]
 pub struct V4ToV6 {
     config: Config,
-    errors: RateLimit,
+    errors: ErrorLimit,
     error_ids: Identification,
 }
 
@@ -103,7 +103,7 @@ impl V4ToV6 {
     #[must_use]
     pub fn new(config: Config, key: u64) -> Self {
         Self {
-            errors: RateLimit::new(config.errors),
+            errors: ErrorLimit::new(config.errors),
             error_ids: Identification::new(key),
             config,
         }
@@ -126,7 +126,7 @@ impl V4ToV6 {
     /// Changes the configuration between two packets.
     pub fn set_config(&mut self, config: Config) {
         if config.errors != self.config.errors {
-            self.errors = RateLimit::new(config.errors);
+            self.errors = ErrorLimit::new(config.errors);
         }
         self.config = config;
     }
@@ -176,7 +176,7 @@ impl V4ToV6 {
         };
         let (sender, len) = (packet.src(), packet.total_len());
         buf.truncate(len.into());
-        if !icmp_error::may_answer_v4(buf.bytes()) || !self.errors.allow(now) {
+        if !icmp_error::may_answer_v4(buf.bytes()) || !self.errors.allow(&message, now) {
             return Verdict::Drop(reason);
         }
         let own = self.config.own_ipv4;

@@ -24,7 +24,7 @@ use crate::{
     identification::{Identification, Share},
     mapping::{Mapping, Refusal},
     mtu,
-    rate_limit::RateLimit,
+    rate_limit::ErrorLimit,
     reason::DropReason,
     transport::{self, Shape},
     v4_to_v6::{Refused, refused},
@@ -40,7 +40,7 @@ pub(crate) const DONT_FRAGMENT_ABOVE: usize = 1260;
 #[derive(Debug)]
 pub struct V6ToV4 {
     config: Config,
-    errors: RateLimit,
+    errors: ErrorLimit,
     ids: Identification,
 }
 
@@ -89,7 +89,7 @@ impl V6ToV4 {
     #[must_use]
     pub fn new(config: Config, key: u64) -> Self {
         Self {
-            errors: RateLimit::new(config.errors),
+            errors: ErrorLimit::new(config.errors),
             ids: Identification::new(key),
             config,
         }
@@ -112,7 +112,7 @@ impl V6ToV4 {
     /// Changes the configuration between two packets.
     pub fn set_config(&mut self, config: Config) {
         if config.errors != self.config.errors {
-            self.errors = RateLimit::new(config.errors);
+            self.errors = ErrorLimit::new(config.errors);
         }
         self.config = config;
     }
@@ -163,7 +163,7 @@ impl V6ToV4 {
             ipv6::HEADER_LEN + usize::from(packet.payload_len()),
         );
         buf.truncate(len);
-        if !icmp_error::may_answer_v6(buf.bytes()) || !self.errors.allow(now) {
+        if !icmp_error::may_answer_v6(buf.bytes()) || !self.errors.allow(&message, now) {
             return Verdict::Drop(reason);
         }
         match icmp_error::write_v6(buf, message, self.config.own_ipv6, sender) {

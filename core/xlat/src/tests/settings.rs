@@ -121,3 +121,35 @@ fn a_veto_is_about_whole_packets_with_ports() {
 fn is_reply(verdict: &Verdict<DropReason>) -> bool {
     matches!(verdict, Verdict::Reply(DropReason::HopLimitExceeded))
 }
+
+/// Whoever provokes other errors does not keep senders from learning which size fits, nor the other
+/// way round.
+#[test]
+fn xlat_5_4_01_errors_that_tell_a_size_are_limited_by_themselves() {
+    let config = Config {
+        errors: ErrorPolicy::Limit {
+            burst: 10,
+            per_second: 0,
+        },
+        ..config()
+    };
+    let now = origin();
+    let (old4, old6) = (expired4(), expired6());
+    let large4 = udp4(&noise(1500 - 28), |header| header.df = true);
+    let large6 = back6(&noise(1500), |_| ());
+    for (first, second) in [(0, 1), (1, 0)] {
+        let mut to_v6 = V4ToV6::new(config.clone(), 1);
+        let mut to_v4 = V6ToV4::new(config.clone(), 1);
+        for at in [first, second] {
+            let (packet4, packet6) = [(&old4, &old6), (&large4, &large6)][at];
+            let mut told = (0, 0);
+            for _ in 0..30 {
+                let verdict = to_v6.translate(&mut loaded(packet4), &STATELESS, now);
+                told.0 += u8::from(matches!(verdict, Verdict::Reply(_)));
+                let verdict = to_v4.translate(&mut loaded(packet6), &STATELESS, now);
+                told.1 += u8::from(matches!(verdict, Verdict::Reply(_)));
+            }
+            assert_eq!(told, (10, 10), "{at} after {first}");
+        }
+    }
+}

@@ -105,6 +105,54 @@ fn plat_5_3_01_fragments_are_those_of_all_shards_together() {
     assert_eq!(waiting(&mut shards), (16, 32));
 }
 
+/// Strangers that are refused, and who sends what is too long for the link, are told of it as often as
+/// the whole NAT64 may tell, and one kind of error leaves the other alone.
+#[test]
+fn xlat_5_4_01_errors_are_those_of_all_shards_together() {
+    let stranger = |n| {
+        udp6(
+            (Ipv6Addr::from(u128::from(CLIENT) + (1 << 64)), n),
+            (SERVER, 53),
+            b"x",
+        )
+    };
+    let large = |n| udp6((CLIENT, n), (SERVER, 53), &[0; 1440]);
+    let unasked = |n: u16| {
+        let mut header = V4::new(SERVER, POOL, 17);
+        header.ttl = 1;
+        header.carrying(&compose::udp(Pair::V4(SERVER, POOL), 9, n, b"x"))
+    };
+    for (count, per_second) in [(1, 100), (3, 100), (8, 100), (8, 0)] {
+        let config = Config {
+            errors: xlat::config::ErrorPolicy::Limit {
+                burst: 100,
+                per_second,
+            },
+            clients: vec!["2001:db8:1:1::/64".parse().unwrap()],
+            ipv4_mtu: 1400,
+            ..config()
+        };
+        let mut shards = Shards::new(&config, count);
+        for second in 0..3 {
+            let expected = if second == 0 {
+                100
+            } else {
+                per_second as usize
+            };
+            for packet in [&stranger as &dyn Fn(u16) -> Vec<u8>, &large, &unasked] {
+                let fates = (1..2000).map(|n| shards.send(&packet(n)));
+                let told = fates.filter(|it| matches!(it, Fate::Replied(..))).count();
+                assert_eq!(told, expected, "{count} shards, second {second}");
+            }
+            // As it was, with a configuration that says the same.
+            for engine in &mut shards.engines {
+                engine.reconfigure(config.clone()).unwrap();
+            }
+            shards.now += Duration::from_secs(1);
+        }
+    }
+}
+
 /// RFC 6864 section 5.3.1: all shards write the address of the pool.
 #[test]
 fn xlat_5_1_03_shards_have_no_identification_in_common() {
