@@ -492,6 +492,7 @@ impl Tables {
             self.sessions.next_due(),
             self.syns.next_expiry(),
             self.pool.next_due(),
+            self.hold_down.next_due(),
         ];
         due.into_iter().flatten().min()
     }

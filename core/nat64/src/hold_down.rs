@@ -67,6 +67,11 @@ impl HoldDown {
         Some((protocol, port))
     }
 
+    /// When the next port has rested.
+    pub(crate) fn next_due(&self) -> Option<Tick> {
+        self.resting.front().map(|(due, ..)| *due)
+    }
+
     /// A port that rests is wanted by name, for a static binding: it rests no more. Whether it did.
     pub(crate) fn wake(&mut self, protocol: Protocol, port: Endpoint4) -> bool {
         let mut all = self.resting.iter();
@@ -112,6 +117,7 @@ mod tests {
                 let over: Vec<_> = over.map(|it| (it.1, it.2)).collect();
                 prop_assert_eq!(rested, over);
                 prop_assert_eq!(held.resting().count(), model.len());
+                prop_assert_eq!(held.next_due(), model.first().map(|it| it.0));
             }
         }
     }

@@ -319,6 +319,31 @@ fn plat_5_3_01_a_flood_of_fragments_stops_neither_neighbours_nor_a_server() {
     }
 }
 
+/// Whoever sleeps until then finds the ports free, all of them and not one second's part.
+#[test]
+fn natb_6888_03_the_caller_is_told_when_ports_have_rested() {
+    let mut config = config();
+    config.timers.hold_down = Duration::from_secs(120);
+    let mut nat = Nat::new(config);
+    let free = nat.engine.free_ports(Protocol::Udp);
+    for n in 0..600 {
+        nat.udp((CLIENT, 2000 + n), (SERVER, 53));
+    }
+    nat.wait(302);
+    assert_eq!(
+        (nat.bindings(), nat.engine.free_ports(Protocol::Udp)),
+        (0, free - 600)
+    );
+    let mut calls = 0;
+    while let Some(due) = nat.engine.poll_timeout() {
+        nat.now = nat.now.max(due);
+        nat.engine.handle_timeout(nat.now);
+        calls += 1;
+        assert!(calls < 10);
+    }
+    assert_eq!(nat.engine.free_ports(Protocol::Udp), free);
+}
+
 #[test]
 fn natb_6888_03_udp_ports_and_identifiers_rest_before_another_gets_them() {
     let mut config = config();
