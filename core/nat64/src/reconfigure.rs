@@ -146,12 +146,12 @@ impl Tables {
                 self.journal.record(Change::BlockGiven(block));
             }
         }
-        if self.pool.keep(&mut old) {
-            return;
+        if !self.pool.keep(&mut old) {
+            for binding in self.bib.iter() {
+                self.pool.reserve(binding.protocol, binding.outside);
+            }
         }
-        for binding in self.bib.iter() {
-            self.pool.reserve(binding.protocol, binding.outside);
-        }
+        // Those that rest may be of an address that was gone in between.
         for (protocol, port) in self.hold_down.resting() {
             self.pool.reserve(protocol, port);
         }

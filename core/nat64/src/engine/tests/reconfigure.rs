@@ -290,6 +290,33 @@ fn plat_r_01_a_pool_that_grows_knows_what_is_taken() {
     assert_eq!(taken(&nat), [(POOL, 0), (POOL2, 0)]);
 }
 
+/// What servers still send to an address that was gone for a moment reaches nobody else.
+#[test]
+fn natb_6888_03_ports_of_an_address_that_comes_back_rest_on() {
+    let mut both = config();
+    both.timers.hold_down = Duration::from_secs(120);
+    both.pool.push(PoolEntry {
+        address: POOL2,
+        ..both.pool[0].clone()
+    });
+    let mut one = both.clone();
+    one.pool.truncate(1);
+    let mut nat = Nat::new(both.clone());
+    for n in 0..40 {
+        let client = Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1);
+        nat.udp((client, 5000 + 2 * n), (SERVER, 53));
+    }
+    let before = taken(&nat);
+    assert!(before[1].1 > 5, "both have some");
+    nat.engine.reconfigure(one.clone()).unwrap();
+    nat.wait(60);
+    nat.engine.reconfigure(both.clone()).unwrap();
+    assert_eq!(taken(&nat), before);
+    // And not for longer than any.
+    nat.wait(61);
+    assert_eq!(taken(&nat), [before[0], (POOL2, 0)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
