@@ -82,7 +82,16 @@ impl TakenBlocks {
         self.now = other.now;
     }
 
+    /// From now on blocks rest for so long, those that rest already not longer than that.
     pub(super) fn set_rest(&mut self, rest: Tick) {
+        let latest = self.now.saturating_add(rest);
+        for (due, block) in &mut self.resting {
+            let taken = self.taken.get_mut(block);
+            if let Some(taken) = taken.filter(|it| it.due == Some(*due)) {
+                taken.due = Some(latest.min(*due));
+            }
+            *due = latest.min(*due);
+        }
         self.rest = rest;
     }
 

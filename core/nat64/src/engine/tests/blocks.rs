@@ -495,6 +495,37 @@ fn log_7422_01_how_long_a_block_rests_can_be_set_anew() {
     assert_eq!(nat.engine.poll_timeout(), None);
 }
 
+/// A block that rests already rests no longer than is said now, as a port.
+#[test]
+fn log_7422_01_a_block_that_rests_does_not_rest_longer_than_is_said_now() {
+    let mut longer = dynamic();
+    longer.timers.hold_down = Duration::from_secs(3600);
+    let mut nat = Nat::new(longer);
+    nat.engine.keep_changes(Some(1000));
+    let [one, other, third] =
+        [1, 2, 3].map(|n| Ipv6Addr::new(0x2001, 0xdb8, 1, 0x100 + n, 0, 0, 0, 1));
+    for client in [one, other, third] {
+        nat.udp((client, 5000), (SERVER, 53));
+    }
+    // All of them rest, and one is in use again.
+    nat.wait(301);
+    nat.udp((third, 5000), (SERVER, 53));
+    changes(&mut nat);
+    let mut shorter = dynamic();
+    shorter.timers.hold_down = Duration::from_secs(10);
+    nat.engine.reconfigure(shorter).unwrap();
+    assert_eq!(changes(&mut nat), []);
+    nat.wait(12);
+    let given = changes(&mut nat);
+    let mut whose: Vec<_> = given.iter().map(|it| it.1.subscriber.first()).collect();
+    whose.sort();
+    let network = |it: Ipv6Addr| Ipv6Addr::from_bits(it.to_bits() >> 64 << 64);
+    assert_eq!(whose, [network(one), network(other)]);
+    assert!(given.iter().all(|it| !it.0));
+    nat.wait(200);
+    assert_eq!(changes(&mut nat), []);
+}
+
 /// Whoever logs blocks is told of those that are not served any more.
 #[test]
 fn log_7422_01_a_block_of_an_address_that_is_gone_is_given_back() {
