@@ -140,7 +140,8 @@ pub(crate) enum Stage {
     Whole,
     /// It is a client's packet to another client, translated to IPv4.
     Hairpin,
-    /// It is an ICMPv4 error of our own about a client's packet, which is accounted for.
+    /// It is an ICMPv4 error of our own about a client's packet, which is accounted for; the error is
+    /// not yet.
     OwnError,
 }
 

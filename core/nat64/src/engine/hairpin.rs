@@ -55,7 +55,8 @@ impl Engine {
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
         if let Some(to) = self.part.elsewhere(buf.bytes()) {
-            self.stats.from_v6.went(&Verdict::Reply(why), buf);
+            // The packet in error is lost in any case; the error is counted as sent where it is.
+            self.stats.from_v6.went(&Verdict::Drop(why), buf);
             return Err(Passage {
                 to,
                 stage: Stage::OwnError,

@@ -76,8 +76,11 @@ impl Engine {
         };
         match result {
             Ok(verdict) => {
+                let direction = self.direction(is_ipv6, stage);
                 if stage != Stage::OwnError {
-                    self.direction(is_ipv6, stage).went(&verdict, buf);
+                    direction.went(&verdict, buf);
+                } else if matches!(verdict, Verdict::Forward(_)) {
+                    direction.errors_sent.add(1);
                 }
                 Handled::Here(verdict)
             }

@@ -57,13 +57,19 @@ impl Engine {
         while self.tables.syns.next_unanswered(tick, buf) {
             let why = Why::State(DropReason::SynUnanswered);
             let message = Message::plain(v4::UNREACHABLE, v4::PORT_UNREACHABLE);
-            let verdict = self.v4_to_v6.reply(buf, why, message, now);
+            let transmit = match self.v4_to_v6.reply(buf, why, message, now) {
+                Verdict::Reply(_) => self.unanswered(buf, now),
+                Verdict::Forward(_) | Verdict::Drop(_) => Transmit::Nothing,
+            };
+            // What is passed on is counted as sent where it is.
+            let verdict = match transmit {
+                Transmit::Send => Verdict::Reply(why),
+                Transmit::Nothing | Transmit::PassOn(_) => Verdict::Drop(why),
+            };
             self.stats.from_v4.went(&verdict, buf);
-            if matches!(verdict, Verdict::Reply(_)) {
-                match self.unanswered(buf, now) {
-                    Transmit::Nothing => {}
-                    sent @ (Transmit::Send | Transmit::PassOn(_)) => return sent,
-                }
+            match transmit {
+                Transmit::Nothing => {}
+                Transmit::Send | Transmit::PassOn(_) => return transmit,
             }
         }
         Transmit::Nothing

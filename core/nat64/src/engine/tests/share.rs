@@ -259,7 +259,7 @@ fn a_packet_between_clients_that_cannot_be_passed_on_is_counted_once() {
             source4(&packet.packet())
         })
         .collect();
-    let (mut lost, mut errors) = (0, 0);
+    let (mut lost, mut errors, mut told) = (0, 0, 0);
     for hop_limit in [64, 2] {
         for outside in &bound {
             for from in 0..12 {
@@ -269,7 +269,14 @@ fn a_packet_between_clients_that_cannot_be_passed_on_is_counted_once() {
                 buf.set(&packet).unwrap();
                 let mut at = 0;
                 let mut handled = shards.engines[at].handle(&mut buf, shards.now);
-                while let Handled::Elsewhere(passage) = handled {
+                loop {
+                    let passage = match handled {
+                        Handled::Elsewhere(passage) => passage,
+                        Handled::Here(verdict) => {
+                            told += u64::from(matches!(verdict, Verdict::Reply(_)));
+                            break;
+                        }
+                    };
                     let header = Ipv4::new_checked(buf.bytes());
                     let is_error = header.is_ok_and(|it| it.protocol() == 1);
                     // What is about an error gets as far as that.
@@ -295,6 +302,23 @@ fn a_packet_between_clients_that_cannot_be_passed_on_is_counted_once() {
     assert_eq!(counted.sum::<u64>(), lost);
     let (came, went) = shards.accounts();
     assert_eq!(came, went);
+    assert_eq!(errors_sent(&shards), told);
+    // Those that get there are counted, in whatever shard.
+    for outside in &bound {
+        for from in 0..12 {
+            let mut packet = udp6((CLIENT, 5000 + from), *outside, b"x");
+            packet[7] = 2;
+            assert!(!matches!(shards.send(&packet), Fate::Dropped(_)));
+        }
+    }
+    assert_eq!(errors_sent(&shards), told + 144);
+}
+
+/// How many errors all shards say that they have sent.
+fn errors_sent(shards: &Shards) -> u64 {
+    let stats = shards.engines.iter().map(Engine::stats);
+    let sent = stats.map(|it| it.from_v6.errors_sent.get() + it.from_v4.errors_sent.get());
+    sent.sum()
 }
 
 /// Whoever is taken back by its pool port, is taken back in every shard, and nobody else.
