@@ -131,18 +131,55 @@ impl Engine {
         stays.then_some(StaticError::OutsideBound)
     }
 
-    /// Takes back an [`Self::add_static`] that another shard has refused.
+    /// Takes back an [`Self::add_static`] that another shard has refused. A dynamic binding that was
+    /// made static by it is dynamic again, with its sessions.
     pub fn cancel_static(&mut self, binding: StaticBinding) {
+        let Some(id) = self.unassign(binding) else {
+            return;
+        };
+        if self.tables.bib.get(id).sessions != 0 && self.may_be_dynamic(&binding) {
+            self.tables.set_static(id, false);
+        } else {
+            self.tables.remove_binding(binding.protocol, binding.inside);
+        }
+    }
+
+    /// Ends a static binding that is not configured any more, and its sessions. One that is dynamic
+    /// is left alone.
+    ///
+    /// All shards must be told.
+    pub fn remove_static(&mut self, binding: StaticBinding) {
+        if self.unassign(binding).is_some() {
+            self.tables.remove_binding(binding.protocol, binding.inside);
+        }
+    }
+
+    /// Packets are not passed on for this static binding any more; its place, if it is here.
+    fn unassign(&mut self, binding: StaticBinding) -> Option<BibId> {
         let StaticBinding {
             protocol,
             inside,
             outside,
         } = binding;
-        let here = self.tables.bib.of_inside(protocol, inside);
-        let here = here.map(|id| self.tables.bib.get(id).outside);
-        if here == Some(outside) || self.part.dispatch.assigned(protocol, inside) == Some(outside) {
-            self.remove_binding(protocol, inside);
+        let dispatch = &mut self.part.dispatch;
+        if dispatch.assigned(protocol, inside) == Some(outside) {
+            dispatch.forget(protocol, inside);
         }
+        let bib = &self.tables.bib;
+        let id = bib.of_inside(protocol, inside)?;
+        let here = bib.get(id);
+        (here.is_static && here.outside == outside).then_some(id)
+    }
+
+    /// Whether a client's own packets could make this binding, here.
+    fn may_be_dynamic(&self, binding: &StaticBinding) -> bool {
+        let StaticBinding {
+            protocol,
+            inside,
+            outside,
+        } = *binding;
+        self.part.dispatch.of_inside(protocol, inside) == self.part.shard
+            && self.tables.pool().gives(protocol, outside)
     }
 
     /// Ends the binding of X',x, static or not, and its sessions. Whether there was one.
@@ -218,14 +255,17 @@ impl Tables {
     }
 
     fn make_static(&mut self, known: BibId, outside: Endpoint4) -> Result<(), StaticError> {
-        let binding = self.bib.get_mut(known);
-        if binding.outside != outside {
-            return Err(StaticError::InsideBound {
-                outside: binding.outside,
-            });
+        let bound = self.bib.get(known).outside;
+        if bound != outside {
+            return Err(StaticError::InsideBound { outside: bound });
         }
-        binding.is_static = true;
-        self.journal.record(Change::BindingChanged(*binding));
+        self.set_static(known, true);
         Ok(())
+    }
+
+    fn set_static(&mut self, id: BibId, is_static: bool) {
+        let binding = self.bib.get_mut(id);
+        binding.is_static = is_static;
+        self.journal.record(Change::BindingChanged(*binding));
     }
 }

@@ -88,7 +88,7 @@ impl Step {
     fn take(&self, engine: &mut Engine) -> Result<Taken, String> {
         let (_, before) = engine.table_sizes();
         for binding in &self.gone {
-            engine.cancel_static(*binding);
+            engine.remove_static(*binding);
         }
         let done = engine.reconfigure(self.engine.clone());
         done.map_err(|error| error.to_string())?;

@@ -132,6 +132,52 @@ fn plat_3_1_01_a_dynamic_binding_becomes_static_with_its_sessions() {
     assert_eq!((nat.bindings(), nat.sessions()), (1, 0));
 }
 
+/// What an order to add one finds, it leaves, if it is taken back.
+#[test]
+fn plat_3_1_01_a_refused_static_binding_ends_no_session() {
+    let same = StaticBinding {
+        inside: endpoint6(CLIENT, 8080),
+        ..web(Protocol::Udp)
+    };
+    for added in [false, true] {
+        let mut nat = Nat::new(config());
+        nat.udp((CLIENT, 8080), (SERVER, 53));
+        if added {
+            nat.engine.add_static(same).unwrap();
+        }
+        nat.engine.cancel_static(same);
+        assert_eq!((nat.bindings(), nat.sessions()), (1, 1));
+        assert!(nat.engine.bindings().all(|it| !it.is_static));
+        assert_eq!(nat.udp((CLIENT, 8080), (SERVER, 53)), (POOL, 8080));
+        nat.engine.remove_static(same);
+        assert_eq!(nat.sessions(), 1);
+        nat.wait(302);
+        assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
+        assert_eq!(nat.engine.free_ports(Protocol::Udp), 65_535);
+    }
+    // One that nobody had before, or that no client could have, goes with what came to it.
+    let mut config = config();
+    config.pool[0].ports = PortRange::new(2000, 2001).unwrap().into();
+    for (config, used) in [(super::config(), false), (config, true)] {
+        let mut nat = Nat::new(config);
+        nat.engine.add_static(same).unwrap();
+        if used {
+            nat.send(&udp4((SERVER, 53), (POOL, 8080), b"x")).packet();
+        }
+        nat.engine.cancel_static(same);
+        assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
+    }
+}
+
+#[test]
+fn plat_3_1_01_a_static_binding_that_is_not_configured_any_more_ends_with_its_sessions() {
+    let mut nat = Nat::new(config());
+    nat.engine.add_static(web(Protocol::Udp)).unwrap();
+    nat.udp((CLIENT, 80), (SERVER, 53));
+    nat.engine.remove_static(web(Protocol::Udp));
+    assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
+}
+
 #[test]
 fn plat_3_01_a_static_binding_keeps_both_ends_unique() {
     let mut config = config();
