@@ -268,23 +268,23 @@ impl Tables {
             }
             None => self.bind(protocol, inside, prefix)?,
         };
+        // A server's SYN may have come before the client's (RFC 6146 §3.5.2.2).
+        let outside = self.bib.get(bib).outside;
+        let met = (protocol == Protocol::Tcp)
+            .then(|| self.syns.take(outside, remote, now))
+            .flatten();
         let state = match protocol {
             Protocol::Udp => State::Udp,
             Protocol::Icmp => State::Icmp,
-            Protocol::Tcp => State::Tcp(self.first_state(bib, remote, now)),
+            Protocol::Tcp if met.is_some() => State::Tcp(TcpState::Established),
+            Protocol::Tcp => State::Tcp(TcpState::V6Init),
         };
-        Ok(self.open(bib, remote, prefix, state, (Side::V6, segment), now))
-    }
-
-    /// The state after a client's SYN: the server's may have come before (RFC 6146 §3.5.2.2).
-    fn first_state(&mut self, bib: BibId, remote: Endpoint4, now: Tick) -> TcpState {
-        let outside = self.bib.get(bib).outside;
-        if self.syns.take(outside, remote, now) {
+        let id = self.open(bib, remote, prefix, state, (Side::V6, segment), now);
+        if let Some(syn) = met {
             self.stats.syns_met.add(1);
-            TcpState::Established
-        } else {
-            TcpState::V6Init
+            self.sessions.sequence_mut(id).follow(Side::V4, &syn);
         }
+        Ok(self.flow(id))
     }
 
     /// Keeps a server's SYN that [`Self::inbound`] refused, for a while.
@@ -295,7 +295,7 @@ impl Tables {
         &mut self,
         outside: Endpoint4,
         remote: Endpoint4,
-        packet: &[u8],
+        packet: (Header, &[u8]),
         now: Tick,
     ) -> Result<(), DropReason> {
         let expires = now + self.timers.incoming_syn;
@@ -383,7 +383,8 @@ impl Tables {
             Protocol::Icmp => State::Icmp,
             Protocol::Tcp => State::Tcp(TcpState::V4Init),
         };
-        Ok(self.open(bib, remote, prefix, state, (Side::V4, segment), now))
+        let id = self.open(bib, remote, prefix, state, (Side::V4, segment), now);
+        Ok(self.flow(id))
     }
 
     /// The session that a client's packet belongs to, for an ICMP error: looked up, and neither
@@ -422,7 +423,7 @@ impl Tables {
     }
 
     /// Ends what is over at `now`, or, of very much, a part: packets need not wait for the rest,
-    /// which the next calls end. Until then a session that is over is none ([`Self::find`]).
+    /// which the next calls end. Until then a session that is over is none ([`Self::goes_on`]).
     pub(crate) fn expire(&mut self, now: Tick) {
         for _ in 0..AT_ONCE {
             let Some((protocol, port)) = self.hold_down.next_rested(now) else {
@@ -591,7 +592,7 @@ impl Tables {
         state: State,
         (side, segment): (Side, Option<Header>),
         now: Tick,
-    ) -> Flow {
+    ) -> SessionId {
         let lifetime = match state {
             State::Udp => self.timers.udp,
             State::Icmp => self.timers.icmp,
@@ -613,7 +614,7 @@ impl Tables {
         self.peers.opened(&self.sessions.get(id).peer());
         self.stats.sessions_made[protocol.index()].add(1);
         self.record(id, Change::SessionMade);
-        self.flow(id)
+        id
     }
 
     pub(crate) fn close(&mut self, id: SessionId, why: Ending) {

@@ -15,7 +15,10 @@ use hashbrown::HashTable;
 use wire::packet::PacketBuf;
 use xlat::key::Key;
 
-use crate::{config::Limits, dispatch::Part, reason::DropReason, session::Tick, tuple::Endpoint4};
+use crate::{
+    config::Limits, dispatch::Part, reason::DropReason, sequence::Header, session::Tick,
+    tuple::Endpoint4,
+};
 
 /// The most of a SYN that is kept: what an ICMPv4 error can quote (RFC 1812 §4.3.2.3).
 const MOST: usize = 548;
@@ -26,6 +29,8 @@ struct StoredSyn {
     outside: Endpoint4,
     /// Z,z.
     remote: Endpoint4,
+    /// What was read of it: the server begins its sequence numbers with it.
+    header: Header,
     expires: Tick,
     len: usize,
     /// Somebody has come for it.
@@ -83,7 +88,7 @@ impl StoredSyns {
         &mut self,
         outside: Endpoint4,
         remote: Endpoint4,
-        packet: &[u8],
+        (header, packet): (Header, &[u8]),
         expires: Tick,
     ) -> Result<(), DropReason> {
         if self.find(outside, remote).is_some() {
@@ -100,6 +105,7 @@ impl StoredSyns {
         self.queue.push_back(StoredSyn {
             outside,
             remote,
+            header,
             expires,
             len: packet.len(),
             taken: false,
@@ -117,22 +123,24 @@ impl StoredSyns {
         Ok(())
     }
 
-    /// Whether the SYN of this server to this port is kept at `now`; it is not any more.
-    pub(crate) fn take(&mut self, outside: Endpoint4, remote: Endpoint4, now: Tick) -> bool {
+    /// The SYN of this server to this port, if it is kept at `now`; it is not any more.
+    pub(crate) fn take(
+        &mut self,
+        outside: Endpoint4,
+        remote: Endpoint4,
+        now: Tick,
+    ) -> Option<Header> {
         if self.queue.is_empty() {
-            return false;
+            return None;
         }
-        let Some(number) = self.find(outside, remote) else {
-            return false;
-        };
-        let Some(found) = entry(&self.queue, self.first, number) else {
-            return false;
-        };
-        let in_time = found.expires > now;
-        if in_time {
-            self.forget(number);
+        let number = self.find(outside, remote)?;
+        let found = entry(&self.queue, self.first, number)?;
+        let header = found.header;
+        if found.expires <= now {
+            return None;
         }
-        in_time
+        self.forget(number);
+        Some(header)
     }
 
     /// Forgets those to ports that are `gone`; how many they were.
@@ -218,6 +226,7 @@ fn hash(key: &Key, outside: Endpoint4, remote: Endpoint4) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::Segment;
     use core::net::Ipv4Addr;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -229,6 +238,13 @@ mod tests {
         }
     }
 
+    const HEADER: Header = Header {
+        segment: Segment::Syn,
+        seq: 7,
+        len: 1,
+        ack: None,
+    };
+
     #[test]
     fn plat_5_3_01_a_syn_that_just_fits_is_stored() {
         let capacity = Capacity {
@@ -236,10 +252,19 @@ mod tests {
             bytes: 100,
         };
         let mut syns = StoredSyns::new(Key::new([1; 16]), capacity);
-        assert_eq!(syns.store(end(1, 1), end(9, 9), &[1; 60], 7), Ok(()));
+        assert_eq!(
+            syns.store(end(1, 1), end(9, 9), (HEADER, &[1; 60]), 7),
+            Ok(())
+        );
         let too_many = Err(DropReason::TooManySyns);
-        assert_eq!(syns.store(end(1, 2), end(9, 9), &[2; 41], 7), too_many);
-        assert_eq!(syns.store(end(1, 2), end(9, 9), &[2; 40], 7), Ok(()));
+        assert_eq!(
+            syns.store(end(1, 2), end(9, 9), (HEADER, &[2; 41]), 7),
+            too_many
+        );
+        assert_eq!(
+            syns.store(end(1, 2), end(9, 9), (HEADER, &[2; 40]), 7),
+            Ok(())
+        );
     }
 
     proptest! {
@@ -257,7 +282,7 @@ mod tests {
                 match what {
                     0 | 1 => {
                         let packet = vec![n ^ id as u8; len];
-                        match syns.store(end(n, id), end(9, 9), &packet, now + 7) {
+                        match syns.store(end(n, id), end(9, 9), (HEADER, &packet), now + 7) {
                             Ok(()) => prop_assert!(model.insert((n, id), (now + 7, packet)).is_none()),
                             Err(DropReason::SynRepeated) => prop_assert!(model.contains_key(&(n, id))),
                             Err(_) => prop_assert!(!model.contains_key(&(n, id))),
@@ -265,7 +290,7 @@ mod tests {
                     }
                     2 => {
                         let known = model.get(&(n, id)).is_some_and(|it| it.0 > now);
-                        prop_assert_eq!(syns.take(end(n, id), end(9, 9), now), known);
+                        prop_assert_eq!(syns.take(end(n, id), end(9, 9), now).is_some(), known);
                         if known {
                             model.remove(&(n, id));
                         }

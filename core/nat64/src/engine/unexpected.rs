@@ -28,9 +28,11 @@ impl Engine {
             let Some((tuple, segment)) = data(buf) else {
                 return Verdict::Drop(why);
             };
-            if self.is_to_be_stored(&tuple, segment) {
+            if let Some(header) = segment
+                && self.is_to_be_stored(&tuple, &header)
+            {
                 let tick = self.tick(now);
-                let bytes = buf.bytes();
+                let bytes = (header, buf.bytes());
                 return match self.tables.store_syn(tuple.dst, tuple.src, bytes, tick) {
                     Ok(()) => Verdict::Forward(Pieces::none()),
                     Err(reason) => Verdict::Drop(reason.into()),
@@ -46,9 +48,9 @@ impl Engine {
 
     /// Only what opens a connection. A SYN with ACK answers one that was never sent from here: the
     /// echo of a flood under our address.
-    fn is_to_be_stored(&self, tuple: &Tuple<Endpoint4>, segment: Option<Header>) -> bool {
-        let opens = segment.is_some_and(|it| it.segment == Segment::Syn && it.ack.is_none());
-        opens
+    fn is_to_be_stored(&self, tuple: &Tuple<Endpoint4>, header: &Header) -> bool {
+        header.segment == Segment::Syn
+            && header.ack.is_none()
             && self.unexpected_syn == UnexpectedSyn::Store
             && self.tables.pool().gives(Protocol::Tcp, tuple.dst)
     }

@@ -232,6 +232,21 @@ fn plat_3_5_2_2_01_a_reset_from_nowhere_changes_no_state_and_passes() {
     assert_eq!(nat.states(), [State::Tcp(TcpState::Trans)]);
 }
 
+/// Of a server whose SYN was stored, it is known where its connection is.
+#[test]
+fn plat_3_5_2_2_01_a_reset_from_nowhere_after_a_simultaneous_open() {
+    let mut nat = Nat::new(config());
+    let syn = at(&tcp4(THERE, OUTSIDE, SYN), 0x1000_0000);
+    assert_eq!(nat.send(&syn), kept());
+    nat.send(&tcp6(HERE, THERE, SYN)).packet();
+    let reset = |seq| at(&tcp4(THERE, OUTSIDE, RST), seq);
+    nat.send(&reset(0x4000_0000)).packet();
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Established)]);
+    assert_eq!(nat.engine.stats().tables.segments_doubted.get(), 1);
+    nat.send(&reset(0x1000_0001)).packet();
+    assert_eq!(nat.states(), [State::Tcp(TcpState::Trans)]);
+}
+
 #[test]
 fn plat_3_5_2_03_the_letter_of_the_rfc_can_be_had() {
     let mut config = config();
