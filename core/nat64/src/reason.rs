@@ -26,7 +26,7 @@ drop_reasons! {
         Filtered = "filtered":
             "An IPv4 packet from a server that its client has no session with, dropped by address-dependent filtering (RFC 6146 §3.5.1); or, with `filtering.inbound_refresh = false`, to a client that has no session of its own there any more (RFC 4787 REQ-6).",
         TooManySyns = "too-many-syns":
-            "A SYN of a server that no client expects, while as many are stored as the configuration allows (RFC 6146 §5.3).",
+            "A SYN of a server that no client expects, while as many are stored as the configuration allows, or an eighth of them from this server's address (RFC 6146 §5.3).",
         SynRepeated = "syn-repeated":
             "A SYN of a server that no client expects, and that is stored already (RFC 6146 §3.5.2.2).",
         SynUnanswered = "syn-unanswered":

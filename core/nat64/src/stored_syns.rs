@@ -9,9 +9,10 @@
 //! is small, in entries and in bytes, never evicts, and its answers count against the limit of ICMP
 //! errors. Nothing is allocated for a SYN once the store has grown to its limits.
 
+use core::net::Ipv4Addr;
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use wire::packet::PacketBuf;
 use xlat::key::Key;
 
@@ -42,14 +43,18 @@ struct StoredSyn {
 pub(crate) struct Capacity {
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
+    /// Of one source address. A flood under one name leaves room for others.
+    pub(crate) per_source: usize,
 }
 
 impl Capacity {
     /// That of a shard.
     pub(crate) fn new(limits: &Limits, part: &Part) -> Self {
+        let entries = part.of(limits.stored_syns);
         Self {
-            entries: part.of(limits.stored_syns),
+            entries,
             bytes: part.of(limits.stored_syn_bytes),
+            per_source: entries.div_ceil(8),
         }
     }
 }
@@ -66,6 +71,8 @@ pub(crate) struct StoredSyns {
     /// The number of the first in the queue; they are numbered without end.
     first: u64,
     index: HashTable<u64>,
+    /// How many of each source there are.
+    sources: HashMap<Ipv4Addr, usize, Key>,
 }
 
 impl StoredSyns {
@@ -77,6 +84,7 @@ impl StoredSyns {
             bytes: VecDeque::new(),
             first: 0,
             index: HashTable::new(),
+            sources: HashMap::with_hasher(key),
         }
     }
 
@@ -95,12 +103,15 @@ impl StoredSyns {
             return Err(DropReason::SynRepeated);
         }
         let packet = packet.get(..MOST).unwrap_or(packet);
-        let full = self.queue.len() >= self.capacity.entries
+        let of_source = self.sources.get(&remote.address).copied();
+        let full = of_source.unwrap_or_default() >= self.capacity.per_source
+            || self.queue.len() >= self.capacity.entries
             || self.bytes.len() + packet.len() > self.capacity.bytes;
         if full {
             return Err(DropReason::TooManySyns);
         }
         let number = self.first + self.queue.len() as u64;
+        *self.sources.entry(remote.address).or_insert(0) += 1;
         self.bytes.extend(packet);
         self.queue.push_back(StoredSyn {
             outside,
@@ -194,10 +205,12 @@ impl StoredSyns {
             return;
         };
         found.taken = true;
+        let source = found.remote.address;
         let hash = hash(&self.key, found.outside, found.remote);
         if let Ok(entry) = self.index.find_entry(hash, |it| *it == number) {
             entry.remove();
         }
+        self.forget_source(source);
         while self.queue.front().is_some_and(|it| it.taken) {
             let len = self.queue.pop_front().map_or(0, |it| it.len);
             self.bytes.drain(..len);
@@ -206,6 +219,17 @@ impl StoredSyns {
         while self.queue.back().is_some_and(|it| it.taken) {
             let len = self.queue.pop_back().map_or(0, |it| it.len);
             self.bytes.truncate(self.bytes.len() - len);
+        }
+    }
+}
+
+impl StoredSyns {
+    fn forget_source(&mut self, source: Ipv4Addr) {
+        if let Some(count) = self.sources.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&source);
+            }
         }
     }
 }
@@ -227,7 +251,6 @@ fn hash(key: &Key, outside: Endpoint4, remote: Endpoint4) -> u64 {
 mod tests {
     use super::*;
     use crate::tcp::Segment;
-    use core::net::Ipv4Addr;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -250,6 +273,7 @@ mod tests {
         let capacity = Capacity {
             entries: 9,
             bytes: 100,
+            per_source: 9,
         };
         let mut syns = StoredSyns::new(Key::new([1; 16]), capacity);
         assert_eq!(
@@ -270,10 +294,10 @@ mod tests {
     proptest! {
         /// Against a map: nothing is lost or mixed up, and neither limit is passed.
         #[test]
-        fn plat_5_3_01_stored_syns_are_limited_in_number_and_bytes(
+        fn plat_5_3_01_stored_syns_are_limited_in_all_and_by_source(
             steps in proptest::collection::vec((0u8..4, 0u8..3, 1u16..4, 20usize..90), 0..200),
         ) {
-            let capacity = Capacity { entries: 5, bytes: 300 };
+            let capacity = Capacity { entries: 5, bytes: 300, per_source: 2 };
             let mut syns = StoredSyns::new(Key::new([1; 16]), capacity);
             let mut model: BTreeMap<(u8, u16), (Tick, Vec<u8>)> = BTreeMap::new();
             let mut now = 0;
@@ -282,15 +306,20 @@ mod tests {
                 match what {
                     0 | 1 => {
                         let packet = vec![n ^ id as u8; len];
-                        match syns.store(end(n, id), end(9, 9), (HEADER, &packet), now + 7) {
+                        match syns.store(end(n, id), end(id as u8, 9), (HEADER, &packet), now + 7) {
                             Ok(()) => prop_assert!(model.insert((n, id), (now + 7, packet)).is_none()),
                             Err(DropReason::SynRepeated) => prop_assert!(model.contains_key(&(n, id))),
-                            Err(_) => prop_assert!(!model.contains_key(&(n, id))),
+                            Err(_) => {
+                                prop_assert!(!model.contains_key(&(n, id)));
+                                let of_source = model.keys().filter(|it| it.1 == id).count();
+                                let full = syns.queue.len() >= 5 || syns.bytes.len() + len > 300;
+                                prop_assert!(of_source == 2 || full);
+                            }
                         }
                     }
                     2 => {
                         let known = model.get(&(n, id)).is_some_and(|it| it.0 > now);
-                        prop_assert_eq!(syns.take(end(n, id), end(9, 9), now).is_some(), known);
+                        prop_assert_eq!(syns.take(end(n, id), end(id as u8, 9), now).is_some(), known);
                         if known {
                             model.remove(&(n, id));
                         }
@@ -308,6 +337,12 @@ mod tests {
                 let (entries, bytes) = syns.len();
                 prop_assert_eq!(entries, model.len());
                 prop_assert!(entries <= 5 && bytes <= 300);
+                for id in 1..4 {
+                    let of_source = model.keys().filter(|it| it.1 == id).count();
+                    let known = syns.sources.get(&end(id as u8, 9).address).copied();
+                    prop_assert_eq!(known.unwrap_or_default(), of_source);
+                    prop_assert!(of_source <= 2);
+                }
             }
         }
     }

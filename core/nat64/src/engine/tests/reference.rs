@@ -9,6 +9,7 @@ use crate::{
 
 const BINDINGS: usize = 7;
 const SESSIONS: usize = 12;
+/// Of which one source may have an eighth, so one.
 const SYNS: usize = 2;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -273,6 +274,8 @@ impl Model {
     fn store(&mut self, outside: Endpoint4, remote: Endpoint4) -> Outcome {
         let known = self.syns.iter().any(|it| (it.0, it.1) == (outside, remote));
         let room = (2000..=self.last_port).contains(&outside.id) && self.syns.len() < SYNS;
+        let mut of_source = self.syns.iter().map(|it| it.1.address);
+        let room = room && of_source.all(|it| it != remote.address);
         if known || !room {
             return Outcome::Drop;
         }

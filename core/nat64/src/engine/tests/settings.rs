@@ -36,7 +36,8 @@ fn plat_r_01_new_limits_hold_at_once() {
     };
     assert_eq!(served(&mut changed(|it| it.quotas.address = quota)), 5);
     let mut nat = changed(|it| it.limits.stored_syns = 2);
-    let syns = (1..=5).map(|n| nat.send(&tcp4((SERVER, n), (POOL, 80), SYN)));
+    let server = |n| Ipv4Addr::new(8, 8, 8, n);
+    let syns = (1..=5).map(|n| nat.send(&tcp4((server(n), 1), (POOL, 80), SYN)));
     assert_eq!(
         syns.filter(|it| matches!(it, Fate::Forwarded(_))).count(),
         2

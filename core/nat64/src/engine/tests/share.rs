@@ -54,7 +54,8 @@ fn plat_5_3_01_limits_are_those_of_all_shards_together() {
     limits = config().limits;
     limits.stored_syns = 8;
     let mut shards = Shards::new(&Config { limits, ..config() }, 4);
-    let syn = |n| tcp4((SERVER, 443), (POOL, 16 * n), SYN);
+    let server = |n: u16| Ipv4Addr::from(0x0808_0000 + u32::from(n));
+    let syn = |n| tcp4((server(n), 443), (POOL, 16 * n), SYN);
     assert_eq!(taken(&mut shards, syn), 8);
 }
 

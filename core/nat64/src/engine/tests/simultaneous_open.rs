@@ -125,7 +125,7 @@ fn plat_5_3_01_the_store_of_syns_is_limited() {
     let mut config = config();
     config.limits.stored_syns = 2;
     let mut nat = Nat::new(config.clone());
-    let syn = |port| tcp4((SERVER, port), OUTSIDE, SYN);
+    let syn = |server| tcp4((Ipv4Addr::new(8, 8, 8, server), 443), OUTSIDE, SYN);
     assert_eq!([nat.send(&syn(1)), nat.send(&syn(2))], [kept(), kept()]);
     assert_eq!(nat.send(&syn(3)), dropped(DropReason::TooManySyns));
     nat.wait(7);
@@ -136,6 +136,24 @@ fn plat_5_3_01_the_store_of_syns_is_limited() {
     let mut nat = Nat::new(config);
     assert_eq!([nat.send(&syn(1)), nat.send(&syn(2))], [kept(), kept()]);
     assert_eq!(nat.send(&syn(3)), dropped(DropReason::TooManySyns));
+}
+
+/// Whoever sends under one address leaves room for all others.
+#[test]
+fn plat_5_3_01_one_source_fills_an_eighth_of_the_store_of_syns() {
+    let mut config = config();
+    config.limits.stored_syns = 80;
+    let mut nat = Nat::new(config);
+    for port in 1..=100 {
+        let fate = nat.send(&tcp4((SERVER, port), OUTSIDE, SYN));
+        let full = dropped(DropReason::TooManySyns);
+        assert_eq!(fate, if port <= 10 { kept() } else { full });
+    }
+    assert_eq!(nat.send(&tcp4((SERVER2, 1), OUTSIDE, SYN)), kept());
+    // What is answered is forgotten.
+    nat.wait(7);
+    assert_eq!(nat.transmitted().len(), 11);
+    assert_eq!(nat.send(&tcp4((SERVER, 1), OUTSIDE, SYN)), kept());
 }
 
 /// A flood of SYNs has no more answers sent than any flood.
