@@ -96,6 +96,9 @@ pub struct TcpPolicy {
     /// Whether a RST after a FIN ends a connection in four minutes, where the text of RFC 6146
     /// would leave two hours. Default: yes.
     pub reset_after_fin: bool,
+    /// Whether a client's SYN after both sides' FIN begins a connection anew, where the text of RFC
+    /// 6146 lets the old one end under it. Default: yes.
+    pub reopen_after_fin: bool,
     /// Whether a RST or FIN counts only near the sequence numbers of its connection. Default: yes.
     pub check_sequence: bool,
     /// Whether a client whose connection was idle for [`Timers::tcp_established`] is asked whether
@@ -108,6 +111,7 @@ impl Default for TcpPolicy {
         Self {
             unexpected_syn: UnexpectedSyn::Store,
             reset_after_fin: true,
+            reopen_after_fin: true,
             check_sequence: true,
             probe: true,
         }

@@ -750,6 +750,10 @@ impl Tables {
         if half_closed && header.segment == Segment::Rst && !self.tcp.reset_after_fin {
             return Some(Segment::Other);
         }
+        let closed = state == TcpState::V4V6Fin;
+        if closed && header.segment == Segment::Syn && !self.tcp.reopen_after_fin {
+            return Some(Segment::Other);
+        }
         Some(header.segment)
     }
 

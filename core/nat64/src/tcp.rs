@@ -7,11 +7,13 @@
 //! | ESTABLISHED | =, EST | =, EST | V6 FIN | V4 FIN | TRANS, TRANS | =, EST | TRANS, TRANS |
 //! | V4 FIN | =, EST | =, EST | V4+V6 FIN, TRANS | =, EST | =, TRANS | =, EST | gone |
 //! | V6 FIN | =, EST | =, EST | =, EST | V4+V6 FIN, TRANS | =, TRANS | =, EST | gone |
-//! | V4+V6 FIN | = | = | = | = | = | = | gone |
+//! | V4+V6 FIN | V6 INIT, TRANS | = | = | = | = | = | gone |
 //! | TRANS | EST, EST | EST, EST | EST, EST | EST, EST | = | EST, EST | gone |
 //!
 //! `=` keeps the state; a lifetime behind the comma is set, else it stays. A RST in a FIN state
-//! shortens the lifetime, where the text of the RFC would leave two hours (PLAT-3.5.2-03).
+//! shortens the lifetime, where the text of the RFC would leave two hours (PLAT-3.5.2-03). A client's
+//! SYN after both FINs begins a connection anew, which would otherwise be cut off when the old one's
+//! lifetime is over.
 
 use wire::transport::tcp::{FIN, RST, SYN};
 
@@ -118,6 +120,7 @@ impl TcpState {
             (Self::V4Fin | Self::V6Fin, _, Segment::Rst) => (self, Transitory),
             (Self::V4Fin | Self::V6Fin, _, _) => (self, Est),
 
+            (Self::V4V6Fin, Side::V6, Segment::Syn) => (Self::V6Init, Transitory),
             (Self::V4V6Fin, _, _) => (Self::V4V6Fin, Keep),
 
             (Self::Trans, _, Segment::Rst) => (Self::Trans, Keep),

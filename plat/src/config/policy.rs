@@ -40,6 +40,8 @@ pub(super) struct TcpFile {
     unexpected_syn: Option<SynName>,
     /// Whether a RST after a FIN ends a connection in four minutes instead of two hours.
     reset_after_fin: Option<bool>,
+    /// Whether a client's SYN after both FINs begins a connection anew.
+    reopen_after_fin: Option<bool>,
     /// Whether a RST or FIN counts only near the sequence numbers of its connection.
     check_sequence: Option<bool>,
     /// Whether a client whose connection was idle for two hours is asked whether it still has it.
@@ -82,6 +84,7 @@ impl TcpFile {
                 Some(SynName::Drop) => UnexpectedSyn::Drop,
             },
             reset_after_fin: self.reset_after_fin.unwrap_or(default.reset_after_fin),
+            reopen_after_fin: self.reopen_after_fin.unwrap_or(default.reopen_after_fin),
             check_sequence: self.check_sequence.unwrap_or(default.check_sequence),
             probe: self.probe.unwrap_or(default.probe),
         }

@@ -99,6 +99,7 @@ impl Config {
             ),
             ("tcp.unexpected_syn", unexpected_syn.into()),
             ("tcp.reset_after_fin", tcp.reset_after_fin.into()),
+            ("tcp.reopen_after_fin", tcp.reopen_after_fin.into()),
             ("tcp.check_sequence", tcp.check_sequence.into()),
             ("tcp.probe", tcp.probe.into()),
         ]

@@ -57,6 +57,7 @@ fn every_key_arrives_where_it_belongs() {
          [filtering]\ntcp = \"address-dependent\"\nicmp = \"address-dependent\"\nanswer = true\n\
          inbound_refresh = false\n\
          [tcp]\nunexpected_syn = \"drop\"\nreset_after_fin = false\ncheck_sequence = false\n\
+         reopen_after_fin = false\n\
          probe = false\n\
          [limits]\nstored_syns = 16\nstored_syn_bytes = 17\n\
          bindings = 11\nsessions = 12\nfragmented_datagrams = 13\n\
@@ -94,6 +95,7 @@ fn every_key_arrives_where_it_belongs() {
     let tcp = TcpPolicy {
         unexpected_syn: UnexpectedSyn::Drop,
         reset_after_fin: false,
+        reopen_after_fin: false,
         check_sequence: false,
         probe: false,
     };

@@ -204,3 +204,43 @@ fn super_segments_pass_as_they_are() {
     assert!(!pieces.next(&mut buf));
     assert_eq!((nat.bindings(), nat.sessions()), (1, 1));
 }
+
+/// A client may use a port again four minutes after it was closed, and sooner: its connection is not
+/// cut off when the lifetime of the old one is over, unless the letter of the RFC is wanted.
+#[test]
+fn plat_3_5_2_01_a_connection_that_is_opened_again_lives() {
+    let (client, server, outside) = ((CLIENT, 40_000), (SERVER, 443), (POOL, 40_000));
+    for reopen in [true, false] {
+        let mut config = config();
+        config.tcp.reopen_after_fin = reopen;
+        let mut nat = Nat::new(config);
+        nat.send(&tcp6(client, server, SYN)).packet();
+        nat.send(&tcp4(server, outside, SYN | ACK)).packet();
+        nat.send(&tcp4(server, outside, FIN)).packet();
+        nat.send(&tcp6(client, server, FIN)).packet();
+        nat.wait(100);
+        nat.send(&tcp6(client, server, SYN)).packet();
+        nat.send(&tcp4(server, outside, SYN | ACK)).packet();
+        nat.wait(250);
+        assert_eq!(nat.sessions(), usize::from(reopen));
+        let fate = nat.send(&tcp6(client, server, ACK));
+        assert_eq!(fate == dropped(DropReason::NotSyn), !reopen);
+    }
+}
+
+/// What is no SYN of the client leaves a closed connection to its end.
+#[test]
+fn plat_3_5_2_01_a_closed_connection_ends_whatever_the_server_sends() {
+    let mut nat = Nat::new(config());
+    let (client, server, outside) = ((CLIENT, 40_000), (SERVER, 443), (POOL, 40_000));
+    nat.send(&tcp6(client, server, SYN)).packet();
+    nat.send(&tcp4(server, outside, SYN | ACK)).packet();
+    nat.send(&tcp6(client, server, FIN)).packet();
+    nat.send(&tcp4(server, outside, FIN)).packet();
+    for _ in 0..5 {
+        nat.wait(45);
+        nat.send(&tcp4(server, outside, SYN)).packet();
+    }
+    nat.wait(20);
+    assert_eq!((nat.bindings(), nat.sessions()), (0, 0));
+}

@@ -68,7 +68,7 @@ fn table(state: TcpState, side: &str, event: &str) -> (TcpState, Option<u64>) {
     const TRANS: Option<u64> = Some(241);
     match (state, side, event) {
         (V6Init, "v4", "SYN") | (V4Init, "v6", "SYN") => (Established, EST),
-        (V6Init, "v6", "SYN") => (V6Init, TRANS),
+        (V6Init | V4V6Fin, "v6", "SYN") => (V6Init, TRANS),
         (V6Init | V4Init | V4V6Fin, ..) => (state, None),
         (Established, "v4", "FIN") => (V4Fin, None),
         (Established, "v6", "FIN") => (V6Fin, None),
