@@ -1,9 +1,9 @@
 //! Which link the CLAT is on, and what is true of it: all that is read from a [`Snapshot`].
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clat_core::{address::HostAddress, mapping::is_service_continuity, session::Link};
-use host::netwatch::{Interface, Snapshot};
+use host::netwatch::{Interface, Route6, Snapshot};
 use wire::ethernet::Mac;
 
 /// A link, as it may be in use.
@@ -165,6 +165,16 @@ pub(crate) fn has_native_ipv4(snapshot: &Snapshot, own: &str, link: Option<u32>)
     routes.any(|index| {
         let interface = snapshot.by_index(*index);
         interface.is_some_and(|it| it.running && it.name != own && is_network(it))
+    })
+}
+
+/// Whether a route that is no default route leads to `destination` out of a link.
+pub(crate) fn has_own_route(snapshot: &Snapshot, link: u32, destination: Ipv6Addr) -> bool {
+    let of_link = |it: &&Route6| it.interface == link;
+    let mut routes = snapshot.ipv6_routes.iter().filter(of_link);
+    routes.any(|it| {
+        let differ = it.network.to_bits() ^ destination.to_bits();
+        differ.leading_zeros() >= u32::from(it.prefix_len)
     })
 }
 
@@ -418,6 +428,25 @@ mod tests {
         // Beside a network with IPv4 it changes nothing.
         snapshot.ipv4_default = vec![6, 4];
         assert!(has_native_ipv4(&snapshot, "clat0", Some(3)));
+    }
+
+    #[test]
+    fn a_route_to_the_prefix_is_one_out_of_the_link() {
+        let mut snapshot = snapshot();
+        let route = |interface, network: &str, prefix_len| Route6 {
+            network: network.parse().unwrap(),
+            prefix_len,
+            interface,
+        };
+        let destination = "2001:db8:64::c000:aa".parse().unwrap();
+        snapshot.ipv6_routes = vec![
+            route(3, "2001:db8:1:1::", 64),
+            route(4, "2001:db8:64::", 96),
+        ];
+        assert!(!has_own_route(&snapshot, 3, destination));
+        assert!(has_own_route(&snapshot, 4, destination));
+        snapshot.ipv6_routes = vec![route(3, "2000::", 3)];
+        assert!(has_own_route(&snapshot, 3, destination));
     }
 
     #[test]

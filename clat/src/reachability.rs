@@ -15,7 +15,7 @@ pub(crate) struct Probed {
     pub(crate) verdict: Verdict,
 }
 
-/// One probe at a time, once for each prefix that comes into use.
+/// One probe at a time: whenever the CLAT begins to run, and when the prefix changes under it.
 #[derive(Debug, Default)]
 pub(crate) struct Reachability {
     running: JoinSet<Probed>,

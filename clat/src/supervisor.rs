@@ -92,6 +92,8 @@ struct Supervisor<'a, H: Host> {
     solicited: Vec<IfIndex>,
     /// The link that is used.
     link: Option<Chosen>,
+    /// There is a route to the prefix out of it, other than a default route.
+    has_own_route: bool,
     surroundings: Surroundings,
     /// Why the configured link is not, as was said already.
     obstacle: Option<String>,
@@ -139,6 +141,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             running: Vec::new(),
             solicited: Vec::new(),
             link: None,
+            has_own_route: false,
             surroundings: Surroundings::default(),
             obstacle: None,
             next_look: clock.now(),
@@ -226,7 +229,18 @@ impl<'a, H: Host> Supervisor<'a, H> {
         let effects = self.session.update(facts, self.clock.now());
         self.carry_out(effects).await;
         self.make_again(snapshot).await;
+        self.has_own_route = self.finds_own_route(snapshot);
         self.refresh_next_hop().await;
+    }
+
+    /// Whether somebody has made a route to the prefix, other than a default route.
+    fn finds_own_route(&self, snapshot: &Snapshot) -> bool {
+        let (State::Claiming(settings) | State::Running(settings)) = self.session.state() else {
+            return false;
+        };
+        let link = self.link.as_ref().map(|link| link.index);
+        let link = link.unwrap_or_default();
+        link::has_own_route(snapshot, link, probe_of(settings.prefix))
     }
 
     /// A link that went down, or is another one by the same index, may come up on another network:
@@ -425,7 +439,8 @@ impl<'a, H: Host> Supervisor<'a, H> {
         Ok(())
     }
 
-    /// Asks whether anything answers, once for each prefix that comes into use.
+    /// Asks whether anything answers, when it begins to run (also with another address), and with
+    /// each prefix that comes into use while it does.
     fn probe(&mut self, state: &State) {
         let State::Running(settings) = state else {
             self.reachability.stop();
@@ -549,14 +564,20 @@ impl<'a, H: Host> Supervisor<'a, H> {
         link: IfIndex,
         prefix: Pref64,
     ) -> std::io::Result<Option<l2::NextHop>> {
-        // Any address in the prefix will do; this one is never a destination.
-        let probe = prefix.embed(pref64::well_known_name::ADDRESSES[0]);
+        let probe = probe_of(prefix);
         let routes = self.watch.gateways(link, probe).await?;
-        let routers: Vec<_> = self
-            .discovery
-            .routers(link)
+        let announcers = match self.has_own_route {
+            true => Vec::new(),
+            false => self.discovery.announcers(link, prefix),
+        };
+        let routers = self.discovery.routers(link);
+        let routers: Vec<_> = routers
             .iter()
-            .map(|router| (router.address, router.mac))
+            .map(|router| next_hop::Router {
+                address: router.address,
+                mac: router.mac,
+                announces: announcers.contains(&router.address),
+            })
             .collect();
         let neighbours = self.watch.neighbours(link).await?;
         Ok(next_hop::choose(&routes, &routers, &neighbours))
@@ -603,6 +624,11 @@ async fn sleep(duration: Option<Duration>) {
         Some(duration) => tokio::time::sleep(duration).await,
         None => pending().await,
     }
+}
+
+/// Any address in the prefix will do; this one is never a destination.
+fn probe_of(prefix: Pref64) -> Ipv6Addr {
+    prefix.embed(pref64::well_known_name::ADDRESSES[0])
 }
 
 /// How the address is claimed on the link.

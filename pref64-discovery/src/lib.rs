@@ -8,7 +8,7 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use pref64::{
     Pref64,
     dns_query::{self, Outcome, Verdict},
     ra_option::Pref64Option,
-    tracker::{Change, IfIndex, Tracker},
+    tracker::{Change, IfIndex, Source, Tracker},
 };
 use tokio::task::JoinSet;
 use wire::ndp::RouterAdvertisement;
@@ -174,6 +174,19 @@ impl<R: RouterAdvertisements, D: Dns> Discovery<R, D> {
     #[must_use]
     pub fn routers(&self, interface: IfIndex) -> Vec<Router> {
         self.known.routers.live(interface, self.clock.now())
+    }
+
+    /// The routers that announce `prefix` on an interface, default routers or not.
+    #[must_use]
+    pub fn announcers(&self, interface: IfIndex, prefix: Pref64) -> Vec<Ipv6Addr> {
+        let live = self.known.tracker.live(interface, self.clock.now());
+        let of_prefix = live.filter(|it| it.prefix == prefix);
+        of_prefix
+            .filter_map(|it| match it.source {
+                Source::Ra { router } => Some(router),
+                Source::Manual | Source::Dns { .. } => None,
+            })
+            .collect()
     }
 
     /// What is known by DNS on an interface; `None` if nobody is to be asked there.
@@ -362,7 +375,6 @@ fn read_options(interface: IfIndex, advertisement: &RouterAdvertisement<'_>) -> 
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::Ipv6Addr;
     use wire::{
         checksum::pseudo_v6,
         ndp::{ALL_NODES, Envelope, HOP_LIMIT},

@@ -68,6 +68,7 @@ fn host() -> FakeHost {
         world.neighbours = vec![Neighbour {
             address: ROUTER,
             mac: Some(ROUTER_MAC),
+            failed: false,
         }];
     });
     host
@@ -432,4 +433,24 @@ fn asked(times: usize) -> impl FnMut(&World) -> bool {
         let of_link = world.solicited.iter().filter(|it| **it == OTHER_LINK);
         of_link.count() >= times
     }
+}
+
+/// The kernel prefers another router, which knows nothing of the prefix.
+#[test]
+fn clat_c_03_packets_go_to_the_router_that_announces_the_prefix() {
+    let scene = Scene::new("two-routers");
+    let other: Ipv6Addr = "fe80::9".parse().unwrap();
+    scene.host.change(|world| {
+        world.gateways = vec![other];
+        world.neighbours.push(Neighbour {
+            address: other,
+            mac: Some(Mac([2, 0, 0, 0, 0, 9])),
+            failed: false,
+        });
+    });
+    let ended = scene.play(async |scene| {
+        scene.start().await;
+        expect_traffic(scene, &scene.host.uplink_port().unwrap()).await;
+    });
+    assert_eq!(ended, Ok(Exit::Ok));
 }

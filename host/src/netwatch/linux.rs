@@ -377,6 +377,7 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     Some(Neighbour {
         address: address?,
         mac: mac.filter(|_| known),
+        failed: message.header.state == NeighbourState::Failed,
     })
 }
 
