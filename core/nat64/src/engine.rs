@@ -597,8 +597,7 @@ fn translations(config: &Config, part: &Part) -> Result<(xlat::Config, xlat::Con
     Ok((translation, here))
 }
 
-/// A shard's share of the fragments that may wait.
-/// Of one side: each has half of what both may have.
+/// A shard's share of the fragments of one side that may wait: each side has half of all.
 fn fragments(config: &Config, part: &Part) -> reassembly::Limits {
     let all = config.limits.fragments;
     reassembly::Limits {

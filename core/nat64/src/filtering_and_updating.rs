@@ -70,7 +70,7 @@ struct Client {
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) key: Key,
-    random: Random,
+    pub(crate) random: Random,
     pub(crate) bib: Bib,
     pub(crate) sessions: Sessions,
     pub(crate) pool: Pool,

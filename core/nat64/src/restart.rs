@@ -8,6 +8,8 @@
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
+use xlat::key::Key;
+
 use crate::{
     blocks::PortBlock,
     engine::Engine,
@@ -15,6 +17,7 @@ use crate::{
     journal::Change,
     pool::Reserved,
     ports::{PortRange, PortSet},
+    random::Random,
     tuple::{Endpoint4, Protocol},
 };
 
@@ -52,6 +55,13 @@ impl Engine {
     #[must_use]
     pub fn remains(&self) -> Remains {
         self.tables.remains()
+    }
+
+    /// Draws ports from now on by `seed`, which must be random. An engine that was given the key of one
+    /// that has ended would give out the same ports in the same order as that did (RFC 7857 §9). All
+    /// shards may be given the same.
+    pub fn draw_ports_anew(&mut self, seed: [u8; 16]) {
+        self.tables.random = Random::new(Key::new(seed), self.part.shard.number());
     }
 
     /// Has rest what `remains` of a NAT64 that has ended, as far as this shard gives it out, for the whole

@@ -39,7 +39,10 @@ impl Shards {
         // Subscribers find their blocks where they were.
         let key = before.key.map_or_else(random_key, Ok)?;
         let mut engines = engines(config.workers, engine, key, clock)?;
+        let seed = random_key()?;
         for engine in &mut engines {
+            // The key may be that of the run before.
+            engine.draw_ports_anew(seed);
             engine.let_rest(&before.remains);
         }
         add_static(&mut engines, config)?;

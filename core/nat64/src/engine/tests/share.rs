@@ -203,6 +203,31 @@ fn plat_3_5_1_1_01_every_shard_has_random_numbers_of_its_own() {
     }
 }
 
+/// Whoever saw the ports that a NAT64 gave out before a restart does not know those after it, though it
+/// has the same key: so it is with blocks.
+#[test]
+fn plat_3_5_1_1_01_ports_are_others_after_a_restart_with_the_same_key() {
+    let ports = |seed: Option<u8>| -> Vec<u16> {
+        let mut shards = Shards::new(&config(), 2);
+        for engine in &mut shards.engines {
+            if let Some(seed) = seed {
+                engine.draw_ports_anew([seed; 16]);
+            }
+        }
+        let of = |n: u128| {
+            let client = Ipv6Addr::from(u128::from(CLIENT) + n);
+            let packet = shards.send(&udp6((client, 5000), (SERVER, 53), b"x"));
+            source4(&packet.packet()).1
+        };
+        (1..=100).map(of).collect()
+    };
+    let same = |one: &[u16], other: &[u16]| one.iter().zip(other).filter(|it| it.0 == it.1).count();
+    let (first, second) = (ports(Some(1)), ports(Some(2)));
+    assert_eq!(same(&ports(None), &ports(None)), 100, "by the key alone");
+    // The first of a shard may get the port itself.
+    assert!(same(&first, &second) < 10 && same(&first, &ports(None)) < 10);
+}
+
 /// A client that had a static binding on an address that is gone may get another one.
 #[test]
 fn plat_r_01_all_shards_forget_the_static_bindings_of_an_address_that_is_gone() {
