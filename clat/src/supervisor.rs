@@ -95,6 +95,8 @@ struct Supervisor<'a, H: Host> {
     /// There is a route to the prefix out of it, other than a default route.
     has_own_route: bool,
     surroundings: Surroundings,
+    /// The configured address and the link, if it is foreign there, as was said already.
+    foreign: Option<(Ipv6Addr, String)>,
     /// Why the configured link is not, as was said already.
     obstacle: Option<String>,
     next_look: Instant,
@@ -143,6 +145,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             link: None,
             has_own_route: false,
             surroundings: Surroundings::default(),
+            foreign: None,
             obstacle: None,
             next_look: clock.now(),
             earliest_look: clock.now(),
@@ -229,8 +232,31 @@ impl<'a, H: Host> Supervisor<'a, H> {
         let effects = self.session.update(facts, self.clock.now());
         self.carry_out(effects).await;
         self.make_again(snapshot).await;
+        self.say_if_foreign(snapshot);
         self.has_own_route = self.finds_own_route(snapshot);
         self.refresh_next_hop().await;
+    }
+
+    /// A person may have reasons for an address that is in no network of the link, but mostly it is
+    /// of another link or of an earlier day, and nothing comes back to it.
+    fn say_if_foreign(&mut self, snapshot: &Snapshot) {
+        let session = &self.config.session;
+        let is_link = session.identity.uplink == UplinkKind::Link;
+        // Before that, the host may have no network there yet.
+        let is_used = matches!(self.session.state(), State::Claiming(_) | State::Running(_));
+        let configured = session.address.filter(|_| is_link && is_used);
+        let foreign = configured
+            .zip(self.link.as_ref())
+            .and_then(|(address, link)| {
+                let is_foreign = !link::has_own_route(snapshot, link.index, address);
+                is_foreign.then(|| (address, link.name.clone()))
+            });
+        if foreign != self.foreign {
+            if let Some((address, link)) = &foreign {
+                tracing::warn!("{address} is in no network of {link}: nothing may come back to it");
+            }
+            self.foreign = foreign;
+        }
     }
 
     /// Whether somebody has made a route to the prefix, other than a default route.

@@ -321,6 +321,21 @@ fn clat_m_01_the_mtu_follows_the_router() {
         .must(&format!("ping -n -c 1 -W 2 -s 1344 -M do {SERVER}"));
 }
 
+/// It is used as a person wants it; but why nothing comes back is said.
+#[test]
+fn an_address_in_no_network_of_the_link_is_told_of() {
+    let network = Network::new("foreign", &Options::default());
+    network.await_address();
+    for (address, is_foreign) in [("2001:db8:9:9::464", true), ("2001:db8:1:1::464", false)] {
+        let mut clat = network.launch_clat(&["--address", address]);
+        clat.wait_for(" running: ", SOON);
+        let said = clat.output();
+        let told = said.contains(&format!("{address} is in no network of h0"));
+        assert_eq!(told, is_foreign, "{said}");
+        clat.stop();
+    }
+}
+
 /// A prefix that is routed to the host: the kernel forwards, the CLAT is a router's neighbour.
 #[test]
 fn a_routed_prefix_instead_of_an_address_on_the_link() {
