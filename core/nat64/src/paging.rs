@@ -6,7 +6,7 @@
 //! once.
 
 use core::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pref64::Pref64;
 
@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     session::{Session, Tick},
     tuple::Protocol,
-    view::{SessionView, ahead},
+    view::SessionView,
 };
 
 /// How much of one address of the pool is in use for one protocol.
@@ -95,6 +95,6 @@ fn view(binding: &Binding, session: &Session, prefix: Pref64, now: Tick) -> Sess
         remote: session.remote,
         prefix,
         state: session.state,
-        expires_in: ahead(session.expires, now),
+        expires_in: Duration::from_secs(session.expires.saturating_sub(now).into()),
     }
 }

@@ -78,8 +78,8 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of `entries`, everything free.
-    #[must_use]
-    pub fn new(entries: &[PoolEntry]) -> Self {
+    #[cfg(test)]
+    pub(crate) fn new(entries: &[PoolEntry]) -> Self {
         Self::of_ports(entries, |_| true)
     }
 

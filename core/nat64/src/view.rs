@@ -13,7 +13,8 @@ use crate::{
     engine::Engine,
     filtering_and_updating::Tables,
     journal::Ending,
-    session::{Session, State, Tick},
+    network6::Network6,
+    session::{Session, State},
     tuple::{Endpoint4, Endpoint6, Protocol},
 };
 
@@ -69,34 +70,16 @@ impl Filter {
             && is(self.server_port, remote.id)
             && self.pool.is_none_or(|it| it.contains(outside.address))
             && self.server.is_none_or(|it| it.contains(remote.address))
-            && self
-                .client
-                .is_none_or(|(network, len)| lies_in(inside.address, network, len))
+            && self.client.is_none_or(|(network, len)| {
+                Network6::around(network, len).contains(inside.address)
+            })
     }
-}
-
-/// Whether the first `len` bits of both are the same.
-fn lies_in(address: Ipv6Addr, network: Ipv6Addr, len: u8) -> bool {
-    let shift = 128 - u32::from(len.min(128));
-    let differ = address.to_bits() ^ network.to_bits();
-    differ.checked_shr(shift).unwrap_or(0) == 0
 }
 
 impl Engine {
     /// The sessions there are at `now`, in no order.
     pub fn sessions(&self, now: Instant) -> impl Iterator<Item = SessionView> {
-        let now = self.tick(now);
-        self.tables
-            .sessions()
-            .map(move |(binding, session)| SessionView {
-                protocol: binding.protocol,
-                inside: binding.inside,
-                outside: binding.outside,
-                remote: session.remote,
-                prefix: self.prefix(session.prefix),
-                state: session.state,
-                expires_in: ahead(session.expires, now),
-            })
+        self.sessions_from(0, now).map(|(_, session)| session)
     }
 
     /// Ends the sessions that `filter` means, and the dynamic bindings that have none then. How
@@ -109,16 +92,7 @@ impl Engine {
     }
 }
 
-pub(crate) fn ahead(expires: Tick, now: Tick) -> Duration {
-    Duration::from_secs(expires.saturating_sub(now).into())
-}
-
 impl Tables {
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = (&Binding, &Session)> {
-        let all = self.sessions.iter();
-        all.map(|(_, session)| (self.bib.get(session.bib), session))
-    }
-
     /// Ends the sessions that `over` is true for; how many they were.
     pub(crate) fn end_sessions(
         &mut self,

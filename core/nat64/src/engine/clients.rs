@@ -52,8 +52,9 @@ impl Engine {
         all
     }
 
-    /// Whether a packet's sender may use us. A host with an explicit mapping may by that. ICMPv6 errors come from any router on the way; they
-    /// make no state, and pass only if they are about a session of a client's.
+    /// Whether a packet's sender may use us. A host with an explicit mapping may by that. ICMPv6
+    /// errors come from any router on the way; they make no state, and pass only if they are about a
+    /// session of a client's.
     pub(super) fn check_client(&self, packet: &Ipv6<'_>) -> Result<(), Refused> {
         let src = packet.src();
         if may_use(&self.clients, src) || self.stateless.has_v6(src) || is_error(packet) {
