@@ -1,13 +1,21 @@
 //! What the CLAT says about itself.
 
-use std::{fmt::Write, time::Instant};
+use std::{
+    fmt::Write,
+    mem::{Discriminant, discriminant},
+    time::Instant,
+};
 
 use clat_core::{
     State,
     probe::{self, Verdict},
     session::{BACKOFF, Problem},
 };
-use cli::{Failure, text};
+use cli::{
+    Failure,
+    seldom::{LeftOut, Seldom},
+    text,
+};
 use pref64::{
     Pref64, dns_query,
     tracker::{Change, Entry, Source},
@@ -108,24 +116,58 @@ pub(crate) fn stats(stats: &Stats) -> String {
     text
 }
 
-/// Log lines about an event of the discovery.
-pub(crate) fn discovery(event: &Event, now: Instant) {
-    match event {
-        Event::Advertised { changes, .. } => {
-            for it in changes {
-                change(it, now);
+/// As many changes of a kind are said in a minute: those of a link with several prefixes, and of a
+/// move to another one. Whoever is on the link can cause more.
+const CHANGES: u32 = 10;
+
+/// What the discovery tells, in the log.
+#[derive(Debug)]
+pub(crate) struct Discoveries(Seldom<Kind>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Change(Discriminant<Change>),
+    Resolvers(Discriminant<dns_query::State>),
+}
+
+impl Default for Discoveries {
+    fn default() -> Self {
+        Self(Seldom::new(CHANGES))
+    }
+}
+
+impl Discoveries {
+    /// Log lines about an event.
+    pub(crate) fn log(&mut self, event: &Event, now: Instant) {
+        match event {
+            Event::Advertised { changes, .. } => self.changes(changes.iter(), now),
+            Event::Resolved { state, changes, .. } => {
+                self.resolvers(*state, now);
+                self.changes(changes.iter(), now);
+            }
+            Event::Expired(changes) => self.changes(changes.iter().map(|(_, it)| it), now),
+        }
+    }
+
+    fn changes<'a>(&mut self, changes: impl Iterator<Item = &'a Change>, now: Instant) {
+        for it in changes {
+            if let Some(left_out) = self.0.say(Kind::Change(discriminant(it)), now) {
+                change(it, left_out, now);
             }
         }
-        Event::Resolved { state, changes, .. } => {
-            resolvers(*state);
-            for it in changes {
-                change(it, now);
-            }
-        }
-        Event::Expired(changes) => {
-            for (_, it) in changes {
-                change(it, now);
-            }
+    }
+
+    /// Said when it changes. That one synthesises is told with the prefix.
+    fn resolvers(&mut self, state: dns_query::State, now: Instant) {
+        let said = match state {
+            dns_query::State::NotSynthesised => "the link's resolvers synthesise no NAT64 prefix",
+            dns_query::State::Unanswered => "none of the link's resolvers answers",
+            dns_query::State::NoResolver
+            | dns_query::State::Asking
+            | dns_query::State::Synthesised(_) => return,
+        };
+        if let Some(left_out) = self.0.say(Kind::Resolvers(discriminant(&state)), now) {
+            tracing::info!("{said}{left_out}");
         }
     }
 }
@@ -146,19 +188,7 @@ pub(crate) fn probed(probed: &Probed) {
     }
 }
 
-/// Said when it changes. That one synthesises is told with the prefix.
-fn resolvers(state: dns_query::State) {
-    let said = match state {
-        dns_query::State::NotSynthesised => "the link's resolvers synthesise no NAT64 prefix",
-        dns_query::State::Unanswered => "none of the link's resolvers answers",
-        dns_query::State::NoResolver
-        | dns_query::State::Asking
-        | dns_query::State::Synthesised(_) => return,
-    };
-    tracing::info!("{said}");
-}
-
-fn change(it: &Change, now: Instant) {
+fn change(it: &Change, left_out: LeftOut, now: Instant) {
     let from = |entry: &Entry| match entry.source {
         Source::Manual => "by configuration".to_owned(),
         Source::Ra { router } => format!("by router {router}"),
@@ -170,18 +200,23 @@ fn change(it: &Change, now: Instant) {
     };
     match it {
         Change::Added(it) => {
-            tracing::info!("NAT64 prefix {} {}, for {}", it.prefix, from(it), left(it));
+            let (from, left) = (from(it), left(it));
+            tracing::info!("NAT64 prefix {} {from}, for {left}{left_out}", it.prefix);
         }
-        Change::Refreshed(it) => tracing::debug!("{} refreshed for {}", it.prefix, left(it)),
+        Change::Refreshed(it) => {
+            tracing::debug!("{} refreshed for {}{left_out}", it.prefix, left(it));
+        }
         Change::Withdrawn(it) => {
-            tracing::info!("NAT64 prefix {} withdrawn {}", it.prefix, from(it));
+            let from = from(it);
+            tracing::info!("NAT64 prefix {} withdrawn {from}{left_out}", it.prefix);
         }
-        Change::Expired(it) => tracing::info!("NAT64 prefix {} expired", it.prefix),
+        Change::Expired(it) => tracing::info!("NAT64 prefix {} expired{left_out}", it.prefix),
         Change::Refused(it) => {
-            tracing::warn!("NAT64 prefix {} ignored: there are too many", it.prefix);
+            let why = "there are too many";
+            tracing::warn!("NAT64 prefix {} ignored: {why}{left_out}", it.prefix);
         }
         Change::Preferred { entry, instead_of } => tracing::info!(
-            "using NAT64 prefix {} {} instead of {} {}",
+            "using NAT64 prefix {} {} instead of {} {}{left_out}",
             entry.prefix,
             from(entry),
             instead_of.prefix,
@@ -193,6 +228,74 @@ fn change(it: &Change, now: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cli::seldom::PERIOD;
+    use host::clock::Clock;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+    use tracing::span::{Attributes, Id, Record};
+
+    /// Counts what is logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicU32>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() <= tracing::Level::INFO
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// How many lines are logged meanwhile.
+    fn lines(work: impl FnOnce()) -> u32 {
+        let lines = Lines::default();
+        tracing::subscriber::with_default(lines.clone(), work);
+        lines.0.load(Ordering::Relaxed)
+    }
+
+    /// A router that announces and withdraws a prefix without end does not fill the disk.
+    #[test]
+    fn a_flood_of_changes_is_a_few_lines() {
+        let now = Clock::start().now();
+        let mut discoveries = Discoveries::default();
+        let entry = Entry {
+            prefix: "2001:db8:64::/96".parse().unwrap(),
+            source: Source::Manual,
+            lifetime: None,
+            expires: None,
+        };
+        let event = |changes| Event::Advertised {
+            interface: 3,
+            changes,
+        };
+        let flood = |discoveries: &mut Discoveries, at| {
+            for _ in 0..1000 {
+                let (added, withdrawn) = (Change::Added(entry), Change::Withdrawn(entry));
+                discoveries.log(&event(vec![added]), at);
+                discoveries.log(&event(vec![withdrawn]), at);
+            }
+        };
+        let first = lines(|| flood(&mut discoveries, now));
+        assert_eq!(first, 2 * CHANGES);
+        let next = lines(|| flood(&mut discoveries, now + PERIOD));
+        assert_eq!(next, 2 * CHANGES);
+    }
 
     #[test]
     fn a_failure_fits_into_a_line_of_the_log() {

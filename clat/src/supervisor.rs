@@ -30,7 +30,7 @@ use crate::{
     dataplane::{Dataplane, Engine, Event, Stats},
     link::{self, Chosen, Offer, Preference},
     reachability::{Probed, Reachability},
-    report,
+    report::{self, Discoveries},
     surroundings::Surroundings,
 };
 
@@ -97,6 +97,7 @@ struct Supervisor<'a, H: Host> {
     surroundings: Surroundings,
     /// The configured address and the link, if it is foreign there, as was said already.
     foreign: Option<(Ipv6Addr, String)>,
+    discoveries: Discoveries,
     /// Why the configured link is not, as was said already.
     obstacle: Option<String>,
     next_look: Instant,
@@ -146,6 +147,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             has_own_route: false,
             surroundings: Surroundings::default(),
             foreign: None,
+            discoveries: Discoveries::default(),
             obstacle: None,
             next_look: clock.now(),
             earliest_look: clock.now(),
@@ -163,7 +165,7 @@ impl<'a, H: Host> Supervisor<'a, H> {
             }
             match self.next(signals).await {
                 Happened::Discovered(Ok(event)) => {
-                    report::discovery(&event, self.clock.now());
+                    self.discoveries.log(&event, self.clock.now());
                     self.look_soon();
                 }
                 Happened::Discovered(Err(error)) => {

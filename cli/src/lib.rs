@@ -17,6 +17,7 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 pub mod config;
+pub mod seldom;
 pub mod text;
 
 /// How a program ended.

@@ -8,10 +8,12 @@
 
 use std::{
     io,
+    mem::{Discriminant, discriminant},
     net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
+use cli::seldom::Seldom;
 use host::{
     Host,
     clock::Clock,
@@ -22,11 +24,11 @@ use host::{
 use pref64::{
     Pref64,
     dns_query::{self, Outcome, Verdict},
-    ra_option::Pref64Option,
+    ra_option::{self, Pref64Option},
     tracker::{Change, IfIndex, Source, Tracker},
 };
 use tokio::task::JoinSet;
-use wire::ndp::RouterAdvertisement;
+use wire::ndp::{self, RouterAdvertisement};
 
 mod query;
 mod questions;
@@ -63,6 +65,14 @@ struct Known {
     servers: AnnouncedServers,
     solicitations: Solicitations,
     questions: Questions,
+    said: Seldom<Ignored>,
+}
+
+/// What is ignored, and said so. Anybody on the link can send as much of it as they like.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Ignored {
+    Advertisement(Discriminant<ndp::Invalid>),
+    Option(Discriminant<ra_option::Ignored>),
 }
 
 /// The end of a [`Step`].
@@ -318,9 +328,12 @@ impl Known {
         let advertisement = match RouterAdvertisement::new_checked(envelope, message) {
             Ok(advertisement) => advertisement,
             Err(invalid) => {
-                tracing::warn!(
-                    "ignored a router advertisement on interface {interface}: {invalid}"
-                );
+                let kind = Ignored::Advertisement(discriminant(&invalid));
+                if let Some(left_out) = self.said.say(kind, now) {
+                    tracing::warn!(
+                        "ignored a router advertisement on interface {interface}: {invalid}{left_out}"
+                    );
+                }
                 return None;
             }
         };
@@ -331,12 +344,33 @@ impl Known {
         self.routers
             .hear(*interface, envelope.src, &advertisement, now);
         self.servers.hear(*interface, &advertisement, now);
-        let options = read_options(*interface, &advertisement);
+        let options = self.read_options(*interface, &advertisement, now);
         let changes = self.tracker.ra(*interface, envelope.src, &options, now);
         Some(Event::Advertised {
             interface: *interface,
             changes,
         })
+    }
+
+    /// The PREF64 options of an advertisement; those that must be ignored are logged.
+    fn read_options(
+        &mut self,
+        interface: IfIndex,
+        advertisement: &RouterAdvertisement<'_>,
+        now: Instant,
+    ) -> Vec<Pref64Option> {
+        let options = advertisement.options.iter().filter_map(Pref64Option::parse);
+        let mut log = |ignored: &ra_option::Ignored| {
+            let kind = Ignored::Option(discriminant(ignored));
+            if let Some(left_out) = self.said.say(kind, now) {
+                tracing::warn!(
+                    "ignored a PREF64 option on interface {interface}: {ignored}{left_out}"
+                );
+            }
+        };
+        options
+            .filter_map(|option| option.inspect_err(&mut log).ok())
+            .collect()
     }
 }
 
@@ -357,24 +391,15 @@ async fn sleep(duration: Option<Duration>) {
     }
 }
 
-/// The PREF64 options of an advertisement; those that must be ignored are logged.
-fn read_options(interface: IfIndex, advertisement: &RouterAdvertisement<'_>) -> Vec<Pref64Option> {
-    let options = advertisement.options.iter().filter_map(Pref64Option::parse);
-    options
-        .filter_map(|option| {
-            option
-                .inspect_err(|ignored| {
-                    tracing::warn!("ignored a PREF64 option on interface {interface}: {ignored}");
-                })
-                .ok()
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+    use tracing::span::{Attributes, Id, Record};
     use wire::{
         checksum::pseudo_v6,
         ndp::{ALL_NODES, Envelope, HOP_LIMIT},
@@ -416,7 +441,10 @@ mod tests {
 
     fn options_in(envelope: &Envelope, message: &[u8]) -> Vec<Pref64Option> {
         let advertisement = RouterAdvertisement::new_checked(envelope, message);
-        advertisement.map_or_else(|_| Vec::new(), |it| read_options(3, &it))
+        advertisement.map_or_else(
+            |_| Vec::new(),
+            |it| Known::default().read_options(3, &it, Clock::start().now()),
+        )
     }
 
     fn option(prefix: &str, seconds: u64) -> [u8; 16] {
@@ -425,6 +453,66 @@ mod tests {
             lifetime: Duration::from_secs(seconds),
         };
         option.to_bytes()
+    }
+
+    /// Counts what is logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicU32>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() <= tracing::Level::INFO
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// How many lines are logged meanwhile.
+    fn lines(work: impl FnOnce()) -> u32 {
+        let lines = Lines::default();
+        tracing::subscriber::with_default(lines.clone(), work);
+        lines.0.load(Ordering::Relaxed)
+    }
+
+    /// Whoever is on the link can send as much as they like.
+    #[test]
+    fn a_flood_of_what_is_ignored_is_a_few_lines() {
+        let now = Clock::start().now();
+        let mut known = Known::default();
+        let mut bad_code = option("2001:db8:1::/96", 600);
+        bad_code[3] |= 7;
+        let (envelope, message) = advertisement(router(1), 1800, &[bad_code; 50].concat());
+        let with_options = Datagram {
+            interface: 3,
+            envelope,
+            message,
+        };
+        let mut forged = with_options.clone();
+        forged.envelope.hop_limit = 254;
+        let flood = |known: &mut Known, at| {
+            for _ in 0..100 {
+                known.hear(&with_options, at);
+                known.hear(&forged, at);
+            }
+        };
+        assert_eq!(lines(|| flood(&mut known, now)), 2);
+        assert_eq!(lines(|| flood(&mut known, now)), 0);
+        let later = now + cli::seldom::PERIOD;
+        assert_eq!(lines(|| flood(&mut known, later)), 2);
     }
 
     /// RFC 8781 §4: an option that must be ignored does not spoil those around it.
@@ -553,7 +641,7 @@ mod tests {
         let snapshot = interface(&["2001:db8::1"]);
         let interface = &snapshot.interfaces[0];
         known.questions.observe(interface, true, policy, now);
-        let servers = wire::ndp::DnsServer::option(&[router(53)], 600);
+        let servers = ndp::DnsServer::option(&[router(53)], 600);
         hear(&mut known, 1800, &servers, now);
         known
     }
