@@ -494,18 +494,25 @@ mod tests {
         assert!(made("net/no-such-family/conf/lo/forwarding").is_err());
     }
 
-    /// Anybody may read settings; a value that is there already is not written.
+    /// A value that is there already is not written: not even root may write into this.
     #[test]
     fn a_setting_that_is_so_already_is_left_alone() {
+        let read_only = "kernel/ngroups_max";
+        let current = read_setting(read_only).unwrap();
+        write_setting(read_only, &current).unwrap();
+        assert!(write_setting(read_only, "0").is_err());
+    }
+
+    /// Anybody may read settings; what somebody else has set meanwhile stays.
+    #[test]
+    fn a_setting_that_is_another_by_now_is_not_restored() {
         let path = "net/ipv6/conf/all/forwarding";
         let current = read_setting(path).unwrap();
-        write_setting(path, &current).unwrap();
         assert!(forwarding().unwrap().starts_with(&current));
         let setting = Setting {
             path: path.to_owned(),
             value: "neither".to_owned(),
         };
-        // Somebody else has set it meanwhile.
         restore(&setting, Some("1")).unwrap();
         assert_eq!(read_setting(path).unwrap(), current);
     }
