@@ -411,9 +411,14 @@ fn a_routed_prefix_leaves_the_other_interfaces_alone() {
     for router in link_local {
         other.add_route("2001:db8:1:1::/64", &router.to_string(), "o0");
     }
-    let _ = other.sh("ping -n -c 1 -W 1 2001:db8:1:1::1");
-    let guard = host.must("nft list table inet openclat_clat0_guard");
-    assert!(guard.contains("counter packets 1 "), "{guard}");
+    let guard = || host.must("nft list table inet openclat_clat0_guard");
+    // Not before its new address may be used.
+    let guarded = eventually(SOON, || {
+        let reached = other.sh("ping -n -c 1 -W 1 2001:db8:1:1::1").ok();
+        assert!(!reached);
+        !guard().contains("counter packets 0 ")
+    });
+    assert!(guarded, "{}", guard());
     clat.stop();
     for interface in ["h0", "h1", "h2"] {
         let accept_ra = format!("net/ipv6/conf/{interface}/accept_ra");
