@@ -97,7 +97,8 @@ impl Engine {
         Ok(Self {
             v6_to_v4: V6ToV4::new(translation.clone(), key.hash(&[b"v6-to-v4"]))
                 .with_identifications(part.identifications()),
-            v6_to_here: V6ToV4::new(here, key.hash(&[b"v6-to-here"])),
+            v6_to_here: V6ToV4::new(here, key.hash(&[b"v6-to-here"]))
+                .with_identifications(part.identifications()),
             v4_to_v6: V4ToV6::new(translation, key.hash(&[b"v4-to-v6"]))
                 .with_identifications(part.identifications()),
             fragments_v6: Reassembly::new(key, config.timers.fragment, fragments(&config, &part)),

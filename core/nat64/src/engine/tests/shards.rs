@@ -61,7 +61,7 @@ impl Shards {
     }
 
     /// Sends fragments, of which all but the last are kept.
-    fn send_all(&mut self, fragments: &[Vec<u8>]) -> Fate {
+    pub(super) fn send_all(&mut self, fragments: &[Vec<u8>]) -> Fate {
         let (last, others) = fragments.split_last().unwrap();
         for fragment in others {
             assert_eq!(self.send(fragment), Fate::Forwarded(Vec::new()));

@@ -177,6 +177,23 @@ fn xlat_5_1_03_shards_have_no_identification_in_common() {
     }
 }
 
+/// Nor have datagrams that clients of several shards send to another client.
+#[test]
+fn xlat_5_1_03_shards_have_no_identification_in_common_towards_a_client() {
+    let mut shards = Shards::new(&config(), 4);
+    let opened = shards.send(&udp6((OTHER, 6000), (SERVER, 53), b"x"));
+    let outside = source4(&opened.packet());
+    let mut ids = HashSet::new();
+    for n in 0..100 {
+        let datagram = udp6((CLIENT, 5000 + n), outside, &[7; 3000]);
+        let Fate::Forwarded(parts) = shards.send_all(&in_fragments6(&datagram, 9)) else {
+            panic!("not turned around");
+        };
+        assert!(parts.len() > 1);
+        assert!(ids.insert(parts[0][44..48].to_vec()), "{n}: {ids:?}");
+    }
+}
+
 /// RFC 6056 section 3.3.1: whoever sees the ports that one shard gives out in turn does not know
 /// those of another one.
 #[test]
