@@ -187,7 +187,7 @@ impl Lookup {
         }
         self.resolvers = resolvers;
         if let Giver::Resolver(giver) = self.giver
-            && !addresses.contains(&giver)
+            && !self.resolvers.iter().any(|it| it.address == giver)
         {
             // Somebody has to confirm what it said.
             self.giver = Giver::Gone;
@@ -573,7 +573,6 @@ mod tests {
         assert_eq!(ask(&mut lookup, 2, &no(600), now), Verdict::Unchanged);
     }
 
-    /// The prefixes may come from another resolver in the same round; then they never go.
     /// Nobody is left who could take it back himself. A time to live may be a week.
     #[test]
     fn disc_7050_3_04_what_a_resolver_gave_that_is_gone_others_take_back() {
@@ -630,6 +629,7 @@ mod tests {
         assert_eq!(verdict, Verdict::Withdrawn);
     }
 
+    /// The prefixes may come from another resolver in the same round; then they never go.
     #[test]
     fn disc_7050_3_04_another_resolver_may_take_over() {
         let start = origin();
