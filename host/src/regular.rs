@@ -1,5 +1,5 @@
-//! Files that are files: neither pipes, which keep whoever opens them until somebody reads, nor
-//! devices or sockets, which do something else with what is written.
+//! Files that lines are appended to: regular ones, and pipes that somebody reads. Devices and sockets
+//! do something else with what is written.
 
 use std::{
     fs::{self, File, FileType, OpenOptions},
@@ -7,11 +7,11 @@ use std::{
     path::Path,
 };
 
-/// Opens a file to append to it, and makes it if it is not there. Never waits for a pipe's other end,
-/// whoever puts one there meanwhile.
+/// Opens a file to append to it, and makes it if it is not there. A pipe must have a reader: nobody is
+/// waited for, whoever puts one there meanwhile. To write to it then may wait.
 ///
 /// # Errors
-/// The system's, or that it is no regular file: then nothing was written to it.
+/// The system's, or what is wrong with it: then nothing was written to it.
 pub fn append(path: &Path) -> io::Result<File> {
     // To open some devices does something. It is looked at again when it is open.
     if let Ok(metadata) = fs::metadata(path) {
@@ -19,19 +19,69 @@ pub fn append(path: &Path) -> io::Result<File> {
     }
     let mut options = OpenOptions::new();
     options.create(true).append(true);
-    // Means nothing to regular files.
+    // Means nothing to regular files, and to pipes not to wait for a reader.
     #[cfg(target_os = "linux")]
     std::os::unix::fs::OpenOptionsExt::custom_flags(
         &mut options,
         libc::O_NONBLOCK | libc::O_NOCTTY,
     );
-    let file = options.open(path)?;
+    let file = options.open(path).map_err(without_reader)?;
     check(file.metadata()?.file_type())?;
+    wait_for_room(&file)?;
     Ok(file)
 }
 
+/// Whether it is a pipe, which has no size and is not renamed.
+///
+/// # Errors
+/// The system's.
+pub fn is_pipe(file: &File) -> io::Result<bool> {
+    Ok(is_fifo(file.metadata()?.file_type()))
+}
+
+#[cfg(unix)]
+fn is_fifo(kind: FileType) -> bool {
+    std::os::unix::fs::FileTypeExt::is_fifo(&kind)
+}
+
+#[cfg(not(unix))]
+fn is_fifo(_: FileType) -> bool {
+    false
+}
+
+#[cfg(unix)]
+fn without_reader(error: io::Error) -> io::Error {
+    if error.raw_os_error() == Some(libc::ENXIO) {
+        return io::Error::new(
+            io::ErrorKind::NotConnected,
+            "it is a pipe that nobody reads",
+        );
+    }
+    error
+}
+
+#[cfg(not(unix))]
+fn without_reader(error: io::Error) -> io::Error {
+    error
+}
+
+/// A full pipe holds up whoever writes, and loses nothing.
+#[cfg(target_os = "linux")]
+fn wait_for_room(file: &File) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+    let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+    fcntl(file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wait_for_room(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
 fn check(kind: FileType) -> io::Result<()> {
-    if kind.is_file() {
+    if kind.is_file() || is_fifo(kind) {
         return Ok(());
     }
     let what = format!("it is {}, not a file", name(kind));
@@ -45,9 +95,6 @@ fn name(kind: FileType) -> &'static str {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt;
-        if kind.is_fifo() {
-            return "a pipe";
-        }
         if kind.is_char_device() || kind.is_block_device() {
             return "a device";
         }
@@ -88,9 +135,30 @@ mod tests {
         fs::remove_dir_all(directory).unwrap();
     }
 
-    /// Whether somebody reads it or not, and if it comes after the look.
+    /// Lines wait in it, and whoever writes waits when it is full.
     #[test]
-    fn a_pipe_is_refused_and_waited_for_by_nobody() {
+    fn a_pipe_that_is_read_is_appended_to() {
+        let directory = std::env::temp_dir().join(format!("read-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let pipe = directory.join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let mut both = OpenOptions::new();
+        // Opened for both, it waits for no writer.
+        let mut reader = both.read(true).write(true).open(&pipe).unwrap();
+        let mut file = append(&pipe).unwrap();
+        assert!(is_pipe(&file).unwrap() && !is_pipe(&File::open("/dev/null").unwrap()).unwrap());
+        const MANY: usize = 1 << 20;
+        let writer = thread::spawn(move || file.write_all(&vec![7; MANY]));
+        let mut all = vec![0; MANY];
+        io::Read::read_exact(&mut reader, &mut all).unwrap();
+        writer.join().unwrap().unwrap();
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// Also if it comes after the look.
+    #[test]
+    fn a_pipe_that_nobody_reads_is_refused_and_not_waited_for() {
         let directory = std::env::temp_dir().join(format!("pipe-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let (pipe, changing) = (directory.join("pipe"), directory.join("changing"));
@@ -111,7 +179,7 @@ mod tests {
         });
         let wait = Duration::from_secs(5);
         let said = done.recv_timeout(wait).unwrap();
-        assert_eq!(said, "it is a pipe, not a file");
+        assert_eq!(said, "it is a pipe that nobody reads");
         // Now it is a file, now a pipe: sometimes between the look and the opening.
         let began = Instant::now();
         let said = loop {

@@ -51,6 +51,8 @@ pub(super) struct Rotating {
     path: PathBuf,
     file: File,
     size: u64,
+    /// A pipe stays where it is.
+    is_pipe: bool,
     /// Whether there may be more old ones than are to be kept: another configuration may have kept
     /// more of them.
     may_have_more: bool,
@@ -69,6 +71,7 @@ impl Rotating {
     pub(super) fn to(file: File, path: &Path, rotation: Arc<Rotation>) -> io::Result<Self> {
         Ok(Self {
             size: file.metadata()?.len(),
+            is_pipe: regular::is_pipe(&file)?,
             path: path.to_owned(),
             file,
             may_have_more: true,
@@ -84,7 +87,7 @@ impl Rotating {
             self.remove_more();
         }
         let max = self.rotation.max_bytes.load(Ordering::Relaxed);
-        if self.size > 0 && self.size + len > max {
+        if self.size > 0 && self.size + len > max && !self.is_pipe {
             self.rotate()?;
         }
         self.append(line.as_bytes())?;
