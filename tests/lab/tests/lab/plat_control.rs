@@ -350,8 +350,14 @@ fn natb_6888_03_ports_rest_over_a_restart() {
                 pool = [{ address = \"203.0.113.1\", udp = \"5000-5001\" }]\n\
                 quota.address.bindings = 9\nquota.subscriber.bindings = 9\n";
     let flow = || {
-        let client = || Udp::new(Ipv6Addr::UNSPECIFIED, echo_server().into());
-        network.host.run(client).expect("a socket")
+        let mut client = None;
+        // The first one may come before the host has a route.
+        eventually(SOON, || {
+            let new = || Udp::new(Ipv6Addr::UNSPECIFIED, echo_server().into());
+            client = network.host.run(new);
+            client.is_some()
+        });
+        client.expect("a socket")
     };
     let mut plat = network.start_plat_of_config(text);
     let first = flow();
