@@ -49,7 +49,7 @@ fn is_fifo(_: FileType) -> bool {
     false
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn without_reader(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(libc::ENXIO) {
         return io::Error::new(
@@ -60,7 +60,7 @@ fn without_reader(error: io::Error) -> io::Error {
     error
 }
 
-#[cfg(not(unix))]
+#[cfg(not(target_os = "linux"))]
 fn without_reader(error: io::Error) -> io::Error {
     error
 }
