@@ -67,14 +67,20 @@ async fn plat_r_01_what_could_not_be_opened_is_tried_again_with_the_same_files()
     let script = async {
         running.flow();
         let refused = running.reload(&first).await.unwrap_err();
-        assert!(refused.contains("it is a pipe that nobody reads"), "{refused}");
+        assert!(
+            refused.contains("it is a pipe that nobody reads"),
+            "{refused}"
+        );
         // What is different is not refused for it.
         let other = format!("timers.udp = 200\n{first}");
         running.reload(&other).await.unwrap();
 
         drop(taken);
         let refused = running.reload(&other).await.unwrap_err();
-        assert!(refused.contains("it is a pipe that nobody reads"), "{refused}");
+        assert!(
+            refused.contains("it is a pipe that nobody reads"),
+            "{refused}"
+        );
         assert!(has_metrics(port).await);
         fs::remove_file(&log).unwrap();
         let said = running.reload(&other).await.unwrap();
