@@ -131,7 +131,14 @@ impl Engine {
         stays.then_some(StaticError::OutsideBound)
     }
 
-    /// Takes back an [`Self::add_static`] that another shard has refused. A dynamic binding that was
+    /// Whether this static binding is there. The shard that owns its port says so, and no other.
+    #[must_use]
+    pub fn has_static(&self, binding: StaticBinding) -> bool {
+        self.static_here(&binding).is_some()
+    }
+
+    /// Takes back an [`Self::add_static`] that another shard has refused. Not for one that was there
+    /// before ([`Self::has_static`]): adding that changed nothing. A dynamic binding that was
     /// made static by it is dynamic again, with its sessions.
     pub fn cancel_static(&mut self, binding: StaticBinding) {
         let Some(id) = self.unassign(binding) else {
@@ -165,10 +172,14 @@ impl Engine {
         if dispatch.assigned(protocol, inside) == Some(outside) {
             dispatch.forget(protocol, inside);
         }
+        self.static_here(&binding)
+    }
+
+    fn static_here(&self, binding: &StaticBinding) -> Option<BibId> {
         let bib = &self.tables.bib;
-        let id = bib.of_inside(protocol, inside)?;
+        let id = bib.of_inside(binding.protocol, binding.inside)?;
         let here = bib.get(id);
-        (here.is_static && here.outside == outside).then_some(id)
+        (here.is_static && here.outside == binding.outside).then_some(id)
     }
 
     /// Whether a client's own packets could make this binding, here.

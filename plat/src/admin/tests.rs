@@ -647,28 +647,58 @@ async fn a_look_up_of_groups_holds_up_nobody() {
     assert!(!looked_up(|| panic!("no database")).await);
 }
 
+/// Has the first worker do nothing until what is returned is sent to.
+async fn held_up(fixture: &Fixture) -> std::sync::mpsc::Sender<()> {
+    let (release, held) = std::sync::mpsc::channel();
+    let orders = fixture.admin.orders.clone();
+    tokio::spawn(async move { orders.one(0, move |_, _| held.recv()).await });
+    tokio::task::yield_now().await;
+    release
+}
+
+async fn bindings(fixture: &Fixture) -> usize {
+    let bindings = fixture.admin.each(|engine, _| engine.table_sizes().0).await;
+    bindings.unwrap().into_iter().sum()
+}
+
+fn web() -> StaticBinding {
+    StaticBinding {
+        protocol: Protocol::Tcp,
+        client: "[2001:db8::9]:8080".parse().unwrap(),
+        pool: "203.0.113.1:80".parse().unwrap(),
+    }
+}
+
 /// A binding that not every worker has taken is taken back by all, also by one that is late.
 #[tokio::test]
 async fn a_static_binding_is_made_by_all_workers_or_by_none() {
     let fixture = Fixture::of(Fixture::config(), 2).await;
-    let (release, held) = std::sync::mpsc::channel::<()>();
-    let orders = fixture.admin.orders.clone();
-    let late = tokio::spawn(async move {
-        // Until the test lets go.
-        orders.one(0, move |_, _| held.recv()).await
-    });
-    tokio::task::yield_now().await;
+    let release = held_up(&fixture).await;
     tokio::time::pause();
-    let binding = StaticBinding {
-        protocol: Protocol::Tcp,
-        client: "[2001:db8::9]:8080".parse().unwrap(),
-        pool: "203.0.113.1:80".parse().unwrap(),
+    let problem = fixture.admin.make(rows::static_binding(&web())).await;
+    assert_eq!(problem.unwrap_err().code, ProblemCode::Failed);
+    tokio::time::resume();
+    release.send(()).unwrap();
+    assert_eq!(bindings(&fixture).await, 0);
+}
+
+/// To add what is there changes nothing, and so there is nothing to take back.
+#[tokio::test]
+async fn a_static_binding_that_is_there_stays_there() {
+    let fixture = Fixture::of(Fixture::config(), 2).await;
+    let Answer::Done { count, .. } = fixture.admin.add(web()).await.unwrap() else {
+        panic!("not done");
     };
-    let problem = fixture.admin.add(binding).await.unwrap_err();
+    assert_eq!(count, Some(1));
+    let Answer::Done { count, .. } = fixture.admin.add(web()).await.unwrap() else {
+        panic!("not done");
+    };
+    assert_eq!(count, Some(0));
+    let release = held_up(&fixture).await;
+    tokio::time::pause();
+    let problem = fixture.admin.add(web()).await.unwrap_err();
     assert_eq!(problem.code, ProblemCode::Failed);
     tokio::time::resume();
     release.send(()).unwrap();
-    let _ = late.await.unwrap();
-    let bindings = fixture.admin.each(|engine, _| engine.table_sizes().0).await;
-    assert_eq!(bindings.unwrap(), [0, 0]);
+    assert_eq!(bindings(&fixture).await, 1);
 }

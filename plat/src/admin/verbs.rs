@@ -86,9 +86,25 @@ impl Admin {
 
     pub(super) async fn add(&self, binding: StaticBinding) -> Result<Answer, Problem> {
         let wanted = rows::static_binding(&binding);
+        // What is there already must not be taken back.
+        let known = self
+            .each(move |engine, _| engine.has_static(wanted))
+            .await?;
+        if known.contains(&true) {
+            return Ok(done(Some(0), "that binding is there already"));
+        }
+        self.make(wanted).await?;
+        Ok(done(Some(1), "binding made"))
+    }
+
+    /// All workers make a static binding, or none.
+    pub(super) async fn make(
+        &self,
+        wanted: nat64::static_bib::StaticBinding,
+    ) -> Result<(), Problem> {
         let made = self.each(move |engine, _| engine.add_static(wanted)).await;
         let made = made.and_then(|made| {
-            let made: Result<Vec<()>, StaticError> = made.into_iter().collect();
+            let made: Result<(), StaticError> = made.into_iter().collect();
             made.map_err(|it| Problem::new(ProblemCode::Invalid, it).command("plat bib list"))
         });
         if made.is_err() {
@@ -97,7 +113,7 @@ impl Admin {
                 .each(move |engine, _| engine.cancel_static(wanted))
                 .await;
         }
-        made.map(|_| done(Some(1), "binding made"))
+        made
     }
 
     async fn remove(&self, protocol: Protocol, end: SocketAddr) -> Result<Answer, Problem> {

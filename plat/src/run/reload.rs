@@ -338,10 +338,18 @@ impl<W: Network, S: System> Surroundings<W, S> {
     }
 
     /// All workers take a step, or none.
-    async fn tell_workers(&self, step: Step) -> Result<Taken, Failure> {
+    async fn tell_workers(&self, mut step: Step) -> Result<Taken, Failure> {
         let Some(orders) = &self.orders else {
             return Ok(Taken::default());
         };
+        // What `bib add` made before does not come now, and does not go if this is refused.
+        let wanted = step.new.clone();
+        let known = orders.each(move |engine, _| {
+            let known = |it: &StaticBinding| engine.has_static(*it);
+            wanted.iter().copied().filter(known).collect::<Vec<_>>()
+        });
+        let known = known.await.map_err(|it| unanswered(&it))?.concat();
+        step.new.retain(|it| !known.contains(it));
         let (gone, new) = (step.gone.clone(), step.new.clone());
         let asked = orders.each(move |engine, _| {
             let against = |it: &StaticBinding| {

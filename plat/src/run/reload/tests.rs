@@ -217,6 +217,37 @@ async fn plat_r_01_what_one_worker_refuses_changes_none() {
     running.with(&format!("{BOTH}{few}"), script).await;
 }
 
+/// What somebody made by hand and has written into the file since stays when that is refused.
+#[tokio::test]
+async fn plat_r_01_a_refused_reload_leaves_bindings_that_were_added() {
+    let running = Running::new("by-hand");
+    let few = "workers = 2\n[limits]\nbindings = 2\n";
+    let script = async {
+        let bib = |client: u16| {
+            format!(
+                "[[bib]]\nprotocol = \"tcp\"\nipv6 = \"[2001:db8::9]:{client}\"\n\
+                 ipv4 = \"203.0.113.1:{client}\"\n"
+            )
+        };
+        let by_hand = control::plat::StaticBinding {
+            protocol: control::plat::Protocol::Tcp,
+            client: "[2001:db8::9]:80".parse().unwrap(),
+            pool: "203.0.113.1:80".parse().unwrap(),
+        };
+        running.ask(Verb::BibAdd(by_hand)).await.unwrap();
+        assert_eq!(running.static_ports().await, [80]);
+        // The last has no place: its worker, whichever of the two it is, has one already.
+        let all = format!("{BOTH}{few}{}{}{}", bib(80), bib(96), bib(112));
+        let refused = running.reload(&all).await.unwrap_err();
+        assert!(
+            refused.contains("the limit of bindings is reached"),
+            "{refused}"
+        );
+        assert_eq!(running.static_ports().await, [80]);
+    };
+    running.with(&format!("{BOTH}{few}"), script).await;
+}
+
 /// The events of a log, once a new one of this name and client's port is among them.
 async fn events(file: &Path, name: &str, port: Option<u16>) -> Vec<Value> {
     let deadline = Instant::now() + SOON;
