@@ -27,6 +27,7 @@ use crate::{
     config::{Config, ErrorPolicy},
     incoming_tuple::{self, Incoming},
     reason::Why,
+    tcp::Side,
     tuple::{Endpoint4, Endpoint6, Protocol},
 };
 
@@ -140,9 +141,9 @@ pub(crate) enum Stage {
     Whole,
     /// It is a client's packet to another client, translated to IPv4.
     Hairpin,
-    /// It is an ICMPv4 error of our own about a client's packet, which is accounted for; the error is
-    /// not yet.
-    OwnError,
+    /// It is an ICMPv4 error of our own about a packet from this side, which is accounted for; the
+    /// error is not yet.
+    OwnError(Side),
 }
 
 /// What became of a packet in one shard.

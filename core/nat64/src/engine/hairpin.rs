@@ -13,6 +13,7 @@ use super::Engine;
 use crate::{
     dispatch::{Passage, Stage},
     reason::Why,
+    tcp::Side,
 };
 
 impl Engine {
@@ -54,15 +55,13 @@ impl Engine {
         why: Why,
         now: Instant,
     ) -> Result<Verdict<Why>, Passage> {
+        let stage = Stage::OwnError(Side::V6);
         if let Some(to) = self.part.elsewhere(buf.bytes()) {
             // The packet in error is lost in any case; the error is counted as sent where it is.
             self.stats.from_v6.went(&Verdict::Drop(why), buf);
-            return Err(Passage {
-                to,
-                stage: Stage::OwnError,
-            });
+            return Err(Passage { to, stage });
         }
-        Ok(match self.server_packet(buf, Stage::OwnError, now)? {
+        Ok(match self.server_packet(buf, stage, now)? {
             Verdict::Forward(_) => Verdict::Reply(why),
             Verdict::Reply(_) | Verdict::Drop(_) => Verdict::Drop(why),
         })

@@ -9,6 +9,7 @@ use crate::{
     dispatch::{Handled, Passage, Stage},
     reason::{DropReason, Why},
     stats::DirectionStats,
+    tcp::Side,
 };
 
 impl Engine {
@@ -56,7 +57,7 @@ impl Engine {
         if passage.stage == Stage::Arrived {
             direction.came(buf);
         }
-        if passage.stage != Stage::OwnError {
+        if !matches!(passage.stage, Stage::OwnError(_)) {
             direction.went(&Verdict::Drop(why), buf);
         }
         why
@@ -72,12 +73,12 @@ impl Engine {
             (Stage::Whole, true) => self.whole_client_packet(buf, now),
             (Stage::Whole, false) => Ok(self.whole_server_packet(buf, now)),
             (Stage::Hairpin, _) => self.enter_from_here(buf, now),
-            (Stage::Arrived | Stage::OwnError, _) => self.server_packet(buf, stage, now),
+            (Stage::Arrived | Stage::OwnError(_), _) => self.server_packet(buf, stage, now),
         };
         match result {
             Ok(verdict) => {
                 let direction = self.direction(is_ipv6, stage);
-                if stage != Stage::OwnError {
+                if !matches!(stage, Stage::OwnError(_)) {
                     direction.went(&verdict, buf);
                 } else if matches!(verdict, Verdict::Forward(_)) {
                     direction.errors_sent.add(1);
@@ -93,7 +94,8 @@ impl Engine {
         match stage {
             Stage::Arrived | Stage::Whole if is_ipv6 => &self.stats.from_v6,
             Stage::Arrived | Stage::Whole => &self.stats.from_v4,
-            Stage::Hairpin | Stage::OwnError => &self.stats.from_v6,
+            Stage::Hairpin | Stage::OwnError(Side::V6) => &self.stats.from_v6,
+            Stage::OwnError(Side::V4) => &self.stats.from_v4,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     keepalive,
     reason::{DropReason, Why},
     stateless::Way,
+    tcp::Side,
     tuple::Endpoint6,
 };
 
@@ -78,15 +79,16 @@ impl Engine {
     /// Where the error in `buf` goes. It may be about a SYN of a client to another one, or of a
     /// host with a mapping: the kernel does not bring it back where the address is its own, too.
     fn unanswered(&mut self, buf: &mut PacketBuf, now: Instant) -> Transmit {
+        // The SYN was kept, and is dropped, as one that came from outside.
+        let stage = Stage::OwnError(Side::V4);
         let verdict = if self.is_to_mapped_host(buf) {
             self.enter_mapped_host(buf, Way::TurnedAround, now)
         } else if !self.is_to_client(buf) {
             return Transmit::Send;
         } else if let Some(to) = self.part.elsewhere(buf.bytes()) {
-            let stage = Stage::OwnError;
             return Transmit::PassOn(Passage { to, stage });
         } else {
-            match self.server_packet(buf, Stage::OwnError, now) {
+            match self.server_packet(buf, stage, now) {
                 Ok(verdict) => verdict,
                 Err(passage) => return Transmit::PassOn(passage),
             }

@@ -515,4 +515,9 @@ fn plat_3_8_01_an_unanswered_syn_is_told_to_a_client_of_another_shard() {
     );
     let (came, went) = shards.accounts();
     assert_eq!((came, went), (40, 80), "kept, and then dropped");
+    // On the side on which it was dropped, wherever the client is.
+    let stats: Vec<_> = shards.engines.iter().map(Engine::stats).collect();
+    let sent: u64 = stats.iter().map(|it| it.from_v4.errors_sent.get()).sum();
+    assert_eq!(sent, told);
+    assert!(stats.iter().all(|it| it.from_v6.errors_sent.get() == 0));
 }
