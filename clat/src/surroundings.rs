@@ -30,12 +30,7 @@ impl Surroundings {
     /// What the host did with IPv6 on them before a program of ours changed that.
     pub(crate) async fn ipv6_before(&self, netcfg: &mut NetCfg<impl System>) -> Ipv6Before {
         let names = || self.0.keys().map(String::as_str);
-        let mut originals = BTreeMap::new();
-        for path in Ipv6Before::settings(names()) {
-            if let Some(value) = netcfg.original(&path).await {
-                originals.insert(path, value);
-            }
-        }
+        let originals = netcfg.originals(Ipv6Before::settings(names())).await;
         Ipv6Before::of(names(), |path| originals.get(path).cloned())
     }
 }

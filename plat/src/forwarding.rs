@@ -61,12 +61,7 @@ impl Forwarding {
         let mut paths = Ipv6Before::settings(names());
         paths.push(IPV4.to_owned());
         paths.extend(names().map(ipv4_of));
-        let mut originals = BTreeMap::new();
-        for path in paths {
-            if let Some(value) = netcfg.original(&path).await {
-                originals.insert(path, value);
-            }
-        }
+        let originals = netcfg.originals(paths).await;
         self.update(config, snapshot, |path| originals.get(path).cloned());
     }
 

@@ -33,12 +33,16 @@ struct Other {
 }
 
 impl Beside {
-    /// Looks, if the item is something that several programs may want. Others of this process go on
-    /// meanwhile: whoever has the turn is waited for.
+    /// Looks, if the item is something that several programs may want.
     pub(super) async fn about(item: &Item, own: &Path) -> Self {
         if !matches!(item, Item::Setting(_)) {
             return Self::default();
         }
+        Self::now(own).await
+    }
+
+    /// Looks. Others of this process go on meanwhile: whoever has the turn is waited for.
+    pub(super) async fn now(own: &Path) -> Self {
         // This thread's: the other one may have been in use before.
         let (own, here) = (own.to_owned(), Place::here());
         let look = move || Self::look(&own, here.as_ref());
@@ -217,6 +221,11 @@ mod tests {
         })
     }
 
+    async fn original(netcfg: &mut NetCfg<Kernel>) -> Option<String> {
+        let path = "net/x".to_owned();
+        netcfg.originals([path.clone()]).await.remove(&path)
+    }
+
     async fn stop(mut netcfg: NetCfg<Kernel>) {
         netcfg.apply(&Plan::nothing()).await.unwrap();
     }
@@ -227,7 +236,7 @@ mod tests {
             let host = Host::new(&format!("last-{first_goes_first}"));
             let mut one = host.start("one").await;
             let mut two = host.start("two").await;
-            assert_eq!(two.original("net/x").await.as_deref(), Some("0"));
+            assert_eq!(original(&mut two).await.as_deref(), Some("0"));
             if !first_goes_first {
                 std::mem::swap(&mut one, &mut two);
             }
@@ -235,7 +244,7 @@ mod tests {
             assert_eq!(host.is(), "1");
             // And the next one still learns how it was.
             let mut three = host.start("three").await;
-            assert_eq!(three.original("net/x").await.as_deref(), Some("0"));
+            assert_eq!(original(&mut three).await.as_deref(), Some("0"));
             stop(two).await;
             assert_eq!(host.is(), "1");
             stop(three).await;
@@ -331,7 +340,7 @@ mod tests {
         fs::write(&path, text.replace(&network, "net:[1]")).unwrap();
         let mut two = host.start("two").await;
         // As it was when that one came.
-        assert_eq!(two.original("net/x").await.as_deref(), Some("1"));
+        assert_eq!(original(&mut two).await.as_deref(), Some("1"));
         stop(two).await;
         let elsewhere = host.start("two").await;
         fs::write(&path, &text).unwrap();

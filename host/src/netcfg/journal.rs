@@ -175,6 +175,11 @@ impl Journal {
         Beside::about(item, &self.path).await
     }
 
+    /// The same, of whatever there is.
+    pub(super) async fn all_beside(&self) -> Beside {
+        Beside::now(&self.path).await
+    }
+
     /// Appends a line. No need to sync: a machine that loses power forgets the changes too.
     fn write(&mut self, line: &Line) -> Result<(), JournalError> {
         let mut text = serde_json::to_string(line).map_err(|error| self.io(error.into()))?;

@@ -7,7 +7,7 @@
 //!   [`NetCfg::cleanup`].
 //! * A setting that several programs of ours want is restored by the last of them.
 
-use std::{future::Future, io, path::Path};
+use std::{collections::BTreeMap, future::Future, io, path::Path};
 
 use plan::{Item, Plan, Setting};
 use serde::{Deserialize, Serialize};
@@ -198,22 +198,31 @@ impl<S: System> NetCfg<S> {
         Ok(())
     }
 
-    /// A kernel setting as it was before a program of ours changed it. `None` if there is none.
-    pub async fn original(&mut self, path: &str) -> Option<String> {
+    /// Kernel settings as they were before a program of ours changed them, by their paths. Those that
+    /// there are not are left out. Other programs of ours are looked for once.
+    pub async fn originals(
+        &mut self,
+        paths: impl IntoIterator<Item = String>,
+    ) -> BTreeMap<String, String> {
+        let beside = self.journal.all_beside().await;
+        let mut originals = BTreeMap::new();
+        for path in paths {
+            if let Some(value) = self.original(&path, &beside).await {
+                originals.insert(path, value);
+            }
+        }
+        originals
+    }
+
+    async fn original(&mut self, path: &str, beside: &Beside) -> Option<String> {
         let setting = Item::Setting(Setting {
             path: path.to_owned(),
             value: String::new(),
         });
-        let changed = self.made.iter().map(|it| &it.change);
-        match changed
-            .into_iter()
-            .find(|it| it.item.same_subject(&setting))
-        {
+        let mut changed = self.made.iter().map(|it| &it.change);
+        match changed.find(|it| it.item.same_subject(&setting)) {
             Some(change) => change.before.clone(),
-            None => {
-                let beside = self.journal.beside(&setting).await;
-                before(&mut self.system, &beside, &setting).await
-            }
+            None => before(&mut self.system, beside, &setting).await,
         }
     }
 
