@@ -228,46 +228,8 @@ fn change(it: &Change, left_out: LeftOut, now: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cli::seldom::PERIOD;
+    use cli::{lines::logged, seldom::PERIOD};
     use host::clock::Clock;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    };
-    use tracing::span::{Attributes, Id, Record};
-
-    /// Counts what is logged.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<AtomicU32>);
-
-    impl tracing::Subscriber for Lines {
-        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-            *metadata.level() <= tracing::Level::INFO
-        }
-
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-        fn event(&self, _: &tracing::Event<'_>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-
-        fn enter(&self, _: &Id) {}
-
-        fn exit(&self, _: &Id) {}
-    }
-
-    /// How many lines are logged meanwhile.
-    fn lines(work: impl FnOnce()) -> u32 {
-        let lines = Lines::default();
-        tracing::subscriber::with_default(lines.clone(), work);
-        lines.0.load(Ordering::Relaxed)
-    }
 
     /// A router that announces and withdraws a prefix without end does not fill the disk.
     #[test]
@@ -291,9 +253,9 @@ mod tests {
                 discoveries.log(&event(vec![withdrawn]), at);
             }
         };
-        let first = lines(|| flood(&mut discoveries, now));
+        let first = logged(|| flood(&mut discoveries, now));
         assert_eq!(first, 2 * CHANGES);
-        let next = lines(|| flood(&mut discoveries, now + PERIOD));
+        let next = logged(|| flood(&mut discoveries, now + PERIOD));
         assert_eq!(next, 2 * CHANGES);
     }
 

@@ -17,6 +17,8 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 pub mod config;
+#[cfg(feature = "lines")]
+pub mod lines;
 pub mod seldom;
 pub mod text;
 

@@ -394,12 +394,8 @@ async fn sleep(duration: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cli::lines::logged;
     use proptest::prelude::*;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    };
-    use tracing::span::{Attributes, Id, Record};
     use wire::{
         checksum::pseudo_v6,
         ndp::{ALL_NODES, Envelope, HOP_LIMIT},
@@ -455,39 +451,6 @@ mod tests {
         option.to_bytes()
     }
 
-    /// Counts what is logged.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<AtomicU32>);
-
-    impl tracing::Subscriber for Lines {
-        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-            *metadata.level() <= tracing::Level::INFO
-        }
-
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-        fn event(&self, _: &tracing::Event<'_>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-
-        fn enter(&self, _: &Id) {}
-
-        fn exit(&self, _: &Id) {}
-    }
-
-    /// How many lines are logged meanwhile.
-    fn lines(work: impl FnOnce()) -> u32 {
-        let lines = Lines::default();
-        tracing::subscriber::with_default(lines.clone(), work);
-        lines.0.load(Ordering::Relaxed)
-    }
-
     /// Whoever is on the link can send as much as they like.
     #[test]
     fn a_flood_of_what_is_ignored_is_a_few_lines() {
@@ -509,10 +472,10 @@ mod tests {
                 known.hear(&forged, at);
             }
         };
-        assert_eq!(lines(|| flood(&mut known, now)), 2);
-        assert_eq!(lines(|| flood(&mut known, now)), 0);
+        assert_eq!(logged(|| flood(&mut known, now)), 2);
+        assert_eq!(logged(|| flood(&mut known, now)), 0);
         let later = now + cli::seldom::PERIOD;
-        assert_eq!(lines(|| flood(&mut known, later)), 2);
+        assert_eq!(logged(|| flood(&mut known, later)), 2);
     }
 
     /// RFC 8781 §4: an option that must be ignored does not spoil those around it.
