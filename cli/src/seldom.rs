@@ -10,15 +10,15 @@ use std::{
 /// In this time there are so many lines of a kind, and no more.
 pub const PERIOD: Duration = Duration::from_secs(60);
 
-/// Says so many lines of each kind `K` in a [`PERIOD`], and with the next one how many were left
-/// out.
-#[derive(Debug)]
+/// Says so many lines of each kind `K` in a time, and with the next one how many were left out.
+#[derive(Clone, Debug)]
 pub struct Seldom<K> {
+    period: Duration,
     burst: u32,
     kinds: HashMap<K, Said>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Said {
     since: Instant,
     lines: u32,
@@ -35,8 +35,18 @@ impl<K: Eq + Hash> Seldom<K> {
     #[must_use]
     pub fn new(burst: u32) -> Self {
         Self {
+            period: PERIOD,
             burst: burst.max(1),
             kinds: HashMap::new(),
+        }
+    }
+
+    /// One line of each kind in another time than [`PERIOD`].
+    #[must_use]
+    pub fn every(period: Duration) -> Self {
+        Self {
+            period,
+            ..Self::default()
         }
     }
 
@@ -47,7 +57,7 @@ impl<K: Eq + Hash> Seldom<K> {
             lines: 0,
             left_out: 0,
         });
-        if now.saturating_duration_since(said.since) >= PERIOD {
+        if now.saturating_duration_since(said.since) >= self.period {
             (said.since, said.lines) = (now, 0);
         }
         if said.lines >= self.burst {

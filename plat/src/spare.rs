@@ -1,9 +1,9 @@
 //! Spare addresses of a link (`pool_mode = "arp"`): asked for before they are used, and watched
 //! while they are.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use cli::{Exit, Failure};
+use cli::{Exit, Failure, seldom::Seldom};
 use host::{
     arp::Claimed,
     netwatch::Snapshot,
@@ -11,9 +11,6 @@ use host::{
 };
 
 use crate::{config::Config, pool_mode::PoolMode};
-
-/// A conflict that lasts is told of so often.
-const REMIND: Duration = Duration::from_secs(60);
 
 /// Signals that came while something else was waited for: what they ask for is done afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +24,7 @@ pub(crate) struct Meanwhile {
 /// The addresses that this host answers for on a link.
 pub(crate) struct Spare {
     claimed: Option<Claimed>,
-    told: Option<Instant>,
+    conflicts: Seldom<()>,
 }
 
 impl Spare {
@@ -55,7 +52,7 @@ impl Spare {
         }
         Ok(Some(Self {
             claimed,
-            told: None,
+            conflicts: Seldom::default(),
         }))
     }
 
@@ -70,15 +67,15 @@ impl Spare {
     pub(crate) async fn watch(&mut self) {
         while let Some(claimed) = &mut self.claimed {
             match claimed.watch().await {
-                Ok(conflict) if self.told.is_none_or(|told| told.elapsed() > REMIND) => {
-                    self.told = Some(Instant::now());
-                    tracing::warn!(
-                        "{} is also used by {}: give one of the two another address",
-                        conflict.address,
-                        conflict.by
-                    );
+                Ok(conflict) => {
+                    if let Some(left_out) = self.conflicts.say((), Instant::now()) {
+                        tracing::warn!(
+                            "{} is also used by {}: give one of the two another address{left_out}",
+                            conflict.address,
+                            conflict.by
+                        );
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!("conflicts of the pool's addresses go unseen: {error}");
                     self.claimed = None;

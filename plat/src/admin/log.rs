@@ -11,7 +11,6 @@ mod rotation;
 mod tests;
 
 use std::{
-    collections::HashMap,
     io,
     net::Ipv4Addr,
     path::Path,
@@ -25,6 +24,7 @@ use std::{
 };
 
 use ::control::plat::{BibRow, Protocol, SessionRow, Threshold};
+use cli::seldom::{LeftOut, Seldom};
 use nat64::{
     bib::Binding,
     blocks::{Blocks, PortBlock},
@@ -131,7 +131,7 @@ pub(crate) struct EventLog {
     what: Logged,
     instance: String,
     /// When each kind of exhaustion was written last, and how often it was not since.
-    told: HashMap<(u8, u8), (Instant, u64)>,
+    exhaustions: Seldom<(u8, u8)>,
 }
 
 impl EventLog {
@@ -227,7 +227,7 @@ impl EventLog {
             known: Arc::default(),
             what,
             instance: instance.to_owned(),
-            told: HashMap::new(),
+            exhaustions: Seldom::every(SELDOM),
         }
     }
 
@@ -389,15 +389,9 @@ impl EventLog {
         let Some((id, quota)) = exhaustion(refusal.why.code()) else {
             return;
         };
-        let mut suppressed = 0;
-        if let Some((at, count)) = self.told.get_mut(&(id, quota)) {
-            if now.saturating_duration_since(*at) < SELDOM {
-                *count += 1;
-                return;
-            }
-            suppressed = *count;
-        }
-        self.told.insert((id, quota), (now, 0));
+        let Some(LeftOut(suppressed)) = self.exhaustions.say((id, quota), now) else {
+            return;
+        };
         let name = match id {
             3 => "NAT Addresses exhausted",
             12 => "NAT ports exhausted",
