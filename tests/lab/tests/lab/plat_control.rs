@@ -305,6 +305,10 @@ fn packets_are_captured_with_what_became_of_them() {
     let host = &talking.network.host;
     let refused = host.sh("curl -s -6 -m 5 http://[2001:db8:64::10.0.0.1]/");
     assert!(!refused.ok(), "{refused:?}");
+    // What plat has not handed over yet when the capture ends is not in it.
+    let comment = "dropped, and its sender was told: destination-refused: ";
+    let said = || String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+    assert!(eventually(SOON, || said().contains(comment)));
     assert!(capture.stop().success(), "{}", capture.output());
     assert!(
         capture.output().contains("packets captured, none lost"),
@@ -323,11 +327,7 @@ fn packets_are_captured_with_what_became_of_them() {
     ] {
         assert!(read.contains(part), "no {part} in {read}");
     }
-    let bytes = std::fs::read(&file).unwrap();
-    let said = String::from_utf8_lossy(&bytes);
-    let comment = "dropped, and its sender was told: destination-refused: ";
-    assert!(said.contains(comment), "{read}");
-    assert!(said.contains(" IPv4"), "{read}");
+    assert!(said().contains(" IPv4"), "{read}");
 
     // To a pipe, and for a user who may not.
     let piped = talking.network.plat.sh(&format!(
